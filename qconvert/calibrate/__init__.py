@@ -1,0 +1,1 @@
+"""From data to ranges: sources of samples, feeds checked against the model, the collecting pass, range methods."""

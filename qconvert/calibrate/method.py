@@ -1,0 +1,55 @@
+"""Calibration methods: from a statistic of a tensor to the range [lo, hi] that its codes should cover.
+
+    needs() -> S, filled by the one pass over the data;  range(S, spec) -> (lo, hi),  min x <= lo <= hi <= max x
+
+The range is one of the data: it need not contain 0, :func:`qconvert.numerics.affine.params_from_range` widens it.
+NaN, Inf and sentinels never reach a range, since no statistic keeps them. Nothing seen gives (0, 0).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qconvert.errors import InternalError
+from qconvert.numerics.spec import QuantSpec
+from qconvert.registry import Registry
+from qconvert.stats.histogram import Histogram
+from qconvert.stats.minmax import MinMax
+from qconvert.stats.statistic import Statistic
+
+
+class Method(Protocol):
+    """How to choose a range. Implementations are frozen dataclasses whose other fields are the method's options."""
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        ...
+
+    def needs(self) -> Statistic:
+        """A new, empty statistic of the kind that :meth:`range` takes."""
+        ...
+
+    def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
+        """The range of the data that codes of ``spec`` should cover, (0, 0) where no usable element was seen."""
+        ...
+
+
+METHODS: Registry[Method] = Registry("calibration method")
+METHODS.discover("qconvert.calibrate.methods")
+
+
+def extremes_of(statistic: Statistic) -> MinMax:
+    """The exact range that ``statistic`` holds: every method can share one Histogram of a tensor."""
+    if isinstance(statistic, Histogram):
+        return statistic.extremes
+    if isinstance(statistic, MinMax):
+        return statistic
+    raise InternalError(f"a range needs a MinMax or a Histogram, got {type(statistic).__name__}")
+
+
+def histogram_of(statistic: Statistic) -> Histogram:
+    """``statistic``, which must be a Histogram."""
+    if isinstance(statistic, Histogram):
+        return statistic
+    raise InternalError(f"this method needs a Histogram, got {type(statistic).__name__}")

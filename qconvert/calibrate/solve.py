@@ -1,0 +1,54 @@
+"""(plan, stats, method) -> the same plan with parameters for every group.
+
+The range of a group is that of the merged statistics of its observed members; the range of a constant member joins in, so that no
+constant is clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qconvert.calibrate.method import Method
+from qconvert.numerics.affine import params_from_range
+from qconvert.plan.model import Group, QuantPlan
+from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
+
+
+def requests_for(plan: QuantPlan, method: Method) -> tuple[StatRequest, ...]:
+    """What ``method`` needs to know to solve ``plan``."""
+    return tuple(StatRequest(tensor=t, make=method.needs, asked_by=method.name) for t in plan.observed())
+
+
+def solve(
+    plan: QuantPlan, stats: StatsTable, method: Method, constant: Callable[[str], NDArray[np.generic]]
+) -> QuantPlan:
+    """Give every group of ``plan`` its scale and zero point.
+
+    Args:
+        plan: without numbers.
+        stats: holds every tensor that the plan observes.
+        method: turns a statistic into a range.
+        constant: gives the value of a constant tensor.
+    """
+    return plan.with_groups(tuple(_solve_group(g, stats, method, constant) for g in plan.groups))
+
+
+def _solve_group(
+    group: Group, stats: StatsTable, method: Method, constant: Callable[[str], NDArray[np.generic]]
+) -> Group:
+    if group.fixed_range is not None:
+        lo, hi = group.fixed_range
+    else:
+        merged: Statistic | None = None
+        for tensor in group.observed:
+            merged = stats[tensor] if merged is None else merged.merge(stats[tensor])
+        lo, hi = method.range(merged, group.spec) if merged is not None else (0.0, 0.0)
+        for tensor in group.constants:
+            array = constant(tensor)
+            if array.size:
+                lo, hi = min(lo, float(array.min())), max(hi, float(array.max()))
+    return replace(group, params=params_from_range(lo, hi, group.spec))

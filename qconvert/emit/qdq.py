@@ -1,0 +1,252 @@
+"""QDQ emission: the plan written into the graph as QuantizeLinear/DequantizeLinear pairs.
+
+    producer -> T -> QuantizeLinear -> codes -> DequantizeLinear -> T' -> readers
+
+What ONNX Runtime needs to fuse it, each a measured fact (``targets/x86_vnni.py`` names the version):
+
+- one QuantizeLinear a tensor, and every reader of an integer operator's result behind it, float readers and graph outputs too;
+- weights as integer constants behind DequantizeLinear with a zero point (a Gemm without one is not fused);
+- int32 biases with exactly scale s_x * s_w (Gemm does not check it and would compute something else);
+- constant operands of Add, Mul and Concat in the activation's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from qconvert.emit.weights import ConstantStore, constant_array
+from qconvert.errors import InternalError
+from qconvert.graph.edit import add_initializer, take_over
+from qconvert.graph.model import Model
+from qconvert.numerics.affine import weight_params
+from qconvert.numerics.bias import quantize_bias
+from qconvert.numerics.spec import QParams
+from qconvert.ops import OPS
+from qconvert.ops.rule import key
+from qconvert.plan.model import NodePlan, QuantPlan
+from qconvert.targets.target import Target
+
+_DATA_TYPES = {"uint8": ir.DataType.UINT8, "int8": ir.DataType.INT8}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """A quantized model and what emission had to do that is worth telling."""
+
+    model: Model
+    notes: tuple[str, ...]
+
+
+def emit_qdq(model: Model, plan: QuantPlan, target: Target) -> Emitted:
+    """Write ``plan`` into a copy of ``model``.
+
+    Args:
+        model: the canonical FP32 model that the plan was made for.
+        plan: solved, every group with parameters.
+        target: says which operators take integer tensors directly.
+    """
+    copy = model.clone()
+    emitter = _Emitter(graph=copy.ir.graph, plan=plan, target=target, params=plan.params_of())
+    emitter.run()
+    return Emitted(model=copy, notes=tuple(emitter.notes))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Emitter:
+    graph: ir.Graph
+    plan: QuantPlan
+    target: Target
+    params: Mapping[str, QParams]
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        nodes = {n.name or "": n for n in self.graph}
+        store = ConstantStore(graph=self.graph)
+        taken = [p for p in self.plan.nodes.values() if p.decision.taken]
+        for p in taken:
+            if p.absorbed_into is not None:
+                self._absorb(nodes[p.node])
+        values = self._values()
+        repaired = 0
+        for p in taken:
+            if p.table is not None:
+                self._table(nodes[p.node], p, store)
+            elif p.weight is not None:
+                repaired += self._weight(nodes[p.node], p, store)
+        integer = {p.node for p in taken if p.absorbed_into is None and p.table is None}
+        integer_outputs = {v.name for n in integer for v in nodes[n].outputs}
+        reads = {(p.node, port) for p in taken for port in p.activations}
+        for name in self.params:
+            value = values[name]
+            if value.const_value is not None:
+                self._constant_operand(value, reads, store)
+            else:
+                self._activation(value, reads, everyone=name in integer_outputs)
+        for p in taken:
+            self._on_codes(nodes[p.node], p)
+        if repaired:
+            self.notes.append(
+                f"{repaired} channels have a bias too large for int32 at scale s_x * s_w; their weight scale was enlarged"
+            )
+
+    def _values(self) -> dict[str, ir.Value]:
+        values = {v.name or "": v for v in self.graph.inputs}
+        values.update({v.name or "": v for v in self.graph.initializers.values()})
+        values.update({v.name or "": v for n in self.graph for v in n.outputs})
+        return values
+
+    def _absorb(self, clamp: ir.Node) -> None:
+        source = clamp.inputs[0]
+        if source is None:
+            raise InternalError(f"clamp {clamp.name} has no input")
+        take_over(source, clamp.outputs[0])
+        self.graph.remove(clamp, safe=False)
+
+    def _weight(self, node: ir.Node, plan: NodePlan, store: ConstantStore) -> int:
+        """Store weight and bias of ``node`` as integers; returns the number of channels repaired for their bias."""
+        if plan.weight is None:
+            return 0
+        value = node.inputs[plan.weight.port]
+        source = node.inputs[plan.activations[0]]
+        if value is None or source is None:
+            raise InternalError(f"{node.name} lost an input that the plan names")
+        params = weight_params(np.asarray(constant_array(value), np.float32), plan.weight.spec)
+        repaired = 0
+        bias = node.inputs[plan.bias] if plan.bias is not None else None
+        if bias is not None and plan.bias is not None:
+            input_scale = float(self.params[source.name or ""].scale)
+            quantized = quantize_bias(np.asarray(constant_array(bias), np.float32), input_scale, params)
+            params, repaired = quantized.weight, quantized.repaired
+            codes = add_initializer(self.graph, f"{node.name}_bias_quantized", quantized.codes)
+            scale = add_initializer(self.graph, f"{node.name}_bias_scale", quantized.scale)
+            axis = 0 if quantized.scale.ndim else None
+            node.replace_input_with(plan.bias, self._dequantize(node, codes, scale, None, axis, f"{node.name}_bias"))
+        stored, scale, zero = store.weight(value, params)
+        node.replace_input_with(
+            plan.weight.port,
+            self._dequantize(node, stored, scale, zero, params.spec.axis, f"{node.name}_weight"),
+        )
+        return repaired
+
+    def _table(self, node: ir.Node, plan: NodePlan, store: ConstantStore) -> None:
+        """Gather(table, i) -> Gather(codes, i) * Gather(scale [V, 1], i): only the picked rows are dequantized."""
+        if plan.table is None:
+            return
+        value = node.inputs[plan.table.port]
+        indices, out = node.inputs[1], node.outputs[0]
+        if value is None or indices is None:
+            raise InternalError(f"{node.name} lost an input that the plan names")
+        params = weight_params(np.asarray(constant_array(value), np.float32), plan.table.spec)
+        codes, scale, zero = store.weight(value, params)
+        node.replace_input_with(plan.table.port, codes)
+        name = out.name or node.name or "table"
+        if plan.table.spec.axis is None:
+            rows = ir.node("DequantizeLinear", [out, scale, zero], name=f"{name}_DequantizeLinear")
+            self._insert_after(node, [rows])
+            last = rows
+        else:
+            column = add_initializer(self.graph, f"{value.name}_row_scale", params.scale.reshape(-1, 1))
+            cast = ir.node("Cast", [out], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+            pick = ir.node("Gather", [column, indices], attributes={"axis": 0}, name=f"{name}_scale_Gather")
+            last = ir.node("Mul", [cast.outputs[0], pick.outputs[0]], name=f"{name}_Mul")
+            cast.outputs[0].name, pick.outputs[0].name = f"{name}_cast", f"{name}_row_scale"
+            self._insert_after(node, [cast, pick, last])
+        new = last.outputs[0]
+        first_reader = last if plan.table.spec.axis is None else cast
+        self._move_readers(out, new, keep=first_reader)
+        out.name, new.name = f"{name}_codes", name
+        new.type, new.shape = ir.TensorType(ir.DataType.FLOAT), out.shape
+        out.type = ir.TensorType(_DATA_TYPES[params.spec.qtype.name])
+
+    def _constant_operand(self, value: ir.Value, reads: set[tuple[str, int]], store: ConstantStore) -> None:
+        params = self.params[value.name or ""]
+        stored = store.put(value.name or "constant", constant_array(value), params)
+        for use in list(value.uses()):
+            if (use.node.name, use.idx) in reads:
+                new = self._dequantize(
+                    use.node, stored.codes, stored.scale, stored.zero_point, None, f"{use.node.name}_operand{use.idx}"
+                )
+                use.node.replace_input_with(use.idx, new)
+
+    def _activation(self, value: ir.Value, reads: set[tuple[str, int]], *, everyone: bool) -> None:
+        """Q and DQ behind ``value``; ``everyone``: float readers and the graph's outputs read the dequantized value too."""
+        name = value.name or ""
+        params = self.params[name]
+        scale = add_initializer(self.graph, f"{name}_scale", params.scale)
+        zero = add_initializer(self.graph, f"{name}_zero_point", params.zero_point)
+        q = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}_QuantizeLinear")
+        dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=f"{name}_DequantizeLinear")
+        q.outputs[0].name, dq.outputs[0].name = f"{name}_quantized", f"{name}_dequantized"
+        q.outputs[0].type = ir.TensorType(_DATA_TYPES[params.spec.qtype.name])
+        dq.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        q.outputs[0].shape = dq.outputs[0].shape = value.shape
+        producer = value.producer()
+        if producer is None:
+            first = next(iter(self.graph))
+            self.graph.insert_before(first, [q, dq])
+        else:
+            self._insert_after(producer, [q, dq])
+        if everyone:
+            self._move_readers(value, dq.outputs[0], keep=q)
+            if dq.outputs[0].is_graph_output():
+                value.name, dq.outputs[0].name = f"{name}_float", name
+            return
+        for use in list(value.uses()):
+            if (use.node.name, use.idx) in reads:
+                use.node.replace_input_with(use.idx, dq.outputs[0])
+
+    def _on_codes(self, node: ir.Node, plan: NodePlan) -> None:
+        """Let a movement operator that the runtime does not fuse read and write codes: DQ -> node -> Q becomes node."""
+        name = key(node.domain, node.op_type)
+        if not self.target.capability(name).on_codes or plan.table is not None or not plan.decision.taken:
+            return
+        dq = node.inputs[0].producer() if node.inputs[0] is not None else None
+        readers = [u.node for u in node.outputs[0].uses()]
+        rule = OPS.find(name)
+        if dq is None or dq.op_type != "DequantizeLinear" or len(readers) != 1 or rule is None or rule.lowering is None:
+            return
+        q = readers[0]
+        if q.op_type != "QuantizeLinear":
+            return
+        node.replace_input_with(0, dq.inputs[0])
+        for port, token in enumerate(rule.lowering.inputs.split()):
+            if token == "z0":
+                node.resize_inputs(max(len(node.inputs), port + 1))
+                node.replace_input_with(port, dq.inputs[2])
+        codes, value = q.outputs[0], node.outputs[0]
+        codes_name, codes_type = codes.name, codes.type
+        ir.convenience.replace_all_uses_with(codes, value)
+        codes.name = f"{codes_name}_replaced"
+        value.name, value.type = codes_name, codes_type
+        self.graph.remove(q, safe=False)
+
+    def _dequantize(
+        self, before: ir.Node, codes: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int | None, name: str
+    ) -> ir.Value:
+        inputs = [codes, scale] if zero is None else [codes, scale, zero]
+        dq = ir.node(
+            "DequantizeLinear",
+            inputs,
+            attributes=None if axis is None else {"axis": axis},
+            name=f"{name}_DequantizeLinear",
+        )
+        out = dq.outputs[0]
+        out.name, out.type, out.shape = f"{name}_dequantized", ir.TensorType(ir.DataType.FLOAT), codes.shape
+        self.graph.insert_before(before, dq)
+        return out
+
+    def _insert_after(self, node: ir.Node, new: list[ir.Node]) -> None:
+        self.graph.insert_after(node, new)
+
+    def _move_readers(self, old: ir.Value, new: ir.Value, *, keep: ir.Node) -> None:
+        """Let every reader of ``old`` but ``keep`` read ``new``, graph outputs included."""
+        for use in list(old.uses()):
+            if use.node is not keep:
+                use.node.replace_input_with(use.idx, new)
+        for i, output in enumerate(self.graph.outputs):
+            if output is old:
+                self.graph.outputs[i] = new

@@ -1,0 +1,1 @@
+"""How good and how fast a quantized model is, set against the model it came from."""

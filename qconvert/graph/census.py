@@ -1,0 +1,76 @@
+"""How ONNX Runtime really runs a quantized model: the graph is loaded with all optimizations, saved, and counted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from qconvert.graph.model import Model
+from qconvert.graph.signature import session_of
+
+_INTEGER_KERNELS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QAttention", "Nhwc")
+_FLOAT_FORMS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """What the optimized graph holds.
+
+    Attributes:
+        nodes: all nodes.
+        integer_kernels: nodes that compute on integers.
+        quantize, dequantize: QuantizeLinear and DequantizeLinear nodes left over.
+        weights_dequantized: DequantizeLinear nodes on constants: weights that are unpacked at every run.
+        unfused: planned integer nodes that ONNX Runtime runs in float all the same.
+        boundaries: names of the left-over QuantizeLinear and DequantizeLinear nodes on activations.
+        ops: operator -> count.
+    """
+
+    nodes: int
+    integer_kernels: int
+    quantize: int
+    dequantize: int
+    weights_dequantized: int
+    unfused: tuple[str, ...]
+    boundaries: tuple[str, ...]
+    ops: dict[str, int]
+
+
+def take_census(model: Model, planned: Iterable[str]) -> Census:
+    """Load ``model`` into ONNX Runtime and count its optimized graph.
+
+    Args:
+        model: quantized.
+        planned: names of weighted nodes that should run on integers.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        session_of(model, optimized_path=path)
+        graph = onnx.load_model(str(path), load_external_data=False).graph
+    constants = {i.name for i in graph.initializer}
+    wanted = set(planned)
+    ops = Counter(n.op_type for n in graph.node)
+    on_constants = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    boundaries = [
+        n.name
+        for n in graph.node
+        if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[0] not in constants
+    ]
+    return Census(
+        nodes=len(graph.node),
+        integer_kernels=sum(c for op, c in ops.items() if op.startswith(_INTEGER_KERNELS)),
+        quantize=ops.get("QuantizeLinear", 0),
+        dequantize=ops.get("DequantizeLinear", 0) - len(on_constants),
+        weights_dequantized=len(on_constants),
+        unfused=tuple(n.name for n in graph.node if n.op_type in _FLOAT_FORMS and n.name in wanted),
+        boundaries=tuple(boundaries),
+        ops=dict(sorted(ops.items())),
+    )

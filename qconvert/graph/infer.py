@@ -1,0 +1,32 @@
+"""Types and shapes of every value: ONNX's inference first, ONNX Runtime's for what it leaves open."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+from qconvert.errors import ModelError
+from qconvert.graph.model import Model
+from qconvert.graph.signature import session_of
+
+
+def infer_types(model: Model) -> None:
+    """Fill in the type and shape of the main graph's values, in place, as far as they can be known."""
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model.ir)
+    open_values = [
+        v for node in model.ir.graph for v in node.outputs if v.name and (v.type is None or v.shape is None)
+    ]
+    if not open_values:
+        return
+    try:
+        session = session_of(model, optimize=False, outputs=[v.name for v in open_values if v.name])
+    except ModelError:
+        return  # the values stay unknown and their nodes float; the plan says so
+    for value, spec in zip(open_values, session.outputs, strict=True):
+        if not spec.is_tensor:
+            continue
+        if value.type is None and spec.dtype != "str":
+            value.type = ir.TensorType(ir.DataType[spec.dtype.upper().replace("FLOAT32", "FLOAT").replace("FLOAT64", "DOUBLE")])
+        # ONNX Runtime gives () both for a scalar and for an unknown rank, so () teaches nothing
+        if value.shape is None and spec.shape:
+            value.shape = ir.Shape(spec.shape)

@@ -1,0 +1,171 @@
+"""Bring a model into the form that the rest of qconvert reads: :func:`prepare`.
+
+After it every node and value is named, functions are inlined, weights are initializers (not Constant nodes, not chains of
+Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can be, Gemm has alpha = beta = 1 and a bias [N],
+and the opset suffices for the quantized form. When a feed is given, the outputs before and after are compared; passes
+that change them are left out, one level after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import (
+    DeduplicateInitializersPass,
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    NameFixPass,
+    RemoveInitializersFromInputsPass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
+
+from qconvert.errors import ModelError, QConvertError
+from qconvert.graph.infer import infer_types
+from qconvert.graph.model import Model
+from qconvert.graph.prepare.batchnorm import batchnorm_to_conv
+from qconvert.graph.prepare.fold import fold_and_fuse
+from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm
+from qconvert.graph.prepare.opset import raise_opset
+from qconvert.graph.session import Feed
+from qconvert.graph.signature import session_of
+
+# Two float32 graphs of the same function agree to about 1e-6; 60 dB (1e-3) is a different function.
+MIN_AGREEMENT_DB = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A canonical model, what it was made from, and notes for the report.
+
+    Attributes:
+        model: canonical, FP32.
+        source: as loaded.
+        notes: what was done or left undone, and why.
+        agreement_db: SQNR of the canonical model's outputs against the source's on one feed; None when not compared.
+    """
+
+    model: Model
+    source: Model
+    notes: tuple[str, ...]
+    agreement_db: float | None = None
+
+
+def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> Prepared:
+    """Canonicalise ``source``; it is not changed.
+
+    Args:
+        source: an FP32 model.
+        feed: inputs for the before-and-after comparison; None leaves it out.
+        min_opset: least opset that the quantized form needs.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model, or it cannot be brought to ``min_opset``.
+    """
+    reference: list[NDArray[np.generic]] | None = None
+    repeatable = True
+    if feed is not None:
+        session = session_of(source)
+        reference = session.run(feed)
+        repeatable = agreement(reference, session.run(feed)) >= MIN_AGREEMENT_DB
+    notes: list[str] = []
+    if not repeatable:
+        notes.append("the model gives different results on the same input, so its canonical form was not compared")
+    failure = "it could not be brought into canonical form"
+    for level in (2, 1, 0):
+        model = source.clone()
+        tried: list[str] = []
+        try:
+            _run_passes(model, level, min_opset, tried)
+            if reference is None or feed is None:
+                return Prepared(model=model, source=source, notes=tuple(notes + tried))
+            db = agreement(reference, session_of(model).run(feed))
+        except QConvertError as error:
+            failure = error.message
+            notes.append(f"simplification level {level} was left out: {failure}")
+            continue
+        if db >= MIN_AGREEMENT_DB or not repeatable:
+            return Prepared(model=model, source=source, notes=tuple(notes + tried), agreement_db=db)
+        failure = f"its outputs change ({db:.1f} dB)"
+        notes.append(f"simplification level {level} was undone: {failure}")
+    raise ModelError(
+        f"the model cannot be prepared at opset {min_opset}: {failure}",
+        hint="convert it to a newer opset with the exporting framework, or use --per-tensor, which needs opset 10 only",
+    )
+
+
+def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> None:
+    """Level 2: everything. Level 1: without graph rewrites. Level 0: names, constants and opset only."""
+    run: list[tuple[str, Callable[[], object]]] = [
+        ("inlining functions", lambda: _inline(model.ir)),
+        ("removing initializers from the inputs", lambda: _drop_initializer_inputs(model.ir, notes)),
+        ("naming nodes", lambda: NameFixPass()(model.ir)),
+        ("raising the opset", lambda: raise_opset(model.ir, min_opset, notes)),
+        ("lifting constants", lambda: LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)),
+    ]
+    if level >= 1:
+        run.append(("folding constants", lambda: fold_and_fuse(model.ir, rewrite=level >= 2)))
+    if level >= 2:
+        run += [
+            ("inferring types", lambda: infer_types(model)),
+            ("canonicalising BatchNormalization", lambda: batchnorm_to_conv(model.ir)),
+            ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
+            ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
+            ("merging equal initializers", lambda: DeduplicateInitializersPass(size_limit=1 << 40)(model.ir)),
+        ]
+    run += [
+        ("removing what nothing reads", lambda: RemoveUnusedNodesPass()(model.ir)),
+        ("removing operator sets that nothing uses", lambda: RemoveUnusedOpsetsPass()(model.ir)),
+        ("naming nodes", lambda: NameFixPass()(model.ir)),
+        ("inferring types", lambda: infer_types(model)),
+    ]
+    for what, step in run:
+        try:
+            step()
+        except QConvertError:
+            raise
+        except Exception as error:  # the libraries behind the passes raise anything on odd graphs
+            raise ModelError(f"{what} failed: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _inline(model: ir.Model) -> None:
+    if model.functions:
+        InlinePass()(model)
+
+
+def _drop_initializer_inputs(model: ir.Model, notes: list[str]) -> None:
+    """Old models (IR < 4) list every initializer among the inputs. They are defaults that a caller could override;
+    a quantized weight cannot be, so they become plain constants."""
+    both = [v.name for v in model.graph.inputs if v.is_initializer()]
+    if both:
+        RemoveInitializersFromInputsPass()(model)
+        if model.ir_version >= 4:
+            notes.append(f"{len(both)} initializers were also inputs; they are constants now and cannot be overridden")
+        model.ir_version = max(4, model.ir_version or 4)
+
+
+def agreement(reference: list[NDArray[np.generic]], other: list[NDArray[np.generic]]) -> float:
+    """SQNR in dB of ``other`` against ``reference``, pooled over float outputs; -inf when shapes or integers differ."""
+    signal = noise = 0.0
+    for a, b in zip(reference, other, strict=True):
+        if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+            continue
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return float("-inf")
+        if not np.issubdtype(a.dtype, np.floating):
+            if not np.array_equal(a, b):
+                return float("-inf")
+            continue
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        both = np.isfinite(x) & np.isfinite(y)
+        if not np.array_equal(np.isfinite(x), np.isfinite(y)):
+            return float("-inf")
+        signal += float((x[both] ** 2).sum())
+        noise += float(((x[both] - y[both]) ** 2).sum())
+    if noise == 0.0:
+        return float("inf")
+    return 10.0 * float(np.log10(signal / noise)) if signal > 0 else float("-inf")

@@ -1,0 +1,133 @@
+"""The only place that makes ONNX Runtime sessions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from qconvert.errors import ModelError
+
+Feed = Mapping[str, NDArray[np.generic]]
+"""One run's inputs by name."""
+
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "bool": "bool",
+    "string": "str",
+    **{f"{u}int{b}": f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IOSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: its name.
+        dtype: numpy-style type name, or ONNX Runtime's own words for what is not a tensor ("seq(tensor(float))").
+        shape: sizes, names of symbolic dimensions, None where unknown.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is a plain tensor that numpy can hold."""
+        return self.dtype in _DTYPES.values()
+
+
+def _spec(arg: ort.NodeArg) -> IOSpec:
+    match = re.fullmatch(r"tensor\((\w+)\)", arg.type)
+    dtype = _DTYPES.get(match[1], arg.type) if match else arg.type
+    shape = tuple(d if isinstance(d, (int, str)) else None for d in arg.shape or ())
+    return IOSpec(name=arg.name, dtype=dtype, shape=shape)
+
+
+class Session:
+    """A model loaded into ONNX Runtime's CPU provider.
+
+    Attributes:
+        inputs, outputs: the interface as ONNX Runtime sees it.
+    """
+
+    def __init__(self, raw: ort.InferenceSession) -> None:
+        self._raw = raw
+        self.inputs = tuple(_spec(a) for a in raw.get_inputs())
+        self.outputs = tuple(_spec(a) for a in raw.get_outputs())
+
+    def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> list[NDArray[np.generic]]:
+        """Results for one feed, in the order of ``outputs`` (default: all, in the model's order).
+
+        Raises:
+            ModelError: ONNX Runtime could not run the model on this feed.
+        """
+        try:
+            return list(self._raw.run(outputs, dict(feed)))
+        except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
+            raise ModelError(f"ONNX Runtime could not run the model: {_first_line(error)}") from error
+
+    def end_profiling(self) -> Path:
+        """Stop profiling and return the JSON file."""
+        return Path(self._raw.end_profiling())
+
+
+def open_session(
+    model: Path | bytes,
+    *,
+    threads: int = 0,
+    optimize: bool = True,
+    optimized_path: Path | None = None,
+    profile_prefix: Path | None = None,
+) -> Session:
+    """Load a model into ONNX Runtime's CPU provider.
+
+    Args:
+        model: a file, or a serialised ModelProto.
+        threads: intra-op threads; 0 lets ONNX Runtime choose.
+        optimize: apply all graph optimizations, or none.
+        optimized_path: where to save the graph as optimized.
+        profile_prefix: record a profile, in files that begin so.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return Session(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+    except Exception as error:
+        raise ModelError(
+            f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
+            hint="check that the FP32 model itself runs in ONNX Runtime's CPU provider",
+        ) from error
+
+
+def runtime_version() -> str:
+    """ONNX Runtime's version."""
+    return str(ort.__version__)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:400]

@@ -1,0 +1,44 @@
+"""The interface of a model and the loading of in-memory models into ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qconvert.graph.model import PROTO_LIMIT, Model
+from qconvert.graph.session import Session, open_session
+
+
+def session_of(
+    model: Model,
+    *,
+    threads: int = 0,
+    optimize: bool = True,
+    outputs: Iterable[str] | None = None,
+    optimized_path: Path | None = None,
+) -> Session:
+    """Load an in-memory model; ``outputs`` replaces its outputs by other values of the main graph.
+
+    Values without a known type may be outputs too: ONNX Runtime infers the type itself.
+    """
+    if outputs is not None:
+        model = with_outputs(model, outputs)
+    if model.weight_bytes() <= PROTO_LIMIT:
+        return open_session(model.to_bytes(), threads=threads, optimize=optimize, optimized_path=optimized_path)
+    with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(model.ir.clone(), path, external_data="model.data")
+        return open_session(path, threads=threads, optimize=optimize, optimized_path=optimized_path)
+
+
+def with_outputs(model: Model, outputs: Iterable[str]) -> Model:
+    """A copy of ``model`` whose outputs are the named values of the main graph."""
+    copy = model.clone()
+    graph = copy.ir.graph
+    values = {v.name: v for v in graph.inputs}
+    values.update({v.name: v for node in graph for v in node.outputs})
+    graph.outputs[:] = [values[name] for name in outputs]
+    return copy

@@ -1,0 +1,1 @@
+"""Pure numpy: integer types, quantization specs, affine quantization. Knows nothing of graphs."""

@@ -1,0 +1,183 @@
+"""(graph, recipe, target) -> QuantPlan: a decision with a reason for every node; no numbers yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qconvert.graph.view import GraphView, NodeView
+from qconvert.numerics.dtypes import qtype
+from qconvert.numerics.spec import PerAxis, PerTensor, QuantSpec
+from qconvert.ops.rule import Kind, OpRule, Role
+from qconvert.plan.candidates import Candidate, find_candidates
+from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.accuracy import keep_accurate
+from qconvert.plan.groups import make_groups
+from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
+from qconvert.plan.placement import place
+from qconvert.recipe.recipe import Recipe
+from qconvert.targets.target import Target
+
+
+def build_plan(graph: GraphView, recipe: Recipe, target: Target) -> QuantPlan:
+    """Decide for every node of ``graph`` whether it runs on integers, and how its tensors are quantized.
+
+    Raises:
+        RecipeError: an include or exclude pattern matches nothing.
+    """
+    candidates = find_candidates(graph, recipe, target)
+    absorbed = find_absorbed(graph, candidates, recipe)
+    if recipe.placement == "all":
+        integer = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
+    else:
+        candidates = keep_accurate(graph, candidates)
+        integer = place(graph, candidates, absorbed, target)
+    integer = _prune(candidates, absorbed, integer, graph)
+    absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
+    quantized = _quantized_tensors(graph, candidates, integer, absorbed)
+    nodes = {
+        name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()
+    }
+    groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
+    return QuantPlan(nodes=nodes, groups=groups, notes=())
+
+
+def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:
+    return candidate.rule is not None and candidate.rule.kind is Kind.CLAMP and candidate.node.name not in absorbed
+
+
+def _prune(
+    candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], integer: set[str], graph: GraphView
+) -> set[str]:
+    """Take back clamps without their producer and movement operators without an integer neighbour, until none is left."""
+    kept = set(integer)
+    changed = True
+    while changed:
+        drop = {
+            n
+            for n in kept
+            if (n in absorbed and absorbed[n] not in kept)
+            or (_moves(candidates[n]) and not _integer_neighbour(graph, candidates, kept, n))
+        }
+        kept -= drop
+        changed = bool(drop)
+    return kept
+
+
+def _moves(candidate: Candidate) -> bool:
+    return candidate.rule is not None and candidate.rule.kind is Kind.MOVEMENT and not candidate.table
+
+
+def _integer_neighbour(graph: GraphView, candidates: Mapping[str, Candidate], kept: set[str], name: str) -> bool:
+    node = candidates[name].node
+    producer = graph.producer(node.inputs[0] or "")
+    if producer is not None and producer.name in kept and not candidates[producer.name].table:
+        return True
+    return any(r in kept and not candidates[r].table for t in node.outputs if t for r, _ in graph.tensors[t].consumers)
+
+
+def _quantized_tensors(
+    graph: GraphView, candidates: Mapping[str, Candidate], integer: set[str], absorbed: Mapping[str, str]
+) -> list[str]:
+    """Tensors held as integers: what integer nodes read, and what they write unless the kernel can write float."""
+    needed: set[str] = set()
+    taken_over = {candidates[c].node.inputs[0] for c in absorbed}
+    for name in integer:
+        c = candidates[name]
+        if c.rule is None or c.table or name in absorbed:
+            continue
+        needed.update(c.node.inputs[p] or "" for p in _activation_ports(graph, c.node, c.rule))
+    for name in integer:
+        c = candidates[name]
+        if c.rule is None or c.table:
+            continue
+        outputs = [t for t in c.node.outputs if t and t not in taken_over and t in graph.tensors]
+        # every output of a multi-output operator (Split) or none
+        if not c.capability.float_result or any(t in needed for t in outputs):
+            needed.update(outputs)
+        elif name in absorbed:
+            needed.update(outputs)
+    needed -= {t for t in taken_over if t is not None}
+    order = [*graph.inputs, *(t for n in graph.nodes.values() for t in n.outputs)]
+    constants = [t for t, v in graph.tensors.items() if v.is_constant]
+    seen = dict.fromkeys([*constants, *order])
+    return [t for t in seen if t in needed]
+
+
+def _activation_ports(graph: GraphView, node: NodeView, rule: OpRule) -> tuple[int, ...]:
+    ports = rule.ports(Role.ACTIVATION, node)
+    # a MatMul of two activations reads both
+    computed = tuple(p for p in rule.ports(Role.WEIGHT, node) if not graph.is_constant(node.inputs[p]))
+    return ports + computed
+
+
+def _node_plan(
+    graph: GraphView,
+    candidate: Candidate,
+    taken: bool,
+    absorbed: Mapping[str, str],
+    quantized: list[str],
+    recipe: Recipe,
+) -> NodePlan:
+    node, rule = candidate.node, candidate.rule
+    if not taken or rule is None:
+        reason = candidate.objection or _why_not_placed(candidate)
+        return NodePlan(node=node.name, op_type=node.op_type, decision=Decision(taken=False, reason=reason))
+    if node.name in absorbed:
+        return NodePlan(
+            node=node.name,
+            op_type=node.op_type,
+            decision=Decision(taken=True, reason=f"absorbed into the range of {absorbed[node.name]}"),
+            absorbed_into=absorbed[node.name],
+            quantized_outputs=tuple(t for t in node.outputs if t in quantized),
+        )
+    if candidate.table:
+        port = rule.table_port or 0
+        return NodePlan(
+            node=node.name,
+            op_type=node.op_type,
+            decision=Decision(taken=True, reason="table stored as integers, one scale a row"),
+            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(recipe, 0)),
+        )
+    weights = [p for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])]
+    weight = None
+    if weights:
+        axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and recipe.per_channel else None
+        weight = WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(recipe, axis))
+    biases = rule.ports(Role.BIAS, node)
+    outputs = set(node.outputs)
+    outputs.update(o for c, p in absorbed.items() if p == node.name for o in graph.nodes[c].outputs)
+    return NodePlan(
+        node=node.name,
+        op_type=node.op_type,
+        decision=Decision(taken=True, reason=_why(candidate)),
+        activations=_activation_ports(graph, node, rule),
+        weight=weight,
+        bias=biases[0] if biases else None,
+        quantized_outputs=tuple(t for t in quantized if t in outputs),
+    )
+
+
+def _weight_spec(recipe: Recipe, axis: int | None) -> QuantSpec:
+    kind = qtype(recipe.weights)
+    return QuantSpec(
+        qtype=kind,
+        symmetric=True,
+        granularity=PerTensor() if axis is None else PerAxis(axis=axis),
+        narrow_range=kind.signed,
+    )
+
+
+def _why(candidate: Candidate) -> str:
+    if candidate.weighted:
+        return "integer kernel"
+    if candidate.rule is not None and candidate.rule.kind is Kind.MOVEMENT:
+        return "passes integers on"
+    return "joins integer operators"
+
+
+def _why_not_placed(candidate: Candidate) -> str:
+    if candidate.rule is not None and candidate.rule.kind is Kind.CLAMP:
+        return "no integer producer whose range could absorb it"
+    if candidate.rule is not None and candidate.rule.kind is Kind.ARITHMETIC:
+        return "the conversions around it would cost more than its integer kernel saves, or nothing integer follows"
+    return "its neighbours are float"

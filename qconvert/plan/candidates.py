@@ -1,0 +1,149 @@
+"""Which nodes could run on integers, and why the others cannot: one :class:`Candidate` a node."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+import numpy as np
+
+from qconvert.errors import RecipeError
+from qconvert.graph.view import GraphView, NodeView
+from qconvert.ops.rule import Kind, OpRule, Role, key, rule_of
+from qconvert.recipe.recipe import Recipe
+from qconvert.registry import suggest
+from qconvert.targets.target import Capability, Target
+
+# Finite constants beyond this are "minus infinity" in disguise (attention masks), no data.
+SENTINEL = 1e30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One node before placement.
+
+    Attributes:
+        node: the node.
+        rule: its operator's rule; None when there is none.
+        capability: what the target can do with it.
+        objection: why it stays float whatever the placement; "" when it may be quantized.
+        table: it picks rows of a constant table.
+        weighted: integers pay here; regions grow from it.
+    """
+
+    node: NodeView
+    rule: OpRule | None
+    capability: Capability
+    objection: str
+    table: bool = False
+    weighted: bool = False
+
+
+def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, Candidate]:
+    """All nodes of ``graph`` by name, each with the reason why it cannot be quantized, if any.
+
+    Raises:
+        RecipeError: an include or exclude pattern matches nothing.
+    """
+    for option in ("include", "exclude"):
+        for pattern in getattr(recipe, option):
+            if not any(matches(node, pattern) for node in graph.nodes.values()):
+                names = sorted({n.op_type for n in graph.nodes.values()} | set(graph.nodes))
+                raise RecipeError(
+                    f"--{option} {pattern!r} matches no node name and no operator type",
+                    hint=suggest(pattern, names[:40]),
+                )
+    return {name: _candidate(graph, node, recipe, target) for name, node in graph.nodes.items()}
+
+
+def matches(node: NodeView, pattern: str) -> bool:
+    """Whether ``pattern`` (a name, a glob or an operator type) selects ``node``."""
+    return pattern == node.op_type or fnmatch.fnmatchcase(node.name, pattern)
+
+
+def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target) -> Candidate:
+    rule = rule_of(node)
+    capability = target.capability(key(node.domain, node.op_type))
+    table = rule is not None and rule.table_port is not None and graph.is_constant(node.input(rule.table_port))
+    product = node.op_type == "MatMul" and not graph.is_constant(node.input(1))
+    if product:
+        capability = target.products
+    weighted = rule is not None and ((rule.kind is Kind.WEIGHTED and not product) or table)
+    return Candidate(
+        node=node,
+        rule=rule,
+        capability=capability,
+        objection=_objection(graph, node, rule, capability, recipe, table),
+        table=table,
+        weighted=weighted,
+    )
+
+
+def _objection(
+    graph: GraphView, node: NodeView, rule: OpRule | None, capability: Capability, recipe: Recipe, table: bool
+) -> str:
+    if node.has_bodies:
+        return "control flow; what is in its bodies stays float"
+    if rule is None:
+        custom = node.domain not in ("", "ai.onnx")
+        return f"operator of the domain {node.domain}, left alone" if custom else "no quantization rule for this operator"
+    if recipe.include and not any(matches(node, p) for p in recipe.include):
+        return "not among --include"
+    if any(matches(node, p) for p in recipe.exclude):
+        return "excluded by --exclude"
+    if not all(graph.tensors[t].is_float for t in node.outputs if t in graph.tensors and _carries(graph, t)):
+        return "it computes no float32 values"
+    if table:
+        return _table_objection(graph, node, rule)
+    for port in rule.ports(Role.ACTIVATION, node):
+        tensor = graph.tensors[node.inputs[port] or ""]
+        if not tensor.is_float:
+            return "its input is not float32"
+        if tensor.is_constant and not _finite(graph, tensor.name):
+            return "a constant operand holds infinite or mask values"
+    if not rule.ports(Role.ACTIVATION, node):
+        return "it has no activation input"
+    if rule.kind is not Kind.WEIGHTED and all(
+        graph.is_constant(node.inputs[p]) for p in rule.ports(Role.ACTIVATION, node)
+    ):
+        return "it reads constants only"
+    for port in rule.ports(Role.WEIGHT, node):
+        weight = node.inputs[port]
+        if graph.is_constant(weight):
+            if not _finite(graph, weight or ""):
+                return "its weight holds NaN, infinite or mask values"
+        elif node.op_type != "MatMul":
+            return "its weight is computed, not constant"
+        elif not graph.tensors[weight or ""].is_float:
+            return "its right operand is not float32"
+    for port in rule.ports(Role.BIAS, node):
+        if not graph.is_constant(node.inputs[port]):
+            return "its bias is computed, not constant"
+        if not _finite(graph, node.inputs[port] or ""):
+            return "its bias holds NaN or infinite values"
+    objection = rule.objection(graph, node)
+    if objection:
+        return objection
+    if not capability.integer and recipe.placement == "static":
+        return capability.reason
+    return ""
+
+
+def _carries(graph: GraphView, tensor: str) -> bool:
+    view = graph.tensors[tensor]
+    return bool(view.consumers) or view.is_output or view.captured
+
+
+def _table_objection(graph: GraphView, node: NodeView, rule: OpRule) -> str:
+    table = node.input(rule.table_port or 0) or ""
+    view = graph.tensors[table]
+    if not view.is_float or view.rank != 2 or node.attr_int("axis", 0) != 0:
+        return "it picks from a constant that is no float table of rows"
+    if not _finite(graph, table):
+        return "its table holds infinite or mask values"
+    return ""
+
+
+def _finite(graph: GraphView, tensor: str) -> bool:
+    value = graph.constant(tensor)
+    return bool(value.size) and bool(np.isfinite(value).all()) and float(np.abs(value).max()) < SENTINEL

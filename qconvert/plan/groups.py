@@ -1,0 +1,122 @@
+"""Scale groups: tensors that must share one scale and zero point, by union-find over the operators' constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from qconvert.graph.view import GraphView
+from qconvert.numerics.dtypes import qtype
+from qconvert.numerics.spec import QuantSpec
+from qconvert.ops.rule import Constraint, OpRule, Role
+from qconvert.plan.candidates import Candidate
+from qconvert.plan.clamps import clamp_bounds
+from qconvert.plan.model import Group
+from qconvert.recipe.recipe import Recipe
+
+
+class _Union:
+    def __init__(self, items: Iterable[str]) -> None:
+        self.parent = {i: i for i in items}
+
+    def find(self, item: str) -> str:
+        while self.parent[item] != item:
+            self.parent[item] = self.parent[self.parent[item]]
+            item = self.parent[item]
+        return item
+
+    def join(self, a: str, b: str) -> None:
+        self.parent[self.find(b)] = self.find(a)
+
+
+def make_groups(
+    graph: GraphView,
+    candidates: Mapping[str, Candidate],
+    integer: set[str],
+    absorbed: Mapping[str, str],
+    tensors: list[str],
+    recipe: Recipe,
+) -> tuple[Group, ...]:
+    """Group the quantized ``tensors`` (in graph order); each group knows which members must be observed.
+
+    Movement operators join their outputs to their input, Concat joins all of its ports; a member that an integer
+    movement operator makes only passes on values, so the others make the range.
+    """
+    union = _Union(tensors)
+    bounds = _bounds(graph, candidates, integer, absorbed)
+    passed_on: set[str] = set()
+    fixed: dict[str, tuple[float, float]] = {}
+    for name in graph.nodes:
+        rule = candidates[name].rule
+        if name not in integer or rule is None or candidates[name].table or name in absorbed:
+            continue
+        for members, follows in _shared(candidates[name], rule, union.parent, bounds):
+            for other in members[1:]:
+                union.join(members[0], other)
+            passed_on.update(follows)
+        if rule.constraint is Constraint.FIXED_OUTPUT and rule.fixed_range is not None:
+            fixed.update({t: rule.fixed_range for t in candidates[name].node.outputs if t in union.parent})
+    spec = QuantSpec(qtype=qtype(recipe.activations), symmetric=recipe.symmetric)
+    members_of: dict[str, list[str]] = {}
+    for t in tensors:
+        members_of.setdefault(union.find(t), []).append(t)
+    return tuple(_group(graph, members, spec, passed_on, fixed) for members in members_of.values())
+
+
+Bounds = tuple[float, float]
+
+
+def _bounds(
+    graph: GraphView, candidates: Mapping[str, Candidate], integer: set[str], absorbed: Mapping[str, str]
+) -> dict[str, Bounds]:
+    """Tensor -> the range that an absorbed clamp must enforce on it, followed through movement operators."""
+    found: dict[str, Bounds] = {}
+    for name, node in graph.nodes.items():
+        rule = candidates[name].rule
+        if name not in integer or rule is None:
+            continue
+        bound = None
+        if name in absorbed:
+            bound = clamp_bounds(graph, node)
+        elif rule.constraint is Constraint.SAME_AS_INPUT:
+            bound = found.get(node.inputs[0] or "")
+        if bound is not None:
+            found.update({t: bound for t in node.outputs})
+    return found
+
+
+def _shared(
+    candidate: Candidate, rule: OpRule, known: Mapping[str, str], bounds: Mapping[str, Bounds]
+) -> list[tuple[list[str], list[str]]]:
+    """(tensors that share a scale, those of them that only pass values on)."""
+    node = candidate.node
+    outputs = [t for t in node.outputs if t in known]
+    if rule.constraint is Constraint.SAME_AS_INPUT:
+        source = node.inputs[0]
+        return [([source, *outputs], outputs)] if source in known else []
+    if rule.constraint is Constraint.SHARED:
+        sources = [node.inputs[p] or "" for p in rule.ports(Role.ACTIVATION, node)]
+        # one scale for a Relu's output and something with negative values would undo the absorbed Relu
+        if len({bounds.get(t) for t in sources}) > 1:
+            return []
+        return [([t for t in [*sources, *outputs] if t in known], outputs)]
+    return []
+
+
+def _group(
+    graph: GraphView,
+    members: list[str],
+    spec: QuantSpec,
+    passed_on: set[str],
+    fixed: Mapping[str, tuple[float, float]],
+) -> Group:
+    constants = tuple(t for t in members if graph.is_constant(t))
+    sources = tuple(t for t in members if t not in passed_on and t not in constants)
+    ranges = [fixed[t] for t in sources if t in fixed]
+    known = (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges and len(ranges) == len(sources) else None
+    return Group(
+        tensors=tuple(members),
+        spec=spec,
+        observed=() if known and not constants else sources,
+        constants=constants,
+        fixed_range=known if not constants else None,
+    )

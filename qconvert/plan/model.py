@@ -1,0 +1,115 @@
+"""QuantPlan and its parts. Replaced, never mutated.
+
+A plan without numbers says what is quantized; ``calibrate.solve`` returns the same plan with QParams for every group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from qconvert.numerics.spec import QParams, QuantSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Yes or no, and why.
+
+    Attributes:
+        taken: whether the node runs on integers.
+        reason: a sentence fragment for people ("feeds no integer operator").
+    """
+
+    taken: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightPlan:
+    """A constant stored as integers: ``tensor`` at input ``port`` of a node, under ``spec``."""
+
+    port: int
+    tensor: str
+    spec: QuantSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """What becomes of one node.
+
+    Attributes:
+        node, op_type: which node.
+        decision: whether it runs on integers, and why (not).
+        activations: input ports that read quantized tensors.
+        weight: its constant operand, if it has one.
+        bias: the port of its int32 bias, if it has one.
+        table: the constant of which rows are picked (Gather), if that is stored as integers.
+        quantized_outputs: outputs that are emitted as integers.
+        absorbed_into: for a Relu or Clip that disappears into the saturation of its producer: that producer's name.
+    """
+
+    node: str
+    op_type: str
+    decision: Decision
+    activations: tuple[int, ...] = ()
+    weight: WeightPlan | None = None
+    bias: int | None = None
+    table: WeightPlan | None = None
+    quantized_outputs: tuple[str, ...] = ()
+    absorbed_into: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Tensors that share one scale and zero point.
+
+    Attributes:
+        tensors: all members, in graph order.
+        spec: how they are quantized (per tensor).
+        observed: the members whose statistics make the range; the others only pass values on.
+        constants: members that are initializers: their own range joins in.
+        fixed_range: known beforehand (Sigmoid, Softmax), needs no statistics.
+        params: the numbers, once solved.
+    """
+
+    tensors: tuple[str, ...]
+    spec: QuantSpec
+    observed: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    fixed_range: tuple[float, float] | None = None
+    params: QParams | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantPlan:
+    """The whole decision for a model.
+
+    Attributes:
+        nodes: by node name, every node of the main graph.
+        groups: scale groups; each quantized activation tensor is in exactly one.
+        notes: things worth telling that belong to no node.
+    """
+
+    nodes: Mapping[str, NodePlan]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = ()
+
+    def group_of(self) -> dict[str, int]:
+        """Tensor name -> index of its group."""
+        return {t: i for i, g in enumerate(self.groups) for t in g.tensors}
+
+    def params_of(self) -> dict[str, QParams]:
+        """Tensor name -> solved parameters."""
+        return {t: g.params for g in self.groups if g.params is not None for t in g.tensors}
+
+    def observed(self) -> tuple[str, ...]:
+        """Tensors that calibration has to watch."""
+        return tuple(t for g in self.groups if g.fixed_range is None for t in g.observed)
+
+    def taken(self) -> tuple[NodePlan, ...]:
+        """The nodes that run on integers."""
+        return tuple(n for n in self.nodes.values() if n.decision.taken)
+
+    def with_groups(self, groups: tuple[Group, ...]) -> QuantPlan:
+        """The same plan with other groups."""
+        return replace(self, groups=groups)

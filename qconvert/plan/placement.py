@@ -1,0 +1,87 @@
+"""Which candidates run on integers: a minimum cut.
+
+    total = sum over nodes of cost(node, its side)
+          + sum over tensors of quantize(t)    if a float node makes t and an integer node reads it
+          + sum over tensors of dequantize(t)  if an integer node makes t and a float node reads it
+
+Every term is paid once a tensor, however many readers it has. Terms of this form are submodular, so the least total is a minimum
+s-t cut (source = integer, sink = float) and is found exactly (Kolmogorov and Zabih 2004, "What energy functions can be minimized via
+graph cuts?", theorem 4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import networkx as nx
+
+from qconvert.graph.view import GraphView
+from qconvert.ops.rule import Kind, Role
+from qconvert.plan.candidates import Candidate
+from qconvert.plan.costs import Costs
+from qconvert.targets.target import Target
+
+_INTEGER, _FLOAT = "integer", "float"
+
+
+def place(graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], target: Target) -> set[str]:
+    """Names of the nodes that should run on integers.
+
+    Args:
+        graph: the canonical graph.
+        candidates: every node; one with an objection stays float, a weighted one without runs on integers.
+        absorbed: clamps that vanish into their producer when that is an integer node (clamp name -> producer name).
+        target: gives the costs.
+    """
+    costs = Costs(graph=graph, target=target)
+    net = nx.DiGraph()
+    net.add_nodes_from([_INTEGER, _FLOAT])
+
+    def edge(a: str, b: str, capacity: float | None) -> None:
+        if a == b:
+            return
+        if capacity is None:
+            net.add_edge(a, b)  # no capacity attribute: infinite
+        elif net.has_edge(a, b):
+            if "capacity" in net[a][b]:
+                net[a][b]["capacity"] += capacity
+        else:
+            net.add_edge(a, b, capacity=capacity)
+
+    ids = {name: f"n:{name}" for name in candidates}
+    for name, c in candidates.items():
+        if c.objection:
+            edge(ids[name], _FLOAT, None)
+        elif c.weighted:
+            edge(_INTEGER, ids[name], None)
+        else:
+            edge(_INTEGER, ids[name], costs.node(c.node, c.capability, integer=False))
+            if name in absorbed:
+                edge(ids[name], ids[absorbed[name]], None)
+            elif c.rule is not None and c.rule.kind is Kind.CLAMP:
+                edge(ids[name], _FLOAT, None)
+            else:
+                edge(ids[name], _FLOAT, costs.node(c.node, c.capability, integer=True))
+    for name, tensor in graph.tensors.items():
+        if tensor.is_constant or not tensor.is_float:
+            continue
+        producer = ids[tensor.producer] if tensor.producer is not None else _FLOAT
+        wants = [ids[n] for n, port in tensor.consumers if _reads_codes(candidates[n], port)]
+        floats = [ids[n] for n, _ in tensor.consumers] + ([_FLOAT] if tensor.is_output or tensor.captured else [])
+        if wants:
+            need = f"q:{name}"
+            edge(need, producer, costs.quantize(name))
+            for reader in wants:
+                edge(reader, need, None)
+        if tensor.producer is not None and floats and not candidates[tensor.producer].table:
+            back = f"d:{name}"
+            free = candidates[tensor.producer].capability.float_result
+            edge(producer, back, 0.0 if free else costs.dequantize(name))
+            for reader in floats:
+                edge(back, reader, None)
+    _, (integer, _rest) = nx.minimum_cut(net, _INTEGER, _FLOAT)
+    return {name for name in candidates if ids[name] in integer}
+
+
+def _reads_codes(candidate: Candidate, port: int) -> bool:
+    return candidate.rule is not None and not candidate.table and candidate.rule.role(port) is Role.ACTIVATION

@@ -1,0 +1,1 @@
+"""What the user wants, as frozen dataclasses, to and from YAML."""

@@ -1,0 +1,1 @@
+"""What a run decided and measured, as data and as documents."""

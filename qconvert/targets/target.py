@@ -1,0 +1,71 @@
+"""Target: what a runtime on a processor runs as integers, and what that costs there.
+
+Costs are nanoseconds for each unit of work on one thread; only their proportions matter. They weigh one placement against another
+where nothing has been measured on the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qconvert.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """One operator on one target.
+
+    Attributes:
+        integer: whether the runtime has an integer kernel for it that a quantized graph reaches.
+        reason: why not, or a note; shown to people.
+        float_result: the integer kernel can write a float result (MatMulIntegerToFloat), so no DequantizeLinear is paid.
+        on_codes: the runtime does not fuse Q/DQ around it, but runs the operator on integer tensors: emit it on the codes.
+        float_ns, integer_ns: cost for each output element of the float and the integer kernel.
+    """
+
+    integer: bool
+    reason: str = ""
+    float_result: bool = False
+    on_codes: bool = False
+    float_ns: float = 0.2
+    integer_ns: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A runtime on a kind of processor.
+
+    Attributes:
+        name: "x86-vnni".
+        title: for people.
+        activations, weights: preferred integer types.
+        symmetric_activations: whether activations should be symmetric.
+        per_channel: whether weights should have a scale a channel.
+        capabilities: by operator ("Conv", "com.microsoft:Gelu").
+        quantize_ns, dequantize_ns: cost of a boundary for each element, layout change included.
+        products: whether a MatMul of two activations should run on integers, and why (not).
+    """
+
+    name: str
+    title: str
+    activations: str
+    weights: str
+    symmetric_activations: bool
+    per_channel: bool
+    quantize_ns: float
+    dequantize_ns: float
+    products: Capability
+    capabilities: Mapping[str, Capability] = field(default_factory=dict)
+
+    def capability(self, op: str) -> Capability:
+        """What the target can do with operator ``op``."""
+        return self.capabilities.get(op, Capability(integer=False, reason=f"no integer kernel for {op} on {self.title}"))
+
+
+TARGETS: Registry[Target] = Registry("target")
+
+
+def register(target: Target) -> Target:
+    """Add a target to ``TARGETS``."""
+    return TARGETS.add(target.name, target)

@@ -1,0 +1,116 @@
+"""The laws of a statistic: a commutative monoid, and S(A then B) == merge(S(A), S(B)) bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from qconvert.stats.histogram import Histogram
+from qconvert.stats.minmax import MinMax
+
+Make = Callable[[], MinMax | Histogram]
+
+MAKERS: dict[str, Make] = {
+    "minmax": MinMax,
+    "histogram": lambda: Histogram(bins=32, max_elements=None),
+    "sampled histogram": lambda: Histogram(bins=32, max_elements=8),
+}
+UNSAMPLED = ["minmax", "histogram"]
+
+# All floats, the special ones included, and a bulk of ordinary size, in which bins are shared.
+elements = st.one_of(st.floats(width=32), st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1.0, -2.0, -3.4e38]))
+sample = hnp.arrays(np.float32, st.integers(0, 40), elements=elements)
+samples = st.lists(sample, max_size=6)
+law = settings(max_examples=80, deadline=None)
+
+
+def seen(make: Make, arrays: Sequence[np.ndarray]) -> MinMax | Histogram:
+    stat = make()
+    for array in arrays:
+        stat.update(array)
+    return stat
+
+
+def bits(stat: MinMax | Histogram) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {k: (v.dtype.str, v.shape, v.tobytes()) for k, v in stat.to_arrays().items()}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@law
+@given(a=samples, b=samples, c=samples)
+def test_merge_is_a_commutative_monoid(kind: str, a: list, b: list, c: list) -> None:
+    make = MAKERS[kind]
+    x, y, z = seen(make, a), seen(make, b), seen(make, c)
+    before = bits(x), bits(y)
+    assert bits(x.merge(y).merge(z)) == bits(x.merge(y.merge(z)))
+    assert bits(x.merge(y)) == bits(y.merge(x))
+    assert bits(x.merge(make())) == bits(make().merge(x)) == bits(x)
+    assert (bits(x), bits(y)) == before, "merge changed an operand"
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@law
+@given(arrays=samples, data=st.data())
+def test_order_and_split_of_samples_do_not_matter(kind: str, arrays: list, data: st.DataObject) -> None:
+    make = MAKERS[kind]
+    shuffled = data.draw(st.permutations(arrays))
+    cut = data.draw(st.integers(0, len(shuffled)))
+    parts = seen(make, shuffled[:cut]).merge(seen(make, shuffled[cut:]))
+    assert bits(parts) == bits(seen(make, arrays))
+    assert parts == seen(make, arrays)
+
+
+@pytest.mark.parametrize("kind", UNSAMPLED)
+@law
+@given(array=sample, cuts=st.lists(st.integers(0, 40), max_size=4), seed=st.integers(0, 99))
+def test_any_split_of_elements_gives_the_same(kind: str, array: np.ndarray, cuts: list, seed: int) -> None:
+    make = MAKERS[kind]
+    shuffled = np.random.default_rng(seed).permutation(array)
+    assert bits(seen(make, np.split(shuffled, sorted(cuts)))) == bits(seen(make, [array]))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@law
+@given(arrays=samples)
+def test_arrays_hold_all_of_it(kind: str, arrays: list) -> None:
+    stat = seen(MAKERS[kind], arrays)
+    again = type(stat).from_arrays(stat.to_arrays())
+    assert bits(again) == bits(stat)
+    more = np.array([1e20, -1e-20], np.float32)
+    stat.update(more)
+    again.update(more)
+    assert bits(again) == bits(stat)
+
+
+@law
+@given(arrays=samples)
+def test_counts_sum_to_the_usable_elements(arrays: list) -> None:
+    hist = seen(MAKERS["histogram"], arrays)
+    assert isinstance(hist, Histogram)
+    usable = np.concatenate([np.zeros(0, np.float32), *arrays])
+    usable = usable[np.isfinite(usable) & (np.abs(usable) < 1e30)]
+    assert hist.counts.sum() == usable.size == hist.extremes.usable
+    assert hist.counts.size <= 32
+    if usable.size:
+        assert (hist.extremes.lo, hist.extremes.hi) == (float(usable.min()), float(usable.max()))
+        index = np.floor(usable.astype(np.float64) / hist.width).astype(np.int64) - hist.lo_bin
+        assert np.array_equal(np.bincount(index, minlength=hist.counts.size), hist.counts)
+
+
+@law
+@given(array=sample, growth=st.floats(np.float32(1e-3), np.float32(1e29), width=32))
+def test_coarsening_adds_neighbours(array: np.ndarray, growth: float) -> None:
+    fine, coarse = seen(MAKERS["histogram"], [array]), seen(MAKERS["histogram"], [array])
+    assert isinstance(fine, Histogram)
+    assert isinstance(coarse, Histogram)
+    coarse.update(np.array([growth], np.float32))
+    expected = np.zeros_like(coarse.counts)
+    index = np.arange(fine.lo_bin, fine.lo_bin + fine.counts.size)
+    np.add.at(expected, (index >> min(coarse.exponent - fine.exponent, 62)) - coarse.lo_bin, fine.counts)
+    expected[int(np.float32(growth) / coarse.width) - coarse.lo_bin] += 1
+    assert np.array_equal(coarse.counts, expected)
