@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import Method
+from qconvert.calibrate.method import Method, extremes_of
 from qconvert.numerics.affine import params_from_range
 from qconvert.plan.model import Group, QuantPlan
 from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
@@ -52,3 +52,12 @@ def _solve_group(
             if array.size:
                 lo, hi = min(lo, float(array.min())), max(hi, float(array.max()))
     return replace(group, params=params_from_range(lo, hi, group.spec))
+
+
+def skipped_values(stats: StatsTable) -> int:
+    """NaN, infinite and mask values that were seen and kept out of every range."""
+    total = 0
+    for tensor in stats:
+        seen = extremes_of(stats[tensor])
+        total += seen.nan + seen.posinf + seen.neginf + seen.sentinels
+    return total

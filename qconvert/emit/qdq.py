@@ -70,7 +70,6 @@ class _Emitter:
         for p in taken:
             if p.absorbed_into is not None:
                 self._absorb(nodes[p.node])
-        values = self._values()
         repaired = 0
         for p in taken:
             if p.table is not None:
@@ -80,6 +79,7 @@ class _Emitter:
         integer = {p.node for p in taken if p.absorbed_into is None and p.table is None}
         integer_outputs = {v.name for n in integer for v in nodes[n].outputs}
         reads = {(p.node, port) for p in taken for port in p.activations}
+        values = self._values()  # only now: a table's rows have passed their name on
         for name in self.params:
             value = values[name]
             if value.const_value is not None:
@@ -151,16 +151,29 @@ class _Emitter:
         else:
             column = add_initializer(self.graph, f"{value.name}_row_scale", params.scale.reshape(-1, 1))
             cast = ir.node("Cast", [out], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+            middle = self._centred(cast, params, name)
             pick = ir.node("Gather", [column, indices], attributes={"axis": 0}, name=f"{name}_scale_Gather")
-            last = ir.node("Mul", [cast.outputs[0], pick.outputs[0]], name=f"{name}_Mul")
+            last = ir.node("Mul", [middle[-1].outputs[0], pick.outputs[0]], name=f"{name}_Mul")
             cast.outputs[0].name, pick.outputs[0].name = f"{name}_cast", f"{name}_row_scale"
-            self._insert_after(node, [cast, pick, last])
+            self._insert_after(node, [*middle, pick, last])
         new = last.outputs[0]
         first_reader = last if plan.table.spec.axis is None else cast
         self._move_readers(out, new, keep=first_reader)
         out.name, new.name = f"{name}_codes", name
         new.type, new.shape = ir.TensorType(ir.DataType.FLOAT), out.shape
         out.type = ir.TensorType(_DATA_TYPES[params.spec.qtype.name])
+
+    def _centred(self, cast: ir.Node, params: QParams, name: str) -> list[ir.Node]:
+        """``cast``, and behind it what takes the zero point off the codes where that is not 0 (unsigned tables)."""
+        zero = np.unique(params.zero_point)
+        if not zero.any():
+            return [cast]
+        if zero.size > 1:
+            raise InternalError(f"the table behind {name} has rows with different zero points")
+        offset = add_initializer(self.graph, f"{name}_zero_point", np.asarray(zero[0], np.float32))
+        centred = ir.node("Sub", [cast.outputs[0], offset], name=f"{name}_Sub")
+        centred.outputs[0].name = f"{name}_centred"
+        return [cast, centred]
 
     def _constant_operand(self, value: ir.Value, reads: set[tuple[str, int]], store: ConstantStore) -> None:
         params = self.params[value.name or ""]

@@ -123,11 +123,6 @@ def open_session(
         ) from error
 
 
-def runtime_version() -> str:
-    """ONNX Runtime's version."""
-    return str(ort.__version__)
-
-
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:400]

@@ -144,13 +144,15 @@ def _node_plan(
         axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and recipe.per_channel else None
         weight = WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(recipe, axis))
     biases = rule.ports(Role.BIAS, node)
+    ports = _activation_ports(graph, node, rule)
     outputs = set(node.outputs)
     outputs.update(o for c, p in absorbed.items() if p == node.name for o in graph.nodes[c].outputs)
     return NodePlan(
         node=node.name,
         op_type=node.op_type,
         decision=Decision(taken=True, reason=_why(candidate)),
-        activations=_activation_ports(graph, node, rule),
+        activations=ports,
+        read_tensors=tuple(node.inputs[p] or "" for p in ports),
         weight=weight,
         bias=biases[0] if biases else None,
         quantized_outputs=tuple(t for t in quantized if t in outputs),

@@ -58,7 +58,7 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
 
 def matches(node: NodeView, pattern: str) -> bool:
     """Whether ``pattern`` (a name, a glob or an operator type) selects ``node``."""
-    return pattern == node.op_type or fnmatch.fnmatchcase(node.name, pattern)
+    return pattern in (node.op_type, node.name) or fnmatch.fnmatchcase(node.name, pattern)
 
 
 def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target) -> Candidate:

@@ -41,6 +41,7 @@ class NodePlan:
         node, op_type: which node.
         decision: whether it runs on integers, and why (not).
         activations: input ports that read quantized tensors.
+        read_tensors: the tensors at those ports.
         weight: its constant operand, if it has one.
         bias: the port of its int32 bias, if it has one.
         table: the constant of which rows are picked (Gather), if that is stored as integers.
@@ -52,6 +53,7 @@ class NodePlan:
     op_type: str
     decision: Decision
     activations: tuple[int, ...] = ()
+    read_tensors: tuple[str, ...] = ()
     weight: WeightPlan | None = None
     bias: int | None = None
     table: WeightPlan | None = None

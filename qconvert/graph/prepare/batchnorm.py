@@ -49,7 +49,7 @@ def batchnorm_to_conv(model: ir.Model) -> None:
         )
         graph.insert_before(node, conv)
         take_over(conv.outputs[0], node.outputs[0])
-        graph.remove(node, safe=False)
+        graph.remove(node, safe=True)
 
 
 def _fold_forward(graph: ir.Graph, node: ir.Node, a: np.ndarray, d: np.ndarray) -> bool:
@@ -76,7 +76,7 @@ def _fold_forward(graph: ir.Graph, node: ir.Node, a: np.ndarray, d: np.ndarray) 
     if len(conv.inputs) < 3:
         conv.resize_inputs(3)
     conv.replace_input_with(2, new_bias)
-    graph.remove(node, safe=False)
+    graph.remove(node, safe=True)
     return True
 
 

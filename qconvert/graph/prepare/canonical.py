@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import (
@@ -121,6 +122,7 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> N
         ("removing what nothing reads", lambda: RemoveUnusedNodesPass()(model.ir)),
         ("removing operator sets that nothing uses", lambda: RemoveUnusedOpsetsPass()(model.ir)),
         ("naming nodes", lambda: NameFixPass()(model.ir)),
+        ("raising the IR version", lambda: _raise_ir_version(model.ir)),
         ("inferring types", lambda: infer_types(model)),
     ]
     for what, step in run:
@@ -145,7 +147,12 @@ def _drop_initializer_inputs(model: ir.Model, notes: list[str]) -> None:
         RemoveInitializersFromInputsPass()(model)
         if model.ir_version >= 4:
             notes.append(f"{len(both)} initializers were also inputs; they are constants now and cannot be overridden")
-        model.ir_version = max(4, model.ir_version or 4)
+
+
+def _raise_ir_version(model: ir.Model) -> None:
+    """Initializers that are no inputs need IR 4, each opset its own least version."""
+    opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opset_imports.items() if d in ("", "ai.onnx.ml")]
+    model.ir_version = max(4, model.ir_version or 4, onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True))
 
 
 def agreement(reference: list[NDArray[np.generic]], other: list[NDArray[np.generic]]) -> float:

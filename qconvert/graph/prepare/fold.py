@@ -7,11 +7,26 @@ ConstantOfShape) keeps the default limit: a small file does not become a large o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import onnx_ir as ir
 import onnxscript.optimizer
+import onnxscript.rewriter
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
 
 # onnxscript's own limit for the inputs of a folded node, in elements
 _ALWAYS_FOLDED = 8192
+
+# folding and rewriting enable each other; onnxscript's own optimizer takes two rounds
+_ROUNDS = 2
+
+# the longest chain that a rewrite rule fuses into one node
+_FUSED_NODES = 4
 
 _KEEPS_SIZE = frozenset(
     """Identity Reshape Transpose Squeeze Unsqueeze Flatten Cast Slice Split Concat Neg Abs Sqrt Exp Reciprocal
@@ -35,7 +50,54 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
-    """Fold constants and, with ``rewrite``, fuse BatchNormalization and Pad into convolutions and drop no-ops. In place."""
-    onnxscript.optimizer.fold_constants(model, should_fold=_should_fold)
+    """Fold constants and, with ``rewrite``, fuse BatchNormalization and Pad into convolutions and drop no-ops. In place.
+
+    These are the steps of ``onnxscript.optimizer.optimize`` without those that move weights out of control-flow bodies or
+    rename inputs.
+    """
+    names = _names_by_output(model.graph)
+    for _ in range(_ROUNDS if rewrite else 1):
+        onnxscript.optimizer.fold_constants(model, should_fold=_should_fold)
+        if rewrite:
+            onnxscript.rewriter.rewrite(model)
     if rewrite:
-        onnxscript.optimizer.optimize(model)
+        RemoveUnusedNodesPass()(model)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        CommonSubexpressionEliminationPass()(model)
+        _name_replacements(model.graph, names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Name and type of the node that made a value, and the value that it read first."""
+
+    name: str
+    op_type: str
+    source: str | None
+
+
+def _names_by_output(graph: ir.Graph) -> dict[str, _Origin]:
+    return {
+        v.name: _Origin(name=n.name or "", op_type=n.op_type, source=n.inputs[0].name if n.inputs and n.inputs[0] else None)
+        for n in graph
+        for v in n.outputs
+        if v.name
+    }
+
+
+def _name_replacements(graph: ir.Graph, origins: Mapping[str, _Origin]) -> None:
+    """Give a node that replaces others the name of the one it does the work of: the Conv of a fused Conv -
+    BatchNormalization is called as the Conv was, whatever value it makes."""
+    known = {o.name for o in origins.values()}
+    taken = {n.name for n in graph if n.name in known}
+    for node in graph:
+        made = origins.get(node.outputs[0].name or "")
+        if node.name in known or made is None:
+            continue
+        same, steps = made, 0
+        while same.op_type != node.op_type and steps < _FUSED_NODES and same.source in origins:
+            same, steps = origins[same.source], steps + 1
+        name = same.name if same.op_type == node.op_type else made.name
+        if name and name not in taken:
+            node.name = name
+            taken.add(name)

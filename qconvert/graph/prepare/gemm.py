@@ -64,5 +64,5 @@ def matmul_add_to_gemm(model: ir.Model) -> None:
             gemm = ir.node("Gemm", [x, w, bias], name=matmul.name)
             graph.insert_before(add, gemm)
             take_over(gemm.outputs[0], add.outputs[0])
-            graph.remove([add, matmul], safe=False)
+            graph.remove([add, matmul], safe=True)
             break

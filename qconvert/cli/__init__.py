@@ -1,0 +1,86 @@
+"""The command line: a skin over ``pipeline``. One file a command; nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from qconvert import __version__
+from qconvert.cli.terminal import show_defect, show_error
+from qconvert.errors import InternalError, QConvertError
+
+COMMANDS = ("quantize", "inspect")
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order a newcomer meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called ``cmd_name``."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"qconvert.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="qconvert")
+def cli() -> None:
+    """Turn an FP32 ONNX model into a quantized one, and show what it cost and what it gained.
+
+    \b
+    Start with:
+      qconvert quantize model.onnx --calib data/
+
+    Exit codes: 0 done, 1 a defect of qconvert, 2 bad usage or bad input, 3 a gate was missed.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line on ``arguments`` and return its exit code."""
+    try:
+        result = cli.main(args=arguments, prog_name="qconvert", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        show_error("interrupted; nothing was written", "")
+        return 130
+    except InternalError as error:
+        show_defect(error.message, error.hint, traceback.format_exc() if "-v" in arguments else "")
+        return error.exit_code
+    except QConvertError as error:
+        show_error(error.message, error.hint)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output went away (| head)
+        sys.stderr.close()
+        return 0
+    except MemoryError:
+        show_error("out of memory", "use fewer or smaller calibration samples, or a machine with more memory")
+        return 2
+    except Exception as error:
+        show_defect(f"{type(error).__name__}: {error}", "", traceback.format_exc())
+        return 1
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    del signum, frame
+    raise KeyboardInterrupt

@@ -1,0 +1,44 @@
+"""Options that several commands share, and the choices that registries offer (listed without importing them)."""
+
+from __future__ import annotations
+
+import importlib.util
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def names_in(package: str) -> tuple[str, ...]:
+    """Names of the entries that the modules of ``package`` register, one each, found without importing any module."""
+    spec = importlib.util.find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(places) if not m.name.startswith("_")))
+
+
+def recipe_options(function: F) -> F:
+    """The options that make up a recipe; each is None unless given, so that a recipe file shows through."""
+    options = [
+        click.option("--format", "format_", type=click.Choice(["qdq", "qoperator"]), help="Form of the quantized graph.  [default: qdq]"),
+        click.option("--per-channel/--per-tensor", "per_channel", default=None, help="One weight scale for each output channel, or one in all.  [default: per-channel]"),
+        click.option("--activations", type=click.Choice(["uint8", "int8"]), help="Integer type of activations.  [default: uint8]"),
+        click.option("--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: int8]"),
+        click.option("--symmetric/--asymmetric", "symmetric", default=None, help="Ranges of activations.  [default: asymmetric]"),
+        click.option("--method", type=click.Choice(list(names_in("qconvert.calibrate.methods"))), help="How a range is made from calibration data.  [default: mse]"),
+        click.option("--include", multiple=True, metavar="PATTERN", help="Quantize only nodes of this name, glob or operator type (repeatable)."),
+        click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave nodes of this name, glob or operator type in float (repeatable)."),
+        click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE", help="Take the choices from a YAML recipe; flags win over it."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def verbosity_options(function: F) -> F:
+    """-v and -q."""
+    function = click.option("-q", "--quiet", is_flag=True, help="One line only.")(function)
+    return click.option("-v", "--verbose", is_flag=True, help="Every decision, with its reason.")(function)

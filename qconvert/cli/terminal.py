@@ -1,0 +1,56 @@
+"""What people see while a command runs: progress bars, errors, warnings; all on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import click
+
+T = TypeVar("T")
+
+
+class TerminalProgress:
+    """Progress bars by rich, on stderr and only on a terminal; notes only with -v."""
+
+    def __init__(self, verbosity: int) -> None:
+        self.verbosity = verbosity
+
+    def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
+        """Yield ``items`` under a bar with rate and time left."""
+        if self.verbosity < 0 or not sys.stderr.isatty():
+            yield from items
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            yield from bar.track(items, total=total, description=label)
+
+    def note(self, text: str) -> None:
+        """A line on stderr, in verbose mode."""
+        if self.verbosity > 0:
+            click.echo(text, err=True)
+
+
+def show_error(message: str, hint: str) -> None:
+    """An error of the user's input: what is wrong, and what to do."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(message, err=True)
+    if hint:
+        click.secho("hint:  ", fg="cyan", nl=False, err=True)
+        click.echo(hint, err=True)
+
+
+def show_defect(message: str, hint: str, trace: str) -> None:
+    """An error of ours: where it happened, and what to attach to a report."""
+    if trace:
+        click.echo(trace, err=True)
+    click.secho("defect in qconvert: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(message, err=True)
+    click.echo(
+        hint or "please report it with the text above, the command line, `qconvert --version` and, if you can, the model",
+        err=True,
+    )

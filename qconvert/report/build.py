@@ -1,0 +1,134 @@
+"""From the stages' results to a :class:`~qconvert.report.model.Report`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from qconvert import __version__
+from qconvert.graph.build_view import view_of
+from qconvert.graph.model import Model, load
+from qconvert.graph.prepare.canonical import Prepared
+from qconvert.graph.size import file_bytes, parameters, size_by_kind
+from qconvert.plan.model import QuantPlan
+from qconvert.recipe.recipe import Recipe
+from qconvert.report.model import (
+    AccuracyReport,
+    CalibrationReport,
+    FileSize,
+    LatencyReport,
+    NodeDecision,
+    Report,
+    Verification,
+    Versions,
+)
+
+# Below this the outputs no longer resemble the original's; most classifiers keep their answers above 15 dB.
+LOW_SQNR_DB = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildInputs:
+    """All that a report is made from."""
+
+    source: Model
+    output: Model
+    output_path: Path
+    prepared: Prepared
+    plan: QuantPlan
+    recipe: Recipe
+    calibration: CalibrationReport
+    accuracy: AccuracyReport
+    latency: LatencyReport
+    verification: Verification
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def build_report(parts: BuildInputs) -> Report:
+    """Put a report together; the output file must have been written."""
+    source_path = parts.source.path or Path("model.onnx")
+    written = load(parts.output_path)
+    return Report(
+        model=_size(parts.source, source_path),
+        output=_size(written, parts.output_path, digest=True),
+        recipe=asdict(parts.recipe),
+        calibration=parts.calibration,
+        accuracy=parts.accuracy,
+        latency=parts.latency,
+        verification=parts.verification,
+        decisions=tuple(
+            NodeDecision(node=n.node, op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason)
+            for n in parts.plan.nodes.values()
+        ),
+        body_parameters=view_of(parts.prepared.model).body_parameters,
+        seconds=dict(parts.seconds),
+        peak_mb=_peak_mb(),
+        versions=_versions(),
+        notes=parts.notes,
+        warnings=(*parts.warnings, *_warnings(parts)),
+    )
+
+
+def _size(model: Model, path: Path, *, digest: bool = False) -> FileSize:
+    total = file_bytes(path, model)
+    return FileSize(
+        path=str(path),
+        bytes=total,
+        by_kind=size_by_kind(model, total),
+        parameters=parameters(model),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest() if digest else "",
+    )
+
+
+def _warnings(parts: BuildInputs) -> list[str]:
+    found: list[str] = []
+    if not parts.accuracy.held_out:
+        found.append("too few calibration samples to hold any out: accuracy was measured on the samples calibrated on")
+    fidelity = parts.accuracy.comparison.fidelity
+    if fidelity.sqnr_db < LOW_SQNR_DB:
+        found.append(
+            f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): check the metric on labelled data"
+        )
+    if parts.latency.speedup.median < 0.98:
+        found.append(f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)")
+    if parts.verification.checker:
+        found.append(f"ONNX's checker complains: {parts.verification.checker}")
+    found += [f"the interface changed: {difference}" for difference in parts.verification.interface]
+    census = parts.verification.census
+    if census is not None and census.unfused:
+        names = ", ".join(census.unfused[:5])
+        found.append(f"ONNX Runtime runs {len(census.unfused)} of the quantized operators in float: {names}")
+    if parts.calibration.skipped_values:
+        found.append(
+            f"{parts.calibration.skipped_values} NaN, infinite or mask values were kept out of the calibrated ranges"
+        )
+    return found
+
+
+def _peak_mb() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows has no such module
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, KiB elsewhere
+
+
+def _versions() -> Versions:
+    return Versions(
+        qconvert=__version__,
+        onnxruntime=version("onnxruntime"),
+        onnx=version("onnx"),
+        numpy=version("numpy"),
+        python=platform.python_version(),
+        machine=platform.machine(),
+        cores=os.cpu_count() or 1,
+    )

@@ -1,0 +1,1 @@
+"""Forms of the report, one a file. ``phrases`` and ``tally`` hold what several of them say."""

@@ -1,0 +1,145 @@
+"""What a report says beside its numbers, as lines with a label: verification, calibration, warnings, time, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from qconvert.graph.census import Census
+from qconvert.report.model import Report, Verification
+from qconvert.report.renderers import phrases
+
+_MAX_NAMES = 3
+_MAX_STAGES = 3
+
+
+class Level(Enum):
+    """How loudly a fact is said."""
+
+    BAD = "bad"
+    WARNING = "warning"
+    GOOD = "good"
+    PLAIN = "plain"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One line: "calibration", "64 samples of calib.npz, ..."."""
+
+    label: str
+    text: str
+    level: Level = Level.PLAIN
+
+
+def facts(report: Report, *, everything: bool = False) -> list[Fact]:
+    """All facts in the order in which people should read them.
+
+    Args:
+        report: the report.
+        everything: name every node and every stage, however many.
+    """
+    calibration, accuracy = report.calibration, report.accuracy
+    skipped = calibration.skipped_values
+    found = _verification(report.verification, everything)
+    found += [
+        Fact(label="scheme", text=scheme(report.recipe)),
+        Fact(
+            label="calibration",
+            text=f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, "
+            f"method {calibration.method}, {phrases.count(calibration.tensors, 'tensor')} observed"
+            + (f"; {phrases.count(skipped, 'value')} skipped (NaN, infinity, masks)" if skipped else ""),
+        ),
+        Fact(
+            label="accuracy",
+            text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
+            + (
+                "none of them calibrated on" if accuracy.held_out else "which were calibrated on: expect less elsewhere"
+            ),
+            level=Level.PLAIN if accuracy.held_out else Level.WARNING,
+        ),
+    ]
+    found += [Fact(label="note", text=note) for note in report.notes]
+    found += [Fact(label="warning", text=warning, level=Level.WARNING) for warning in report.warnings]
+    digest = f", sha256 {report.output.sha256[:16]}" if report.output.sha256 else ""
+    found.append(Fact(label="written", text=f"{report.output.path}{digest}"))
+    found.append(Fact(label="time", text=_time(report.seconds, report.peak_mb, everything), level=Level.QUIET))
+    v = report.versions
+    found.append(
+        Fact(
+            label="versions",
+            text=f"qconvert {v.qconvert}, ONNX Runtime {v.onnxruntime}, onnx {v.onnx}, numpy {v.numpy}, "
+            f"Python {v.python}, {v.machine}, {phrases.count(v.cores, 'core')}",
+            level=Level.QUIET,
+        )
+    )
+    return found
+
+
+def scheme(recipe: Mapping[str, object]) -> str:
+    """uint8 activations (asymmetric), int8 weights (a scale a channel), QDQ, for x86-vnni."""
+    symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
+    channels = "a scale a channel" if recipe.get("per_channel") else "one scale each"
+    return (
+        f"{recipe.get('activations')} activations ({symmetry}), {recipe.get('weights')} weights ({channels}), "
+        f"{recipe.get('format')}, for {recipe.get('target')}"
+    )
+
+
+def _verification(verification: Verification, everything: bool) -> list[Fact]:
+    found: list[Fact] = []
+    passed = []
+    for what, complaint in (
+        ("valid ONNX", verification.checker),
+        ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the model"),
+        ("same inputs and outputs", "; ".join(verification.interface)),
+    ):
+        if complaint:
+            found.append(Fact(label="FAILED", text=complaint, level=Level.BAD))
+        else:
+            passed.append(what)
+    if passed:
+        found.append(Fact(label="verified", text=", ".join(passed), level=Level.GOOD))
+    if verification.census is not None:
+        found += _census(verification.census, everything)
+    return found
+
+
+def _census(census: Census, everything: bool) -> list[Fact]:
+    left = census.quantize + census.dequantize
+    kernels = phrases.count(census.integer_kernels, "integer kernel")
+    text = f"{kernels} among the {census.nodes} nodes that ONNX Runtime runs"
+    if left:
+        pairs = ((census.quantize, "QuantizeLinear"), (census.dequantize, "DequantizeLinear"))
+        counted = " and ".join(f"{n} {op}" for n, op in pairs if n)
+        text += f"; {counted} where float meets integers: {_names(census.boundaries, everything)}"
+    else:
+        text += "; no QuantizeLinear or DequantizeLinear left"
+    found = [Fact(label="kernels", text=text, level=Level.PLAIN if census.integer_kernels else Level.WARNING)]
+    if census.unfused:
+        n = phrases.count(len(census.unfused), "quantized operation")
+        found.append(
+            Fact(
+                label="warning",
+                text=f"{n} run in float all the same: {_names(census.unfused, everything)}",
+                level=Level.WARNING,
+            )
+        )
+    if census.weights_dequantized:
+        n = phrases.count(census.weights_dequantized, "weight")
+        found.append(Fact(label="note", text=f"{n} stored as integers, turned into float at every run"))
+    return found
+
+
+def _names(names: Sequence[str], everything: bool) -> str:
+    shown = names if everything else names[:_MAX_NAMES]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _time(seconds: Mapping[str, float], peak_mb: float, everything: bool) -> str:
+    slowest = sorted(seconds.items(), key=lambda item: -item[1])
+    shown = slowest if everything else slowest[:_MAX_STAGES]
+    stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in shown)
+    return f"{sum(seconds.values()):.1f} s ({stages}), {peak_mb:,.0f} MB of memory at most"

@@ -1,0 +1,140 @@
+"""How numbers of a report are said, in every form that people read."""
+
+from __future__ import annotations
+
+import math
+
+from qconvert.evaluate.compare import MetricResult
+from qconvert.report.model import FileSize, LatencyReport, Report
+
+# A speed-up nearer to 1 than this is within what two measurements of the same model differ by.
+SAME_SPEED = 0.03
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` rounded to ``digits`` digits, without exponent between 0.001 and a million: 0.171, 12.6, 440."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units: 982 B, 12.6 kB, 440 kB, 1.02 MB."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} B" if unit == "B" else f"{significant(value)} {unit}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """1 sample, 2 samples, 1,197 samples."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size_change(before: int, after: int) -> str:
+    """3.5x smaller, 1.2x larger, same size."""
+    ratio = before / after if after else math.inf
+    if f"{ratio:.2f}" == "1.00":
+        return "same size"
+    return f"{_times(ratio)} smaller" if ratio > 1 else f"{_times(1 / ratio)} larger"
+
+
+def sizes_by_kind(before: FileSize, after: FileSize) -> list[tuple[str, int, int]]:
+    """(kind, bytes before, bytes after), the largest first; kinds of less than 1 % of both files are summed as "other"."""
+    pairs = {k: (before.by_kind.get(k, 0), after.by_kind.get(k, 0)) for k in (*before.by_kind, *after.by_kind)}
+    small = {k for k, (b, a) in pairs.items() if b < before.bytes / 100 and a < after.bytes / 100}
+    rows = [(k, b, a) for k, (b, a) in pairs.items() if k not in small]
+    rows.sort(key=lambda row: -max(row[1:]))
+    rest = [pairs[k] for k in small]
+    return [*rows, *([("other", sum(b for b, _ in rest), sum(a for _, a in rest))] if rest else [])]
+
+
+def speed_change(ratio: float) -> str:
+    """1.8x faster, 1.2x slower, same speed."""
+    if abs(ratio - 1) < SAME_SPEED:
+        return "same speed"
+    return f"{_times(ratio)} faster" if ratio > 1 else f"{_times(1 / ratio)} slower"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}x" if ratio < 1.095 else (f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:.0f}x")
+
+
+def decibels(value: float | None) -> str:
+    """38.2 dB; "exact" without any error, "nothing in common" at minus infinity, "not numeric" without a number."""
+    if value is None:
+        return "not numeric"
+    if math.isinf(value) or math.isnan(value):
+        return "exact" if value > 0 else "nothing in common"
+    return f"{value:.1f} dB"
+
+
+def percent(share: float) -> str:
+    """99.8 % for 0.998; 100 % only for all, 0 % only for none."""
+    value = 100 * share
+    if value in (0.0, 100.0):
+        return f"{value:.0f} %"
+    return f"{min(max(value, 0.1), 99.9):.1f} %"
+
+
+def metric_value(metric: MetricResult, value: float) -> str:
+    """A metric's value with its unit."""
+    if not math.isfinite(value):
+        return "infinite"
+    if metric.unit == "%":
+        return f"{value:.1f} %"
+    return f"{value:.2f} {metric.unit}" if metric.unit else significant(value, 4)
+
+
+def metric_change(metric: MetricResult) -> str:
+    """0.2 points worse, 0.013 better, unchanged."""
+    if metric.drop == 0:
+        return "unchanged"
+    direction = "worse" if metric.drop > 0 else "better"
+    if not math.isfinite(metric.drop):
+        return direction
+    amount = abs(metric.drop)
+    if metric.unit == "%":
+        return f"{amount:.1f} points {direction}" if amount >= 0.05 else f"{amount:.2f} points {direction}"
+    return f"{amount:.2f} {metric.unit} {direction}" if metric.unit else f"{significant(amount, 2)} {direction}"
+
+
+def milliseconds(value: float) -> str:
+    """0.171 ms, 12.6 ms, 3.20 s."""
+    return f"{significant(value)} ms" if value < 1000 else f"{significant(value / 1000)} s"
+
+
+def threads(latency: LatencyReport) -> str:
+    """1 thread, 4 threads, default threads."""
+    return count(latency.threads, "thread") if latency.threads else "default threads"
+
+
+def file_name(file: FileSize) -> str:
+    """The last part of its path, whichever slash it is written with."""
+    return file.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def headline(report: Report) -> str:
+    """The run in one line: model -> output: size, speed and what became of accuracy."""
+    before, after = report.model.bytes, report.output.bytes
+    comparison = report.accuracy.comparison
+    metric, fidelity = comparison.metric, comparison.fidelity
+    if metric is not None:
+        values = metric_value(metric, metric.reference), metric_value(metric, metric.quantized)
+        accuracy = f"{metric.name} {values[0]} -> {values[1]}"
+    elif fidelity.top1_agreement is not None:
+        accuracy = f"same top-1 class for {percent(fidelity.top1_agreement)} of samples"
+    else:
+        accuracy = f"SQNR {decibels(fidelity.sqnr_db)}"
+    return (
+        f"{file_name(report.model)} -> {file_name(report.output)}: "
+        f"{size(before)} -> {size(after)} ({size_change(before, after)}), "
+        f"{speed_change(report.latency.speedup.median)}, {accuracy}"
+    )
