@@ -232,7 +232,7 @@ def make_quantized(
             emitted = emit_qdq(prepared.model, plan, target)
             model = clean(emitted.model, prepared.source)
             if recipe.format == "qoperator":
-                model = clean(lower_to_qoperator(model), prepared.source)
+                model = clean(lower_to_qoperator(model, plan), prepared.source)
         try:
             session = session_of(model)
             session.run(samples.feed(0))

@@ -17,12 +17,21 @@ def clean(model: Model, source: Model) -> Model:
     RemoveUnusedNodesPass()(model.ir)
     NameFixPass()(model.ir)
     model.ir.graph.sort()
+    _drop_inferred_types(model.ir.graph)
     target, origin = model.ir, source.ir
     target.producer_name, target.producer_version = "qconvert", __version__
     target.doc_string, target.domain, target.model_version = origin.doc_string, origin.domain, origin.model_version
     target.metadata_props.update(origin.metadata_props)
     target.graph.name = origin.graph.name
     return model
+
+
+def _drop_inferred_types(graph: ir.Graph) -> None:
+    """Forget the types of intermediate values: every runtime infers them, and in a small model they are a tenth of the file."""
+    for node in graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.type, value.shape = None, None
 
 
 def _shape_biases(graph: ir.Graph) -> None:

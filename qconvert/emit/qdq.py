@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from qconvert.emit.weights import ConstantStore, constant_array
 from qconvert.errors import InternalError
-from qconvert.graph.edit import add_initializer, take_over
+from qconvert.graph.edit import add_initializer, give_way, take_over, values_of
 from qconvert.graph.model import Model
 from qconvert.numerics.affine import weight_params
 from qconvert.numerics.bias import quantize_bias
@@ -51,7 +51,9 @@ def emit_qdq(model: Model, plan: QuantPlan, target: Target) -> Emitted:
     """
     copy = model.clone()
     emitter = _Emitter(graph=copy.ir.graph, plan=plan, target=target, params=plan.params_of())
+    nodes, values = list(copy.ir.graph), values_of(copy.ir.graph)
     emitter.run()
+    give_way(copy.ir.graph, nodes, values)
     return Emitted(model=copy, notes=tuple(emitter.notes))
 
 
@@ -62,6 +64,8 @@ class _Emitter:
     target: Target
     params: Mapping[str, QParams]
     notes: list[str] = field(default_factory=list)
+    scales: dict[int, ir.Value] = field(default_factory=dict)
+    made: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
         nodes = {n.name or "": n for n in self.graph}
@@ -85,7 +89,7 @@ class _Emitter:
             if value.const_value is not None:
                 self._constant_operand(value, reads, store)
             else:
-                self._activation(value, reads, everyone=name in integer_outputs)
+                self._activation(value, reads, store, everyone=name in integer_outputs)
         for p in taken:
             self._on_codes(nodes[p.node], p)
         if repaired:
@@ -104,7 +108,7 @@ class _Emitter:
         if source is None:
             raise InternalError(f"clamp {clamp.name} has no input")
         take_over(source, clamp.outputs[0])
-        self.graph.remove(clamp, safe=False)
+        self.graph.remove(clamp, safe=True)
 
     def _weight(self, node: ir.Node, plan: NodePlan, store: ConstantStore) -> int:
         """Store weight and bias of ``node`` as integers; returns the number of channels repaired for their bias."""
@@ -121,14 +125,14 @@ class _Emitter:
             input_scale = float(self.params[source.name or ""].scale)
             quantized = quantize_bias(np.asarray(constant_array(bias), np.float32), input_scale, params)
             params, repaired = quantized.weight, quantized.repaired
-            codes = add_initializer(self.graph, f"{node.name}_bias_quantized", quantized.codes)
-            scale = add_initializer(self.graph, f"{node.name}_bias_scale", quantized.scale)
+            codes = add_initializer(self.graph, f"{node.name}_b_q", quantized.codes)
+            scale = add_initializer(self.graph, f"{node.name}_b_scale", quantized.scale)
             axis = 0 if quantized.scale.ndim else None
-            node.replace_input_with(plan.bias, self._dequantize(node, codes, scale, None, axis, f"{node.name}_bias"))
+            node.replace_input_with(plan.bias, self._dequantize(node, codes, scale, None, axis, f"{node.name}_b"))
         stored, scale, zero = store.weight(value, params)
         node.replace_input_with(
             plan.weight.port,
-            self._dequantize(node, stored, scale, zero, params.spec.axis, f"{node.name}_weight"),
+            self._dequantize(node, stored, scale, zero, params.spec.axis, f"{node.name}_w"),
         )
         return repaired
 
@@ -145,7 +149,7 @@ class _Emitter:
         node.replace_input_with(plan.table.port, codes)
         name = out.name or node.name or "table"
         if plan.table.spec.axis is None:
-            rows = ir.node("DequantizeLinear", [out, scale, zero], name=f"{name}_DequantizeLinear")
+            rows = ir.node("DequantizeLinear", [out, scale, zero], name=f"{name}_DQ")
             self._insert_after(node, [rows])
             last = rows
         else:
@@ -181,19 +185,23 @@ class _Emitter:
         for use in list(value.uses()):
             if (use.node.name, use.idx) in reads:
                 new = self._dequantize(
-                    use.node, stored.codes, stored.scale, stored.zero_point, None, f"{use.node.name}_operand{use.idx}"
+                    use.node, stored.codes, stored.scale, stored.zero_point, None, f"{use.node.name}_{use.idx}"
                 )
                 use.node.replace_input_with(use.idx, new)
 
-    def _activation(self, value: ir.Value, reads: set[tuple[str, int]], *, everyone: bool) -> None:
+    def _activation(
+        self, value: ir.Value, reads: set[tuple[str, int]], store: ConstantStore, *, everyone: bool
+    ) -> None:
         """Q and DQ behind ``value``; ``everyone``: float readers and the graph's outputs read the dequantized value too."""
         name = value.name or ""
         params = self.params[name]
-        scale = add_initializer(self.graph, f"{name}_scale", params.scale)
-        zero = add_initializer(self.graph, f"{name}_zero_point", params.zero_point)
-        q = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}_QuantizeLinear")
-        dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=f"{name}_DequantizeLinear")
-        q.outputs[0].name, dq.outputs[0].name = f"{name}_quantized", f"{name}_dequantized"
+        if id(params) not in self.scales:  # the members of a group have one set of parameters
+            self.scales[id(params)] = add_initializer(self.graph, f"{name}_scale", params.scale)
+        scale = self.scales[id(params)]
+        zero = store.zero_point(params)
+        q = ir.node("QuantizeLinear", [value, scale, zero], name=self._next("Q"))
+        dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=self._next("DQ"))
+        q.outputs[0].name, dq.outputs[0].name = f"{name}_q", f"{name}_dq"
         q.outputs[0].type = ir.TensorType(_DATA_TYPES[params.spec.qtype.name])
         dq.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
         q.outputs[0].shape = dq.outputs[0].shape = value.shape
@@ -235,7 +243,7 @@ class _Emitter:
         ir.convenience.replace_all_uses_with(codes, value)
         codes.name = f"{codes_name}_replaced"
         value.name, value.type = codes_name, codes_type
-        self.graph.remove(q, safe=False)
+        self.graph.remove(q, safe=True)
 
     def _dequantize(
         self, before: ir.Node, codes: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int | None, name: str
@@ -245,12 +253,17 @@ class _Emitter:
             "DequantizeLinear",
             inputs,
             attributes=None if axis is None else {"axis": axis},
-            name=f"{name}_DequantizeLinear",
+            name=self._next("DQ"),
         )
         out = dq.outputs[0]
-        out.name, out.type, out.shape = f"{name}_dequantized", ir.TensorType(ir.DataType.FLOAT), codes.shape
+        out.name, out.type, out.shape = f"{name}_dq", ir.TensorType(ir.DataType.FLOAT), codes.shape
         self.graph.insert_before(before, dq)
         return out
+
+    def _next(self, kind: str) -> str:
+        """A short node name: hundreds of nodes are added, and what they work on shows in their values' names."""
+        self.made[kind] = self.made.get(kind, 0) + 1
+        return f"{kind}{self.made[kind]}"
 
     def _insert_after(self, node: ir.Node, new: list[ir.Node]) -> None:
         self.graph.insert_after(node, new)

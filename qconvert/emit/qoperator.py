@@ -13,10 +13,16 @@ import onnx_ir as ir
 from qconvert.graph.model import Model
 from qconvert.ops import OPS
 from qconvert.ops.rule import Lowering, OpRule, Role, key
+from qconvert.plan.model import QuantPlan
 
 
-def lower_to_qoperator(model: Model) -> Model:
-    """The QOperator form of a QDQ model; the argument is not changed."""
+def lower_to_qoperator(model: Model, plan: QuantPlan | None = None) -> Model:
+    """The QOperator form of a QDQ model; the argument is not changed.
+
+    Args:
+        model: the QDQ model.
+        plan: nodes that it leaves float stay so, even where quantized tensors surround them (a linear Resize).
+    """
     copy = model.clone()
     graph = copy.ir.graph
     opset = copy.opset
@@ -24,6 +30,8 @@ def lower_to_qoperator(model: Model) -> Model:
     for node in list(graph):
         rule = OPS.find(key(node.domain, node.op_type))
         if rule is None or rule.lowering is None or opset < rule.lowering.min_opset:
+            continue
+        if plan is not None and node.name in plan.nodes and not plan.nodes[node.name].decision.taken:
             continue
         domain = _lower(graph, node, rule, rule.lowering)
         contrib = contrib or domain == "com.microsoft"
@@ -42,7 +50,8 @@ def _lower(graph: ir.Graph, node: ir.Node, rule: OpRule, lowering: Lowering) -> 
         if producer is None or producer.op_type != "DequantizeLinear":
             return None
         operands[port] = producer
-    quantizers = [_only_quantizer(v) for v in node.outputs if v.name and (v.uses() or v.is_graph_output())]
+    used = [i for i, v in enumerate(node.outputs) if v.name and (v.uses() or v.is_graph_output())]
+    quantizers = [_only_quantizer(node.outputs[i]) for i in used]
     if all(q is not None for q in quantizers) and quantizers:
         op_type, domain, tokens = lowering.op_type, lowering.domain, lowering.inputs
         results = [q.outputs[0] for q in quantizers if q is not None]
@@ -65,7 +74,7 @@ def _lower(graph: ir.Graph, node: ir.Node, rule: OpRule, lowering: Lowering) -> 
         name=node.name,
     )
     graph.insert_before(node, new)
-    for i, old in enumerate(results or node.outputs):
+    for i, old in zip(used, results or [node.outputs[i] for i in used], strict=True):
         fresh = new.outputs[i]
         name = old.name
         fresh.type, fresh.shape = old.type, old.shape
@@ -74,8 +83,8 @@ def _lower(graph: ir.Graph, node: ir.Node, rule: OpRule, lowering: Lowering) -> 
         fresh.name = name
     for q in quantizers:
         if q is not None and results:
-            graph.remove(q, safe=False)
-    graph.remove(node, safe=False)
+            graph.remove(q, safe=True)
+    graph.remove(node, safe=True)
     return domain
 
 

@@ -29,6 +29,7 @@ class ConstantStore:
 
     graph: ir.Graph
     _seen: dict[tuple[str, bytes, bytes, int | None], Stored] = field(default_factory=dict)
+    _zeros: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = field(default_factory=dict)
 
     def put(self, name: str, array: NDArray[np.generic], params: QParams) -> Stored:
         """Store ``array`` under ``params``; a second call with the same name and numbers returns the first one's values."""
@@ -36,11 +37,21 @@ class ConstantStore:
         if key not in self._seen:
             codes = quantize(np.asarray(array, np.float32), params)
             self._seen[key] = Stored(
-                codes=add_initializer(self.graph, f"{name}_quantized", codes),
+                codes=add_initializer(self.graph, f"{name}_q", codes),
                 scale=add_initializer(self.graph, f"{name}_scale", params.scale),
-                zero_point=add_initializer(self.graph, f"{name}_zero_point", params.zero_point),
+                zero_point=self.zero_point(params),
             )
         return self._seen[key]
+
+    def zero_point(self, params: QParams) -> ir.Value:
+        """The zero point of ``params``; few different ones exist in a model, each is stored once."""
+        zero = params.zero_point
+        key = (zero.dtype.name, zero.shape, zero.tobytes())
+        if key not in self._zeros:
+            values = np.unique(zero)
+            parts = [zero.dtype.name, *(str(d) for d in zero.shape), *(str(v) for v in values[:1])]
+            self._zeros[key] = add_initializer(self.graph, "_".join(["zp", *parts]).replace("-", "m"), zero)
+        return self._zeros[key]
 
     def weight(self, value: ir.Value, params: QParams) -> tuple[ir.Value, ir.Value, ir.Value]:
         """(codes, scale, zero point) of a constant weight; one behind a Transpose is stored as its source and transposed as codes,
@@ -61,7 +72,7 @@ class ConstantStore:
         moved = QParams(spec=spec, scale=params.scale, zero_point=params.zero_point)
         stored = self.put(source.name or "weight", _array(source), moved)
         transpose = ir.node("Transpose", [stored.codes], attributes={"perm": list(perm)}, name=f"{value.name}_codes_Transpose")
-        transpose.outputs[0].name = f"{value.name}_quantized"
+        transpose.outputs[0].name = f"{value.name}_q"
         transpose.outputs[0].type = stored.codes.type
         producer = value.producer()
         if producer is not None:

@@ -27,7 +27,7 @@ class Census:
         quantize, dequantize: QuantizeLinear and DequantizeLinear nodes left over.
         weights_dequantized: DequantizeLinear nodes on constants: weights that are unpacked at every run.
         unfused: planned integer nodes that ONNX Runtime runs in float all the same.
-        boundaries: names of the left-over QuantizeLinear and DequantizeLinear nodes on activations.
+        boundaries: the tensors that the left-over QuantizeLinear and DequantizeLinear nodes on activations read.
         ops: operator -> count.
     """
 
@@ -60,7 +60,7 @@ def take_census(model: Model, planned: Iterable[str]) -> Census:
     ops = Counter(n.op_type for n in graph.node)
     on_constants = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
     boundaries = [
-        n.name
+        n.input[0]
         for n in graph.node
         if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[0] not in constants
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -33,3 +35,33 @@ def take_over(new: ir.Value, old: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     old.name = f"{name}_replaced"
     new.name = name
+
+
+def give_way(graph: ir.Graph, nodes: Iterable[ir.Node], values: Iterable[ir.Value]) -> None:
+    """Rename what has been added to ``graph`` where it bears the name of one of the ``nodes`` or ``values`` that were there.
+
+    Names belong to the user; whatever a pass adds yields to them.
+    """
+    old_nodes, old_values = set(nodes), set(values)
+    node_names, value_names = {n.name for n in old_nodes}, {v.name for v in old_values}
+    added = [v for v in graph.initializers.values() if v not in old_values]
+    for node in graph:
+        if node not in old_nodes and node.name in node_names:
+            node.name = _unused(node.name or "node", node_names)
+        added += [v for v in node.outputs if v not in old_values]
+    for value in added:
+        if value.name in value_names:
+            value.name = _unused(value.name or "value", value_names)
+
+
+def _unused(name: str, taken: set[str | None]) -> str:
+    n = 1
+    while f"{name}_{n}" in taken:
+        n += 1
+    taken.add(f"{name}_{n}")
+    return f"{name}_{n}"
+
+
+def values_of(graph: ir.Graph) -> list[ir.Value]:
+    """Inputs, initializers and what the nodes make."""
+    return [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]

@@ -41,7 +41,7 @@ def infer_types(model: Model) -> None:
 def _may_be_sequence(value: ir.Value, opset: int) -> bool:
     """Whether the operator that makes ``value`` can make something else than a tensor there."""
     node, index = value.producer(), value.index() or 0
-    if node is None or node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
+    if node is None or node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset):
         return False
     if node.op_type == "Identity" and node.inputs[0] is not None and isinstance(node.inputs[0].type, ir.TensorType):
         return False

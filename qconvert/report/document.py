@@ -2,8 +2,8 @@
 
 The document is the image of :class:`~qconvert.report.model.Report`: the same names, the same nesting. Three rules:
 
-- JSON knows no infinity and no NaN, so a number that is not finite is null. A null ``sqnr_db`` means: no error at all if
-  ``max_abs_error`` is 0 (no output differs); not a number if ``numeric`` is false; otherwise nothing in common.
+- JSON knows no infinity and no NaN, so a number that is not finite is null. A null ``sqnr_db`` means: no error at all
+  if ``max_abs_error`` is 0 (no output differs); not a number if ``numeric`` is false; otherwise nothing in common.
 - ``times_ms``, every single run of a latency measurement, is left out.
 - Tuples and arrays are lists.
 """

@@ -78,9 +78,16 @@ class Bounds:
         if self.graph.is_constant(node.outputs[0]):
             return
         plan = self.plan.nodes[node.name]
+        # indices and conditions are exact if what they come from is, and unbounded if not
+        exact = not any(self._found[n].any() for n in node.inputs if n)
+        for name in node.outputs:
+            if name and not self._is_float(name):
+                self._found[name] = np.full(self.values[name].shape, 0.0 if exact else np.inf)
+        if not any(self._is_float(t) for t in node.outputs):
+            return
         raw = self._transfer(node, plan)
         for name, bound in zip(node.outputs, raw, strict=True):
-            if not name:
+            if not self._is_float(name):
                 continue
             slack = _ARITHMETIC * max(1.0, float(np.abs(self.values[name]).max(initial=0.0)))
             bound = np.asarray(bound, np.float64) + slack
@@ -94,6 +101,9 @@ class Bounds:
                 quanta = SLOPPY.get(rule.lowering.op_type, 0.0)
                 bound = bound + quanta * (float(self._params[name].scale) if name in self._params else 0.0)
             self._found[name] = self._stored(name, bound)
+
+    def _is_float(self, name: str) -> bool:
+        return bool(name) and self.values[name].dtype == np.float32
 
     def _stored(self, name: str, bound: Array) -> Array:
         """The bound of a tensor after its QuantizeLinear, if it has one."""
@@ -164,7 +174,7 @@ def op_has_channels(node: NodeView) -> bool:
 def run_node(proto: onnx.NodeProto, feed: Arrays, fed: frozenset[str], opset: int) -> list[Array]:
     """Run one node in ONNX Runtime; what is not ``fed`` is an initializer, as shapes and axes must be."""
     inputs = {n: a for n, a in feed.items() if n in fed}
-    names = [n for n in proto.output if n]
+    names = [n for n in proto.output[:1] if n] if proto.op_type == "MaxPool" else [n for n in proto.output if n]
     graph = helper.make_graph(
         [proto],
         "node",
@@ -238,6 +248,7 @@ _POINTWISE: dict[str, Rule] = {
     "Abs": _lipschitz(1.0),
     "Identity": _lipschitz(1.0),
     "Softmax": _softmax,
+    "Cast": _lipschitz(1.0),
     "Where": lambda node, x, e, y: np.where(x[0], e[1], e[2]),
 }
 

@@ -25,11 +25,12 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """A float input of ``shape`` with values between ``lo`` and ``hi``."""
+    """A float input of ``shape`` with values between ``lo`` and ``hi``; the model leaves the first ``dynamic`` sizes open."""
 
     shape: Shape
     lo: float = -2.0
     hi: float = 3.0
+    dynamic: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Case:
             nodes,
             "case",
             [
-                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), self._declared(n, a.shape))
                 for n, a in self.feed().items()
             ],
             [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in self.outputs],
@@ -80,6 +81,11 @@ class Case:
     def feed(self) -> dict[str, Array]:
         """The inputs."""
         return {n: self._input(n, v) for n, v in self.inputs.items()}
+
+    def _declared(self, name: str, shape: Shape) -> tuple[int | str, ...]:
+        given = self.inputs[name]
+        dynamic = given.dynamic if isinstance(given, Uniform) else 0
+        return (*"NABC"[:dynamic], *shape[dynamic:])
 
     def _input(self, name: str, value: Shape | Uniform | Array) -> Array:
         if isinstance(value, np.ndarray | np.generic):

@@ -57,7 +57,8 @@ def convert_file(path: Path, feeds, recipe: Recipe) -> Result:
     plan = solve(plan, stats, method, view.constant)
     model = emit_qdq(prepared.model, plan, target).model
     if recipe.format == "qoperator":
-        model = lower_to_qoperator(model)
+        model = clean(model, source)
+        model = lower_to_qoperator(model, plan)
     model = clean(model, source)
     blob = model.to_bytes()
     return Result(prepared=prepared, plan=plan, proto=onnx.load_from_string(blob), blob=blob)

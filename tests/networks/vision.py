@@ -291,3 +291,14 @@ def shuffle_and_leaky() -> Network:
     x = b.node("PRelu", b.conv(x, 16, 16, group=2), slope)
     b.output(b.head(x, 16), [1, 10])
     return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv",))
+
+
+@network
+def split_with_unused_part() -> Network:
+    """Split of which only the second part is read, between convolutions; MaxPool with its indices unused."""
+    b = Builder(seed=14)
+    x = b.relu(b.conv(b.input("image", [1, 3, 8, 8]), 3, 8))
+    b.nodes_out("Split", x, b.ints(2, 6), outs=["unread", "read"], axis=1)
+    b.nodes_out("MaxPool", b.relu(b.conv("read", 6, 8)), outs=["pooled", "places"], kernel_shape=[2, 2], strides=[2, 2])
+    b.output(b.head(b.conv("pooled", 8, 8), 8), [1, 10])
+    return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv",))

@@ -8,7 +8,9 @@ that change them are left out, one level after another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,13 +127,41 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> N
         ("raising the IR version", lambda: _raise_ir_version(model.ir)),
         ("inferring types", lambda: infer_types(model)),
     ]
+    interface = [(v.name, v.type, v.shape) for v in (*model.ir.graph.inputs, *model.ir.graph.outputs)]
     for what, step in run:
         try:
-            step()
+            with _quiet():
+                step()
         except QConvertError:
             raise
         except Exception as error:  # the libraries behind the passes raise anything on odd graphs
             raise ModelError(f"{what} failed: {type(error).__name__}: {str(error)[:200]}") from error
+    _restore_interface(model.ir.graph, interface)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The passes warn of what they leave alone, which is no news to a user."""
+    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _restore_interface(
+    graph: ir.Graph, interface: Iterable[tuple[str | None, ir.TypeProtocol | None, ir.Shape | None]]
+) -> None:
+    """Give inputs and outputs the types and dimension names that they were declared with."""
+    declared = {name: (kind, shape) for name, kind, shape in interface}
+    for value in (*graph.inputs, *graph.outputs):
+        kind, shape = declared.get(value.name, (None, None))
+        value.type = kind if kind is not None else value.type
+        value.shape = shape.copy() if shape is not None else value.shape
 
 
 def _inline(model: ir.Model) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import onnx_ir as ir
 import onnxscript.version_converter
 
@@ -19,8 +17,6 @@ def raise_opset(model: ir.Model, least: int, notes: list[str]) -> None:
     now = model.opset_imports.get("", 0)
     if now >= least or now == 0:
         return
-    # the converter warns that it falls back on ONNX's own, which is what is asked of it
-    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     try:
         onnxscript.version_converter.convert_version(model, least, fallback=True)
     except Exception as error:  # ONNX's converter raises RuntimeError and more

@@ -86,7 +86,7 @@ def decision_blocks(decisions: Sequence[NodeDecision], *, would: bool = False) -
 
 def every_decision(decisions: Sequence[NodeDecision]) -> Table:
     """A row for each node: its name, operator, whether it runs on integers, and why."""
-    table = Table(box=_BOX, header_style=_HEAD, title="Every decision", title_justify="left", title_style=_HEAD)
+    table = _table("Every decision")
     table.add_column("node", overflow="fold", ratio=3)
     table.add_column("operator", overflow="fold")
     table.add_column("on", no_wrap=True)
@@ -95,6 +95,10 @@ def every_decision(decisions: Sequence[NodeDecision]) -> Table:
         on = Text("integers", style=_GOOD) if d.quantized else Text("float")
         table.add_row(Text(d.node), Text(d.op_type), on, Text(d.reason))
     return table
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(box=_BOX, show_edge=False, header_style=_HEAD, title=title, title_justify="left", title_style=_HEAD)
 
 
 def _heading(text: str, detail: str) -> Text:
@@ -111,7 +115,7 @@ def _grid() -> Table:
 
 def _changes(report: Report) -> Table:
     """Before, after, change."""
-    table = Table(box=_BOX, header_style=_HEAD)
+    table = _table()
     table.add_column("", no_wrap=True)
     for name in ("before", "after"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -196,7 +200,7 @@ def _outputs(report: Report) -> Table:
     worst = sorted(outputs, key=lambda o: (o.sqnr_db is None, o.sqnr_db or 0.0))[:MAX_OUTPUTS]
     shown = [o for o in outputs if o in worst]
     title = "Outputs" if len(shown) == len(outputs) else f"The worst {len(shown)} of {len(outputs)} outputs"
-    table = Table(box=_BOX, header_style=_HEAD, title=title, title_justify="left", title_style=_HEAD)
+    table = _table(title)
     table.add_column("output", overflow="fold")
     for name in ("SQNR", "cosine", "largest error"):
         table.add_column(name, justify="right", overflow="fold")

@@ -47,7 +47,7 @@ def size_change(before: int, after: int) -> str:
 
 
 def sizes_by_kind(before: FileSize, after: FileSize) -> list[tuple[str, int, int]]:
-    """(kind, bytes before, bytes after), the largest first; kinds of less than 1 % of both files are summed as "other"."""
+    """(kind, bytes before, bytes after), the largest first; what is under 1 % of both files is summed as "other"."""
     pairs = {k: (before.by_kind.get(k, 0), after.by_kind.get(k, 0)) for k in (*before.by_kind, *after.by_kind)}
     small = {k for k, (b, a) in pairs.items() if b < before.bytes / 100 and a < after.bytes / 100}
     rows = [(k, b, a) for k, (b, a) in pairs.items() if k not in small]

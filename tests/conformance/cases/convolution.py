@@ -76,6 +76,12 @@ CASES = (
     _clamped("clip-0-1", "y = Clip(c, l, h)", l=np.float32(0), h=np.float32(1)),
     _clamped("clip-minus-1-1", "y = Clip(c, l, h)", l=np.float32(-1), h=np.float32(1)),
     _clamped("clip-max-only", "y = Clip(c, , h)", h=np.float32(0.5)),
+    Case(
+        name="conv-dynamic-batch",
+        body="c = Conv(x, w, b)\ny = Relu(c)",
+        inputs={"x": Uniform(shape=(2, 4, 6, 6), dynamic=1)},
+        constants={"w": (5, 4, 3, 3), "b": (5,)},
+    ),
     _transpose("2d", "", (4, 3, 3, 3), 3),
     _transpose("no-bias", "", (4, 3, 3, 3), 0),
     _transpose("1d", "<strides=[2]>", (4, 3, 4), 3, (1, 4, 6)),

@@ -75,9 +75,9 @@ CASES = (
     ),
     Case(
         name="where-computed-condition",
-        body="k = Greater(x, v)\ny = Where(k, a, v)",
-        inputs={"x": (4, 5), "a": (4, 5)},
-        constants={"v": np.float32(0.25)},
-        stays_float=("Greater",),
+        body="k = Equal(i, j)\ny = Where(k, a, v)",
+        inputs={"i": np.arange(20).reshape(4, 5) % 3, "a": (4, 5)},
+        constants={"j": np.int64(1), "v": np.float32(0.25)},
+        stays_float=("Equal",),
     ),
 )

@@ -67,6 +67,12 @@ CASES = (
         inputs={"x": (2, 5, 8)},
         constants={"w": (8, 6)},
     ),
+    Case(
+        name="matmul-add-dynamic-batch",
+        body="m = MatMul(x, w)\ns = Add(m, b)\ny = Sigmoid(s)",
+        inputs={"x": Uniform(shape=(2, 5, 8), dynamic=2)},
+        constants={"w": (8, 6), "b": (6,)},
+    ),
     Case(name="matmul-zero-column", body="y = MatMul(x, w)", inputs={"x": (5, 8)}, constants={"w": _DEAD}),
     Case(
         name="matmul-zero-input",

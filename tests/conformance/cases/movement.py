@@ -54,6 +54,12 @@ CASES = (
     _move("transpose-default", "Transpose(x)", (3, 5)),
     _move("reshape", "Reshape(x, s)", constants={"s": _ints(1, -1, 6)}),
     _move("flatten", "Flatten(x)"),
+    Case(
+        name="flatten-dynamic",
+        body="y = Flatten(x)\nz = LeakyRelu(y)",
+        inputs={"x": Uniform(shape=(2, 4, 3, 3), dynamic=4)},
+        outputs=("y", "z"),
+    ),
     _move("flatten-axis-0", "Flatten<axis=0>(x)"),
     _move("squeeze", "Squeeze(x, a)", (1, 4, 1, 6), {"a": _ints(0, 2)}),
     _move("squeeze-all", "Squeeze(x)", (1, 4, 1, 6)),

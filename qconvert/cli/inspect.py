@@ -1,0 +1,148 @@
+"""``qconvert inspect``: what is in a model, what can be quantized, and why the rest cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console, RenderableType
+
+    from qconvert.inspection import Inspection, TensorInfo
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Plan with the choices of a YAML recipe.  [default: the default recipe]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("-v", "--verbose", is_flag=True, help="Every node with its decision and the reason.")
+def command(model: Path, recipe_file: Path | None, as_json: bool, verbose: bool) -> None:
+    """Show what is in MODEL, what would be quantized, and why the rest would stay float.
+
+    Nothing is written, and no data is needed. The model is not run, so one that ONNX Runtime cannot run is shown too,
+    as is one that is quantized already.
+
+    \b
+    Example:
+      qconvert inspect sample_models/digits_cnn.onnx
+    """
+    from qconvert.inspection import inspect_model
+    from qconvert.recipe.recipe import Recipe
+    from qconvert.recipe.recipe_file import load_recipe
+
+    inspection = inspect_model(model, load_recipe(recipe_file) if recipe_file is not None else Recipe())
+    if as_json:
+        import json
+
+        from qconvert.report.document import to_plain
+
+        click.echo(json.dumps(to_plain(inspection), indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    show(inspection, Console(), verbose=verbose)
+
+
+def show(inspection: Inspection, console: Console, *, verbose: bool = False) -> None:
+    """Print ``inspection`` for people; the console's width decides the layout."""
+    from qconvert.report.renderers.console import MAX_WIDTH, decision_blocks, every_decision
+
+    blocks: list[RenderableType] = [*_contents(inspection), ""]
+    if inspection.obstacle:
+        blocks += [*_obstacle(inspection)]
+    else:
+        blocks += [*decision_blocks(inspection.decisions, would=True), "", *_outlook(inspection)]
+    if verbose and inspection.decisions:
+        blocks += ["", every_decision(inspection.decisions)]
+    for block in blocks:
+        console.print(block, width=min(console.width, MAX_WIDTH), highlight=False, markup=False)
+
+
+def _contents(i: Inspection) -> Iterator[RenderableType]:
+    """The file, its interface, what is in it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from qconvert.report.renderers import phrases
+
+    versions = [f"opset {i.opset}", *(f"{d} {v}" for d, v in i.domains.items()), f"IR version {i.ir_version}"]
+    facts = [phrases.size(i.bytes), f"{i.parameters:,} float parameters", *versions]
+    yield Text.assemble(
+        (Path(i.path).name, "bold"), ": ", ", ".join([*facts, *([f"by {i.producer}"] if i.producer else [])])
+    )
+    yield ""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    kinds = ", ".join(f"{phrases.size(n)} {kind}" for kind, n in i.by_kind.items() if n)
+    rows = [("inputs", _tensors(i.inputs)), ("outputs", _tensors(i.outputs)), ("size", kinds)]
+    nodes = ", ".join(f"{n} {op}" for op, n in i.ops.items())
+    rows.append(("nodes", f"{sum(i.ops.values())}: {nodes}"))
+    if i.functions:
+        rows.append(("functions", phrases.count(i.functions, "function")))
+    inside = [f"{b.op_type} {b.node!r} with {phrases.count(b.parameters, 'float parameter')} inside" for b in i.bodies]
+    if inside:
+        rows.append(("bodies", "\n".join(inside)))
+    rows += [("note", note) for note in i.notes]
+    for label, text in rows:
+        grid.add_row(Text(label, style="bold"), Text(text))
+    yield grid
+
+
+def _tensors(tensors: Sequence[TensorInfo]) -> str:
+    """A line for each: name, type and shape."""
+    longest = max((len(t.name) for t in tensors), default=0)
+    lines = []
+    for t in tensors:
+        shape = (
+            "of unknown rank" if t.shape is None else f"[{', '.join('?' if d is None else str(d) for d in t.shape)}]"
+        )
+        what = f"{t.dtype} {shape}" if t.dtype else "not a tensor"
+        # one very long name does not push the others to the right
+        lines.append(f"{t.name:<{min(longest, 30)}}  {what}")
+    return "\n".join(lines) or "none"
+
+
+def _obstacle(i: Inspection) -> Iterator[RenderableType]:
+    """Why there is no plan."""
+    from rich.text import Text
+
+    if i.quantized_ops:
+        ops = ", ".join(f"{i.ops[op]} {op}" if op in i.ops else op for op in i.quantized_ops)
+        yield Text.assemble(("Quantized already", "bold yellow"), f": it holds {ops}.")
+        yield Text("To quantize it differently, start from the FP32 model that it was made from.")
+    else:
+        yield Text.assemble(("Cannot be quantized", "bold red"), f": {i.obstacle}.")
+
+
+def _outlook(i: Inspection) -> Iterator[RenderableType]:
+    """What quantization would save, and what to do next."""
+    from rich.text import Text
+
+    from qconvert.report.renderers import phrases
+
+    if i.savings is None or not i.planned:
+        yield Text("Nothing would run on integers, so quantizing would not help.", style="yellow")
+        return
+    share = i.savings.float_weight_bytes / max(1, i.savings.constant_bytes)
+    after = i.savings.estimated_bytes
+    yield Text.assemble(
+        ("Weights", "bold"),
+        f": {phrases.size(i.savings.float_weight_bytes)} of float weights ({phrases.percent(min(1.0, share))} of all "
+        f"constants) would take {phrases.size(i.savings.integer_weight_bytes)} as integers.",
+    )
+    yield Text.assemble(
+        ("File", "bold"),
+        f": {phrases.size(i.bytes)} would become about {phrases.size(after)}, {phrases.size_change(i.bytes, after)}.",
+    )
+    yield Text.assemble(("Next", "bold"), f": qconvert quantize {i.path} --calib DATA")
