@@ -5,22 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qconvert.calibrate.collect import collect
 from qconvert.calibrate.feeds import FeedSet, feeds, split
-from qconvert.calibrate.labels import load_labels
+from qconvert.calibrate.labels import Labels, load_labels
 from qconvert.calibrate.method import METHODS
 from qconvert.calibrate.solve import requests_for, skipped_values, solve
 from qconvert.calibrate.source import open_source
 from qconvert.emit.cleanup import clean
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
-from qconvert.errors import InternalError, ModelError, RecipeError
+from qconvert.errors import DataError, InternalError, ModelError, RecipeError
 from qconvert.evaluate.compare import compare_models
+from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.latency import measure_latency, speedup
-from qconvert.evaluate.metric import METRICS
+from qconvert.evaluate.metric import METRICS, infer_metric
 from qconvert.graph.build_view import view_of
 from qconvert.graph.check import check, interface_differences
 from qconvert.graph.model import Model, load, save
@@ -30,6 +31,8 @@ from qconvert.graph.session import IOSpec, Session, open_session
 from qconvert.graph.signature import session_of
 from qconvert.graph.census import take_census
 from qconvert.report.output import check_output
+from qconvert.ops import OPS
+from qconvert.ops.rule import Kind
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
@@ -38,6 +41,9 @@ from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, CalibrationReport, LatencyReport, Report, Verification
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets import TARGETS
+
+# Operators that people expect to be quantized: their reasons come first when nothing is.
+WEIGHTED_OPS = tuple(rule.op_type for rule in OPS if rule.kind is Kind.WEIGHTED)
 
 # How many nodes may be sent back to float because ONNX Runtime refuses the quantized graph.
 MAX_REPAIRS = 6
@@ -62,6 +68,11 @@ class QuantizeJob:
     labels: Path | None = None
     metric: str | None = None
     force: bool = False
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that are read and must stay as they are."""
+        return tuple(p for p in (self.model, self.calib, self.eval_data, self.labels) if p is not None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +112,6 @@ class Quantized:
 
     model: Model
     plan: QuantPlan
-    recipe: Recipe
     session: Session
     calibration: CalibrationReport
     notes: tuple[str, ...]
@@ -115,7 +125,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     """
     progress = progress or Silent()
     watch = Stopwatch()
-    check_output(job.output, force=job.force, inputs=(job.model,))
+    check_output(job.output, force=job.force, inputs=job.inputs)
     if job.labels is not None and job.eval_data is None:
         raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
     if job.metric is not None:
@@ -127,13 +137,14 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         reference = open_session(job.model)
     with watch.stage("data"):
         data = open_data(job, reference.inputs)
+        labels = open_labels(job, reference, data.evaluation)
     with watch.stage("prepare"):
         prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
     quantized = make_quantized(prepared, job.recipe, data.calibration, str(job.calib), watch, progress)
     with watch.stage("verify"):
         verification = verify(quantized, reference)
     with watch.stage("accuracy"):
-        accuracy = measure_accuracy(job, data, reference, quantized.session, progress)
+        accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
     with watch.stage("write"):
@@ -145,7 +156,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             output_path=job.output,
             prepared=prepared,
             plan=quantized.plan,
-            recipe=quantized.recipe,
+            recipe=job.recipe,
             calibration=quantized.calibration,
             accuracy=accuracy,
             latency=latency,
@@ -198,6 +209,29 @@ def open_data(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
     return Data(calibration=kept, evaluation=held, held_out=True, evaluation_source=f"{job.calib} (held out)")
 
 
+def open_labels(job: QuantizeJob, reference: Session, evaluation: FeedSet) -> Labels | None:
+    """Read the labels, and refuse those that could not be scored before any work is done.
+
+    Raises:
+        DataError: they are damaged, mean nothing to the metric, or are not for as many samples as there are.
+    """
+    if job.labels is None:
+        return None
+    labels = load_labels(job.labels)
+    outputs = reference.run(evaluation.feed(0))
+    metric = METRICS.get(job.metric or infer_metric(labels, [a.shape for a in outputs]))
+    metric.start(labels)
+    needed = metric.samples_needed(labels)
+    # feeds of several samples may end in a part of one: only the comparison itself can count those
+    if leading_axis(outputs) == 1 and needed != len(evaluation):
+        raise DataError(
+            f"{job.labels} has {len(labels)} labels, which are for {needed} samples ({metric.name}), "
+            f"but {job.eval_data} holds {len(evaluation)}",
+            hint="give the labels of exactly these samples, in the same order",
+        )
+    return labels
+
+
 def make_quantized(
     prepared: Prepared, recipe: Recipe, samples: FeedSet, source: str, watch: Stopwatch, progress: Progress
 ) -> Quantized:
@@ -212,9 +246,10 @@ def make_quantized(
     method = METHODS.get(recipe.method)
     notes: list[str] = []
     failure = ""
+    kept_float: dict[str, str] = {}
     for _ in range(MAX_REPAIRS):
         with watch.stage("plan"):
-            plan = build_plan(view, recipe, target)
+            plan = build_plan(view, recipe, target, kept_float)
             if not any(n.weight is not None or n.table is not None or n.activations for n in plan.taken()):
                 raise nothing_to_quantize(prepared.source, plan)
         with watch.stage("calibrate"):
@@ -223,8 +258,8 @@ def make_quantized(
             )
         masked = nodes_at_masks(plan, stats)
         if masked:
-            notes.append(f"{len(masked)} operators stay float because infinite or mask values pass through them")
-            recipe = replace(recipe, exclude=(*recipe.exclude, *masked))
+            failure = "infinite or mask values pass through its operators"
+            kept_float.update(dict.fromkeys(masked, "infinite or mask values pass through it"))
             continue
         with watch.stage("solve"):
             plan = solve(plan, stats, method, view.constant)
@@ -242,7 +277,7 @@ def make_quantized(
             if culprit is None:
                 break
             notes.append(f"{culprit} went back to float: {failure}")
-            recipe = replace(recipe, exclude=(*recipe.exclude, culprit))
+            kept_float[culprit] = "ONNX Runtime refuses its quantized form"
             continue
         calibration = CalibrationReport(
             source=source,
@@ -254,7 +289,6 @@ def make_quantized(
         return Quantized(
             model=model,
             plan=plan,
-            recipe=recipe,
             session=session,
             calibration=calibration,
             notes=(*notes, *emitted.notes),
@@ -275,7 +309,8 @@ def nodes_at_masks(plan: QuantPlan, stats: StatsTable) -> tuple[str, ...]:
 
 def nothing_to_quantize(source: Model, plan: QuantPlan) -> ModelError:
     """The error for a model without anything that integers pay for."""
-    reasons = dict.fromkeys(f"{n.op_type}: {n.decision.reason}" for n in plan.nodes.values())
+    weighted = [n for n in plan.nodes.values() if n.op_type in WEIGHTED_OPS]
+    reasons = dict.fromkeys(f"{n.op_type}: {n.decision.reason}" for n in (*weighted, *plan.nodes.values()))
     listed = "; ".join(list(reasons)[:5])
     return ModelError(
         f"{source.path}: nothing to quantize ({listed})",
@@ -295,12 +330,11 @@ def verify(quantized: Quantized, reference: Session) -> Verification:
 
 
 def measure_accuracy(
-    job: QuantizeJob, data: Data, reference: Session, quantized: Session, progress: Progress
+    data: Data, reference: Session, quantized: Session, metric: str | None, labels: Labels | None, progress: Progress
 ) -> AccuracyReport:
     """Run the evaluation samples through both models."""
-    labels = load_labels(job.labels) if job.labels is not None else None
     watched = progress.track(iter(data.evaluation), label="evaluating", total=len(data.evaluation))
-    comparison = compare_models(reference, quantized, watched, metric=job.metric, labels=labels)
+    comparison = compare_models(reference, quantized, watched, metric=metric, labels=labels)
     return AccuracyReport(
         source=data.evaluation_source,
         samples=len(data.evaluation),

@@ -43,7 +43,7 @@ def cli() -> None:
     Start with:
       qconvert quantize model.onnx --calib data/
 
-    Exit codes: 0 done, 1 a defect of qconvert, 2 bad usage or bad input, 3 a gate was missed.
+    Exit codes: 0 done, 1 a defect of qconvert, 2 bad usage or bad input, 3 a gate was missed, 130 interrupted.
     """
 
 
@@ -62,10 +62,10 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        show_error("interrupted; nothing was written", "")
+        show_error("interrupted", "no file was left half written")
         return 130
     except InternalError as error:
-        show_defect(error.message, error.hint, traceback.format_exc() if "-v" in arguments else "")
+        show_defect(error.message, error.hint, traceback.format_exc() if {"-v", "--verbose"} & set(arguments) else "")
         return error.exit_code
     except QConvertError as error:
         show_error(error.message, error.hint)

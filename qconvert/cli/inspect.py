@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,4 +146,4 @@ def _outlook(i: Inspection) -> Iterator[RenderableType]:
         ("File", "bold"),
         f": {phrases.size(i.bytes)} would become about {phrases.size(after)}, {phrases.size_change(i.bytes, after)}.",
     )
-    yield Text.assemble(("Next", "bold"), f": qconvert quantize {i.path} --calib DATA")
+    yield Text.assemble(("Next", "bold"), f": qconvert quantize {shlex.quote(i.path)} --calib DATA")

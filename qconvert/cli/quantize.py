@@ -49,7 +49,7 @@ from qconvert.cli.terminal import TerminalProgress
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write a report; the suffix decides the form: .json (repeatable).",
+    help="Write a report; the suffix decides the form: .json or .txt (repeatable).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -83,17 +83,13 @@ def command(
     from qconvert.pipeline import QuantizeJob, quantize
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
-    from qconvert.report.output import check_output, write_text
+    from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderer import renderer_for
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
 
     output = output or default_output(model)
-    for path in (*reports, *((save_recipe,) if save_recipe else ())):
-        check_output(path, force=force, inputs=(model, output))
-    renderers = [(path, renderer_for(path)) for path in reports]
     recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), given(choices))
-    verbosity = -1 if quiet else int(verbose)
     job = QuantizeJob(
         model=model,
         calib=calib,
@@ -104,6 +100,15 @@ def command(
         metric=metric,
         force=force,
     )
+    places = [("--output", output), *(("--report", path) for path in reports)]
+    places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
+    check_distinct(places)
+    for option, path in places:
+        # a recipe may be brought up to date in place; nothing else that is read may be replaced
+        recipe_read = [recipe_file] if recipe_file is not None and option != "--save-recipe" else []
+        check_output(path, force=force, inputs=[*job.inputs, *recipe_read])
+    renderers = [(path, renderer_for(path)) for path in reports]
+    verbosity = -1 if quiet else int(verbose)
     report = quantize(job, TerminalProgress(verbosity))
     for path, renderer in renderers:
         write_text(path, renderer.render(report))

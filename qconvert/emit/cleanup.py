@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from qconvert import __version__
+from qconvert.emit.keep_float import keep_float
 from qconvert.graph.edit import add_initializer, constant_of
 from qconvert.graph.model import Model
 
@@ -14,6 +15,7 @@ def clean(model: Model, source: Model) -> Model:
     """Tidy ``model`` in place and give it the metadata of the model it was made from."""
     _shape_biases(model.ir.graph)
     _drop_trivial_dilations(model.ir.graph)
+    keep_float(model.ir.graph)
     RemoveUnusedNodesPass()(model.ir)
     NameFixPass()(model.ir)
     model.ir.graph.sort()

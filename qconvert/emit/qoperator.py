@@ -31,7 +31,8 @@ def lower_to_qoperator(model: Model, plan: QuantPlan | None = None) -> Model:
         rule = OPS.find(key(node.domain, node.op_type))
         if rule is None or rule.lowering is None or opset < rule.lowering.min_opset:
             continue
-        if plan is not None and node.name in plan.nodes and not plan.nodes[node.name].decision.taken:
+        decided = plan.nodes.get(node.name or "") if plan is not None else None
+        if decided is not None and not decided.decision.taken:
             continue
         domain = _lower(graph, node, rule, rule.lowering)
         contrib = contrib or domain == "com.microsoft"

@@ -31,7 +31,7 @@ def view_of(model: Model) -> GraphView:
         if value.const_value is not None:
             return value.const_value.numpy()
         source, perm = _transposed_constant(value)
-        return np.transpose(source.const_value.numpy(), perm)  # type: ignore[union-attr]
+        return np.transpose(_tensor_of(source).numpy(), perm)
 
     return GraphView(
         nodes=nodes,
@@ -50,8 +50,8 @@ def _name(node: ir.Node) -> str:
 
 def _node(node: ir.Node) -> NodeView:
     bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
-    plain = (ir.AttributeType.INT, ir.AttributeType.INTS, ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
-    plain += (ir.AttributeType.STRING, ir.AttributeType.STRINGS)
+    kinds = ir.AttributeType
+    plain = {kinds.INT, kinds.INTS, kinds.FLOAT, kinds.FLOATS, kinds.STRING, kinds.STRINGS}
     return NodeView(
         name=_name(node),
         op_type=node.op_type,
@@ -76,13 +76,14 @@ def _tensor(
         dtype = _NAMES.get(short, short)
     shape: tuple[Dim, ...] | None = None
     if value.const_value is not None:
-        shape = tuple(int(d) for d in value.const_value.shape)
+        shape = tuple(value.const_value.shape.numpy())
     elif value.shape is not None:
         shape = tuple(d if isinstance(d, int) else d.value for d in value.shape)
     alias = value.const_value is None and transposed_constant(value) is not None
     if alias:
         source, perm = _transposed_constant(value)
-        shape = tuple(int(source.const_value.shape[p]) for p in perm)  # type: ignore[union-attr]
+        sizes = _tensor_of(source).shape.numpy()
+        shape = tuple(sizes[p] for p in perm)
     return TensorView(
         name=name,
         dtype=dtype,
@@ -115,6 +116,12 @@ def _transposed_constant(value: ir.Value) -> tuple[ir.Value, tuple[int, ...]]:
     if found is None:
         raise KeyError(value.name)
     return found
+
+
+def _tensor_of(value: ir.Value) -> ir.TensorProtocol:
+    if value.const_value is None:
+        raise KeyError(value.name)
+    return value.const_value
 
 
 def _body_parameters(node: ir.Node) -> int:

@@ -38,7 +38,7 @@ def take_over(new: ir.Value, old: ir.Value) -> None:
 
 
 def give_way(graph: ir.Graph, nodes: Iterable[ir.Node], values: Iterable[ir.Value]) -> None:
-    """Rename what has been added to ``graph`` where it bears the name of one of the ``nodes`` or ``values`` that were there.
+    """Rename what has been added to ``graph`` where it bears the name of one of the ``nodes`` or ``values`` of before.
 
     Names belong to the user; whatever a pass adds yields to them.
     """

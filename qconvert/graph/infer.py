@@ -19,9 +19,7 @@ def infer_types(model: Model) -> None:
     for value in untyped:
         if _may_be_sequence(value, model.opset):  # onnx-ir's pass takes sequences and optionals for tensors
             value.type = value.shape = None
-    open_values = [
-        v for node in model.ir.graph for v in node.outputs if v.name and (v.type is None or v.shape is None)
-    ]
+    open_values = [v for node in model.ir.graph for v in node.outputs if v.name and (v.type is None or v.shape is None)]
     if not open_values:
         return
     try:
@@ -32,7 +30,9 @@ def infer_types(model: Model) -> None:
         if not spec.is_tensor:
             continue
         if value.type is None and spec.dtype != "str":
-            value.type = ir.TensorType(ir.DataType[spec.dtype.upper().replace("FLOAT32", "FLOAT").replace("FLOAT64", "DOUBLE")])
+            value.type = ir.TensorType(
+                ir.DataType[spec.dtype.upper().replace("FLOAT32", "FLOAT").replace("FLOAT64", "DOUBLE")]
+            )
         # ONNX Runtime gives () both for a scalar and for an unknown rank, so () teaches nothing
         if value.shape is None and spec.shape:
             value.shape = ir.Shape(spec.shape)

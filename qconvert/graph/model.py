@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +50,20 @@ class Model:
         Raises:
             ModelError: it would exceed the limit of a protobuf message.
         """
+        too_large = ModelError("the model is over 2 GB and cannot be held in one protobuf message")
+        if self.weight_bytes() > PROTO_LIMIT:
+            raise too_large
         proto = ir.to_proto(self.ir)
+        if self.path is not None:
+            _embed_external_data(proto, self.path.parent)
         if proto.ByteSize() > PROTO_LIMIT:
-            raise ModelError("the model is over 2 GB and cannot be held in one protobuf message")
+            raise too_large
         return bytes(proto.SerializeToString(deterministic=True))
 
     def weight_bytes(self) -> int:
-        """Bytes of all initializers of the main graph."""
-        return sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
+        """Bytes of all initializers, those of control-flow bodies included."""
+        values = [v for graph in self.ir.graphs() for v in graph.initializers.values()]
+        return sum(v.const_value.nbytes for v in values if v.const_value is not None)
 
 
 def load(path: Path) -> Model:
@@ -84,17 +91,20 @@ def load(path: Path) -> Model:
     if not proto.graph.node:
         raise ModelError(f"{path} holds a graph without any node", hint="there is nothing to quantize")
     _check_external_data(proto, path)
+    if any(True for _ in _sparse(proto)):
+        raise ModelError(f"{path} holds sparse tensors, which qconvert cannot read", hint="export dense weights")
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx-ir raises many kinds on inconsistent protos
         raise ModelError(f"{path} is not a valid ONNX model: {error}", hint="check it with onnx.checker") from error
-    ir.external_data.set_base_dir(model.graph, path.parent)
+    for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        ir.external_data.set_base_dir(graph, path.parent)
     return Model(ir=model, path=path)
 
 
 def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
     base = path.parent.resolve()
-    for tensor in _tensors(proto.graph):
+    for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entry = {e.key: e.value for e in tensor.external_data}
@@ -142,16 +152,53 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
     return (count * bits + 7) // 8
 
 
-def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    found = list(graph.initializer)
-    for node in graph.node:
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node: of the main graph, of control-flow bodies and of functions."""
+    waiting = [*proto.graph.node, *(n for f in proto.functions for n in f.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [n for body in _bodies(node) for n in body.node]
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
+
+
+def _sparse(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+    yield from proto.graph.sparse_initializer
+    for node in _nodes(proto):
         for attribute in node.attribute:
-            if attribute.HasField("t"):
-                found.append(attribute.t)
-            found.extend(attribute.tensors)
-            for body in [attribute.g, *attribute.graphs]:
-                found.extend(_tensors(body))
-    return found
+            yield from [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            yield from attribute.sparse_tensors
+        for body in _bodies(node):
+            yield from body.sparse_initializer
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that the file holds or points to."""
+    yield from proto.graph.initializer
+    for node in _nodes(proto):
+        for attribute in node.attribute:
+            yield from [attribute.t] if attribute.HasField("t") else []
+            yield from attribute.tensors
+        for body in _bodies(node):
+            yield from body.initializer
+    for sparse in _sparse(proto):
+        yield from (sparse.values, sparse.indices)
+
+
+def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
+    """Put the data of external tensors, checked when the model was read, into the message."""
+    for tensor in _tensors(proto):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entry = {e.key: e.value for e in tensor.external_data}
+        with (folder / entry["location"]).open("rb") as file:
+            file.seek(int(entry.get("offset", "0")))
+            tensor.raw_data = file.read(tensor_bytes(tensor))
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
 
 
 def save(model: Model, path: Path) -> None:

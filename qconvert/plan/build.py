@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import qtype
@@ -18,13 +20,24 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.targets.target import Target
 
 
-def build_plan(graph: GraphView, recipe: Recipe, target: Target) -> QuantPlan:
+def build_plan(
+    graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
+) -> QuantPlan:
     """Decide for every node of ``graph`` whether it runs on integers, and how its tensors are quantized.
+
+    Args:
+        graph: the canonical graph.
+        recipe: the user's choices.
+        target: what the runtime runs well.
+        kept_float: nodes that must stay float for a reason found out otherwise: name -> reason.
 
     Raises:
         RecipeError: an include or exclude pattern matches nothing.
     """
-    candidates = find_candidates(graph, recipe, target)
+    candidates = {
+        name: replace(c, objection=kept_float[name]) if name in kept_float else c
+        for name, c in find_candidates(graph, recipe, target).items()
+    }
     absorbed = find_absorbed(graph, candidates, recipe)
     if recipe.placement == "all":
         integer = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}

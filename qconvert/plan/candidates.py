@@ -12,11 +12,8 @@ from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind, OpRule, Role, key, rule_of
 from qconvert.recipe.recipe import Recipe
 from qconvert.registry import suggest
+from qconvert.stats.minmax import SENTINEL
 from qconvert.targets.target import Capability, Target
-
-# Finite constants beyond this are "minus infinity" in disguise (attention masks), no data.
-SENTINEL = 1e30
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:

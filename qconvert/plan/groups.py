@@ -91,7 +91,7 @@ def _shared(
     node = candidate.node
     outputs = [t for t in node.outputs if t in known]
     if rule.constraint is Constraint.SAME_AS_INPUT:
-        source = node.inputs[0]
+        source = node.inputs[0] or ""
         return [([source, *outputs], outputs)] if source in known else []
     if rule.constraint is Constraint.SHARED:
         sources = [node.inputs[p] or "" for p in rule.ports(Role.ACTIVATION, node)]

@@ -54,3 +54,8 @@ class Recipe:
         ):
             if value not in valid:
                 raise RecipeError(f"{field} cannot be {value!r}", hint=suggest(str(value), valid))
+        if self.format == "qoperator" and self.activations == "int8" and self.weights == "uint8":
+            raise RecipeError(
+                "ONNX Runtime has no integer kernels for int8 activations with uint8 weights",
+                hint="use int8 weights, or uint8 activations",
+            )

@@ -89,8 +89,8 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     for name, value in recipe_to_dict(recipe).items():
         comment = COMMENTS.get(name)
         lines.append(f"\n# {comment}\n" if comment else "\n")
-        # a long line keeps one item on one line; names of nodes may hold any character
-        lines.append(yaml.safe_dump({name: value}, default_flow_style=False, allow_unicode=True, width=1_000))
+        # ASCII with escapes: with allow_unicode PyYAML writes U+0085 in a way that reads back as a blank
+        lines.append(yaml.safe_dump({name: value}, default_flow_style=False, width=1_000))
     return "".join(lines)
 
 

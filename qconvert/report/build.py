@@ -97,7 +97,7 @@ def _warnings(parts: BuildInputs) -> list[str]:
         found.append(
             f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): check the metric on labelled data"
         )
-    if parts.latency.speedup.median < 0.98:
+    if parts.latency.speedup.median < 0.97:
         found.append(f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)")
     if parts.verification.checker:
         found.append(f"ONNX's checker complains: {parts.verification.checker}")

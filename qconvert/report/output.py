@@ -14,7 +14,7 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Non
     """Refuse a place that cannot or must not be written.
 
     Raises:
-        OutputError: no such folder, not writable, exists without ``force``, or is one of the inputs.
+        OutputError: no such folder, not writable, exists without ``force``, or is one of the ``inputs``.
     """
     parent = path.parent
     if not parent.is_dir():
@@ -22,11 +22,28 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Non
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder", hint="give a file name")
     if any(i.exists() and path.exists() and i.samefile(path) for i in inputs):
-        raise OutputError(f"{path} is the model itself", hint="give another --output; the original is never replaced")
+        raise OutputError(
+            f"{path} is the model itself, or data that this run reads",
+            hint="give another place; an original is never replaced",
+        )
     if path.exists() and not force:
         raise OutputError(f"{path} exists", hint="give another --output, or --force to replace it")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"cannot write to {parent}: no permission", hint="give another --output")
+
+
+def check_distinct(places: Iterable[tuple[str, Path]]) -> None:
+    """Refuse outputs of one run that would replace each other; each comes with the option that names it.
+
+    Raises:
+        OutputError: two are the same file.
+    """
+    taken: dict[Path, str] = {}
+    for option, path in places:
+        file = path.resolve()
+        if file in taken:
+            raise OutputError(f"{path} is named by {taken[file]} and by {option}", hint="give each a file of its own")
+        taken[file] = option
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 With x^ the quantized counterpart of x, every tensor has a bound e >= |x^ - x|, element by element:
 
-    quantized tensor        e_q   = e + s/2 (+ s/2 where x lies beyond the range, which rounding the zero point can shift)
+    quantized tensor        e_q   = e + s/2 (+ s/2 where x lies beyond the range, as a rounded zero point shifts it)
     stored weight           e_w   = s_w/2         bias  e_b = s_x s_w / 2        picked row of a table  s_row/2
     product (Conv, MatMul)  e_y   = |e_x| * (|w| + e_w) + |x| * e_w + e_b        * being the operator itself
     sum                     e_y   = e_a + e_b
@@ -174,7 +174,8 @@ def op_has_channels(node: NodeView) -> bool:
 def run_node(proto: onnx.NodeProto, feed: Arrays, fed: frozenset[str], opset: int) -> list[Array]:
     """Run one node in ONNX Runtime; what is not ``fed`` is an initializer, as shapes and axes must be."""
     inputs = {n: a for n, a in feed.items() if n in fed}
-    names = [n for n in proto.output[:1] if n] if proto.op_type == "MaxPool" else [n for n in proto.output if n]
+    # the indices of MaxPool are no bounds
+    names = [n for n in (proto.output[:1] if proto.op_type == "MaxPool" else proto.output) if n]
     graph = helper.make_graph(
         [proto],
         "node",

@@ -25,7 +25,7 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """A float input of ``shape`` with values between ``lo`` and ``hi``; the model leaves the first ``dynamic`` sizes open."""
+    """A float input of ``shape`` with values between ``lo`` and ``hi``; the first ``dynamic`` sizes are left open."""
 
     shape: Shape
     lo: float = -2.0
@@ -45,8 +45,7 @@ class Case:
         outputs: names of the model's outputs.
         stays_float: operators that no placement quantizes here, each because its rule objects.
         opsets: operator sets that the case exists in.
-        kernel_quanta: by how many quanta of an output QOperator may differ from unoptimized QDQ: 1 where one rounding
-            decides; more where a difference in one tensor is amplified by the operators behind it.
+        simplify: whether the model is brought into canonical form, which replaces some operators by others.
         least_db: least signal-to-noise ratio against FP32.
     """
 
@@ -57,7 +56,7 @@ class Case:
     outputs: tuple[str, ...] = ("y",)
     stays_float: tuple[str, ...] = ()
     opsets: tuple[int, ...] = (13, 17, 21)
-    kernel_quanta: float = 1.0
+    simplify: bool = True
     least_db: float = 25.0
 
     def model(self, opset: int) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from conformance.bounds import Bounds
 from conformance.case import Case
 from numpy.typing import NDArray
+from onnx_ir.passes.common import NameFixPass
 
 from qconvert.calibrate.collect import collect
 from qconvert.calibrate.method import METHODS
@@ -17,6 +18,7 @@ from qconvert.emit.cleanup import clean
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
 from qconvert.graph.build_view import view_of
+from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import prepare
 from qconvert.graph.signature import session_of
@@ -91,13 +93,21 @@ def _in_float(case: Case, opset: int) -> Fp32:
     feed = case.feed()
     session = session_of(source, threads=1, optimize=False)
     outputs = dict(zip(case.outputs, session.run(feed, list(case.outputs)), strict=True))
-    model = prepare(source, feed).model
+    model = prepare(source, feed).model if case.simplify else _named(source)
     graph = view_of(model)
     made = [t for n in graph.nodes.values() for t in n.outputs if t]
     values = dict(zip(made, session_of(model, threads=1, optimize=False, outputs=made).run(feed, made), strict=True))
     values.update(feed)
     values.update({n: graph.constant(n) for n, t in graph.tensors.items() if t.is_constant})
     return Fp32(source=source, model=model, graph=graph, values=values, outputs=outputs)
+
+
+def _named(source: Model) -> Model:
+    """The least that the planner needs: names and types."""
+    model = source.clone()
+    NameFixPass()(model.ir)
+    infer_types(model)
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +132,7 @@ def quantize(reference: Fp32, recipe: Recipe, feed: Arrays) -> Quantized:
 
 def bounds(reference: Fp32, plan: QuantPlan, *, kernels: bool) -> Bounds:
     """The bounds of every tensor of ``reference`` under ``plan``."""
-    return Bounds(
-        model=reference.model, graph=reference.graph, plan=plan, values=reference.values, kernels=kernels
-    )
+    return Bounds(model=reference.model, graph=reference.graph, plan=plan, values=reference.values, kernels=kernels)
 
 
 def run(model: Model, feed: Arrays, outputs: tuple[str, ...], *, optimize: bool) -> Arrays:

@@ -21,16 +21,16 @@ from qconvert.ops.rule import Kind, rule_of
 ALL = all_cases()
 _CLAMPS = {"Relu", "Clip"}
 
-
-def _matrix() -> list[object]:
-    """Every case in every scheme; weightless cases skip the schemes that differ in the weights alone."""
-    found = []
-    for case, scheme in itertools.product(ALL, SCHEMES):
-        found.append(pytest.param(case, scheme, id=f"{case.name}-{scheme.name}"))
-    return found
+# QOperator against QDQ without optimizations. With ONNX Runtime 1.31.1 only QLinearSoftmax uses up the quantum, the
+# others are bit-equal here; float results differ by 2.5e-7 of the largest.
+_KERNEL_QUANTA = 1.0
+_KERNEL_FLOAT = 1e-5
 
 
-@pytest.mark.parametrize(("case", "scheme"), _matrix())
+MATRIX = [pytest.param(c, s, id=f"{c.name}-{s.name}") for c, s in itertools.product(ALL, SCHEMES)]
+
+
+@pytest.mark.parametrize(("case", "scheme"), MATRIX)
 def test_within_bounds(case: Case, scheme: Scheme) -> None:
     reference = in_float(case, scheme.opset_of(case))
     made = quantize(reference, scheme.recipe, case.feed())
@@ -46,7 +46,7 @@ def test_within_bounds(case: Case, scheme: Scheme) -> None:
         results = run(model, case.feed(), case.outputs, optimize=optimize)
         _check_bounds(name, results, case, reference, made, kernels=True)
         if name == "QOperator":
-            _check_agreement(results, plain, case, made)
+            _check_agreement(results, plain, made)
 
 
 def _check_placement(case: Case, scheme: Scheme, reference: Fp32, made: Quantized) -> None:
@@ -75,9 +75,7 @@ def _check_lowering(reference: Fp32, made: Quantized) -> None:
             assert source is None or source.op_type != "DequantizeLinear", f"{name} moves floats"
 
 
-def _check_bounds(
-    what: str, results: dict, case: Case, reference: Fp32, made: Quantized, *, kernels: bool
-) -> None:
+def _check_bounds(what: str, results: dict, case: Case, reference: Fp32, made: Quantized, *, kernels: bool) -> None:
     limit = bounds(reference, made.plan, kernels=kernels)
     for name, result in results.items():
         wanted = reference.outputs[name].astype(np.float64)
@@ -98,15 +96,17 @@ def _check_bounds(
             assert db >= case.least_db, f"{what} {name}: {db:.1f} dB"
 
 
-def _check_agreement(results: dict, plain: dict, case: Case, made: Quantized) -> None:
+def _check_agreement(results: dict, plain: dict, made: Quantized) -> None:
     params = made.plan.params_of()
     for name, result in results.items():
-        apart = float(np.abs(result.astype(np.float64) - plain[name]).max(initial=0.0)) if result.size else 0.0
-        if not np.isfinite(apart):
-            continue
+        known = np.isfinite(plain[name])  # infinities are equal, the bounds have seen to that
+        apart = float(np.abs(result[known].astype(np.float64) - plain[name][known]).max(initial=0.0))
         if name in params:
             quanta = apart / float(params[name].scale)
-            assert quanta <= case.kernel_quanta + 1e-3, f"{name}: QOperator is {quanta:.2f} quanta from QDQ"
+            assert quanta <= _KERNEL_QUANTA + 1e-3, f"{name}: QOperator is {quanta:.2f} quanta from QDQ"
+        else:
+            limit = _KERNEL_FLOAT * float(np.abs(plain[name][known]).max(initial=1.0))
+            assert apart <= limit, f"{name}: QOperator is {apart:.3g} from QDQ"
 
 
 def test_every_operator_has_a_case() -> None:

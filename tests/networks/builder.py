@@ -1,4 +1,4 @@
-"""Network and Builder: a small language for writing ONNX models by hand, with weights scaled as trained ones are (He 2015)."""
+"""Network and Builder: a small language for ONNX models, with weights scaled as trained ones are (He et al. 2015)."""
 
 from __future__ import annotations
 
@@ -91,26 +91,62 @@ class Builder:
     def vector(self, n: int, scale: float = 0.1, name: str | None = None) -> str:
         return self.const((self.rng.standard_normal(n) * scale).astype(np.float32), name)
 
-    def node(self, op: str, *inputs: str, out: str | None = None, name: str | None = None, domain: str = "", **attributes: object) -> str:
+    def node(
+        self,
+        op: str,
+        *inputs: str,
+        out: str | None = None,
+        name: str | None = None,
+        domain: str = "",
+        **attributes: object,
+    ) -> str:
         return self.nodes_out(op, *inputs, outs=[out or self.fresh(op)], name=name, domain=domain, **attributes)[0]
 
     def nodes_out(
-        self, op: str, *inputs: str, outs: Sequence[str], name: str | None = None, domain: str = "", **attributes: object
+        self,
+        op: str,
+        *inputs: str,
+        outs: Sequence[str],
+        name: str | None = None,
+        domain: str = "",
+        **attributes: object,
     ) -> Sequence[str]:
         title = name if name is not None else (f"{op}_{len(self.nodes)}" if self.named else "")
-        self.nodes.append(helper.make_node(op, list(inputs), list(outs), name=self.prefix + title if title else "", domain=domain, **attributes))
+        self.nodes.append(
+            helper.make_node(
+                op, list(inputs), list(outs), name=self.prefix + title if title else "", domain=domain, **attributes
+            )
+        )
         return outs
 
     def conv(
-        self, x: str, i: int, o: int, k: int = 3, *, stride: int = 1, group: int = 1, bias: bool = True, rank: int = 2,
-        pad: int | None = None, out: str | None = None, **attributes: object,
+        self,
+        x: str,
+        i: int,
+        o: int,
+        k: int = 3,
+        *,
+        stride: int = 1,
+        group: int = 1,
+        bias: bool = True,
+        rank: int = 2,
+        pad: int | None = None,
+        out: str | None = None,
+        **attributes: object,
     ) -> str:
         p = k // 2 if pad is None else pad
         operands = [self.weight(o, i // group, *[k] * rank)]
         if bias:
             operands.append(self.vector(o))
         return self.node(
-            "Conv", x, *operands, out=out, kernel_shape=[k] * rank, pads=[p] * (2 * rank), strides=[stride] * rank, group=group,
+            "Conv",
+            x,
+            *operands,
+            out=out,
+            kernel_shape=[k] * rank,
+            pads=[p] * (2 * rank),
+            strides=[stride] * rank,
+            group=group,
             **attributes,
         )
 
@@ -145,16 +181,27 @@ class Builder:
     def graph(self, name: str = "net") -> onnx.GraphProto:
         return helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.initializers)
 
-    def model(self, *, ir: int = 8, domains: Mapping[str, int] | None = None, functions: Sequence[onnx.FunctionProto] = ()) -> onnx.ModelProto:
+    def model(
+        self, *, ir: int = 8, domains: Mapping[str, int] | None = None, functions: Sequence[onnx.FunctionProto] = ()
+    ) -> onnx.ModelProto:
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, v) for d, v in (domains or {}).items())]
         model = helper.make_model(
-            self.graph(), opset_imports=opsets, ir_version=ir, functions=functions, producer_name="pytorch",
-            producer_version="2.6", doc_string="made for a test", domain="ai.example", model_version=7,
+            self.graph(),
+            opset_imports=opsets,
+            ir_version=ir,
+            functions=functions,
+            producer_name="pytorch",
+            producer_version="2.6",
+            doc_string="made for a test",
+            domain="ai.example",
+            model_version=7,
         )
         helper.set_model_props(model, {"labels": "a,b,c", "author": "tests"})
         return model
 
-    def feeds(self, n: int = 4, sizes: Mapping[str, int] | None = None, **given: Callable[[np.random.Generator], object]) -> list[Feed]:
+    def feeds(
+        self, n: int = 4, sizes: Mapping[str, int] | None = None, **given: Callable[[np.random.Generator], object]
+    ) -> list[Feed]:
         """``n`` samples: normal floats, small integers, coin flips; ``sizes`` fills symbolic dimensions."""
         rng = np.random.default_rng(self.seed + 1)
         return [
@@ -163,7 +210,9 @@ class Builder:
         ]
 
 
-def _random(rng: np.random.Generator, dtype: int, shape: Sequence[int | str | None], sizes: Mapping[str, int]) -> NDArray[np.generic]:
+def _random(
+    rng: np.random.Generator, dtype: int, shape: Sequence[int | str | None], sizes: Mapping[str, int]
+) -> NDArray[np.generic]:
     dims = [d if isinstance(d, int) else sizes.get(d or "", 2) for d in shape]
     kind = helper.tensor_dtype_to_np_dtype(dtype)
     if kind == np.bool_:

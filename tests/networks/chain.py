@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from networks.builder import Feed, Network
 
-from networks.builder import Network
 from qconvert.calibrate.collect import collect
 from qconvert.calibrate.method import METHODS
 from qconvert.calibrate.solve import requests_for, solve
@@ -40,25 +41,42 @@ class Result:
     blob: bytes
 
 
-def convert(net: Network, recipe: Recipe, folder: Path) -> Result:
-    """Write ``net`` to a file and convert it by ``recipe``."""
-    path = folder / "model.onnx"
-    path.write_bytes(net.proto.SerializeToString())
-    return convert_file(path, net.feeds, recipe)
+_last: dict[tuple[bytes, int], Prepared] = {}
 
 
-def convert_file(path: Path, feeds, recipe: Recipe) -> Result:
-    source = load(path)
-    prepared = prepare(source, feeds[0], min_opset=13 if recipe.per_channel else 10)
+def convert(net: Network, recipe: Recipe, folder: Path, *, anew: bool = False) -> Result:
+    """Write ``net`` to a file and convert it by ``recipe``; prepared once unless ``anew``."""
+    blob = net.proto.SerializeToString()
+    key = (blob, least_opset(recipe))
+    if anew or key not in _last:
+        path = folder / "model.onnx"
+        path.write_bytes(blob)
+        prepared = prepare(load(path), net.feeds[0], min_opset=key[1])
+        if len(_last) > 2:
+            _last.clear()
+        _last[key] = prepared
+    return quantize(_last[key], net.feeds, recipe)
+
+
+def convert_file(path: Path, feeds: Sequence[Feed], recipe: Recipe) -> Result:
+    """Convert the model at ``path``."""
+    return quantize(prepare(load(path), feeds[0], min_opset=least_opset(recipe)), feeds, recipe)
+
+
+def least_opset(recipe: Recipe) -> int:
+    """13 knows scales a channel, 10 scales a tensor."""
+    return 13 if recipe.per_channel else 10
+
+
+def quantize(prepared: Prepared, feeds: Sequence[Feed], recipe: Recipe) -> Result:
+    """All stages after preparation."""
     view, target = view_of(prepared.model), TARGETS.get(recipe.target)
     method = METHODS.get(recipe.method)
     plan = build_plan(view, recipe, target)
     stats = collect(prepared.model, requests_for(plan, method), feeds)
     plan = solve(plan, stats, method, view.constant)
-    model = emit_qdq(prepared.model, plan, target).model
+    model = clean(emit_qdq(prepared.model, plan, target).model, prepared.source)
     if recipe.format == "qoperator":
-        model = clean(model, source)
-        model = lower_to_qoperator(model, plan)
-    model = clean(model, source)
+        model = clean(lower_to_qoperator(model, plan), prepared.source)
     blob = model.to_bytes()
     return Result(prepared=prepared, plan=plan, proto=onnx.load_from_string(blob), blob=blob)

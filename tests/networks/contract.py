@@ -1,4 +1,4 @@
-"""What holds for every quantized model, whatever it was made from. Each check returns the breaches it found, as sentences."""
+"""What holds for every quantized model, whatever it was made from. A check returns its breaches, as sentences."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, numpy_helper
-
 from networks.builder import Network
 from networks.chain import Result
+from onnx import TensorProto, numpy_helper
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
-def breaches(net: Network, result: Result, *, qoperator: bool = False) -> list[str]:
+def breaches(net: Network, result: Result) -> list[str]:
     """All checks that need no run."""
     return [
         *_checker(net.proto, result.proto),
@@ -30,15 +29,17 @@ def breaches(net: Network, result: Result, *, qoperator: bool = False) -> list[s
 
 
 def _checker(source: onnx.ModelProto, model: onnx.ModelProto) -> Iterator[str]:
-    full = True
-    try:
-        onnx.checker.check_model(source, full_check=True)
-    except Exception:
-        full = False
+    for full in (False, True):
+        if not _complaint(source, full) and (complaint := _complaint(model, full)):
+            yield f"the checker refuses it: {complaint}"
+
+
+def _complaint(model: onnx.ModelProto, full: bool) -> str:
     try:
         onnx.checker.check_model(model, full_check=full)
-    except Exception as error:
-        yield f"the checker refuses it: {str(error)[:300]}"
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return str(error)[:300]
+    return ""
 
 
 def _interface(source: onnx.ModelProto, model: onnx.ModelProto) -> Iterator[str]:
@@ -49,7 +50,9 @@ def _interface(source: onnx.ModelProto, model: onnx.ModelProto) -> Iterator[str]
             yield f"{kind} are {[v.name for v in b]}, were {[v.name for v in a]}"
             continue
         for x, y in zip(a, b, strict=True):
-            if x.type != y.type and (x.type.tensor_type.HasField("shape") or x.type.tensor_type.elem_type != y.type.tensor_type.elem_type):
+            if x.type != y.type and (
+                x.type.tensor_type.HasField("shape") or x.type.tensor_type.elem_type != y.type.tensor_type.elem_type
+            ):
                 yield f"{kind[:-1]} {x.name} is {_short(y)}, was {_short(x)}"
 
 
@@ -78,7 +81,9 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _unused(graph: onnx.GraphProto) -> Iterator[str]:
-    read = {i for g in _graphs(graph) for n in g.node for i in n.input} | {o.name for g in _graphs(graph) for o in g.output}
+    read = {i for g in _graphs(graph) for n in g.node for i in n.input} | {
+        o.name for g in _graphs(graph) for o in g.output
+    }
     for g in _graphs(graph):
         for t in g.initializer:
             if t.name not in read:
@@ -90,14 +95,19 @@ def _unused(graph: onnx.GraphProto) -> Iterator[str]:
 
 def _float_copies(result: Result, allowed: tuple[str, ...]) -> Iterator[str]:
     """A weight that runs on integers may not be in the file as floats, under its name or another."""
-    held = {t.name: numpy_helper.to_array(t) for g in _graphs(result.proto.graph) for t in g.initializer if t.data_type == TensorProto.FLOAT}
+    held = {
+        t.name: numpy_helper.to_array(t)
+        for g in _graphs(result.proto.graph)
+        for t in g.initializer
+        if t.data_type == TensorProto.FLOAT
+    }
     prepared = {v.name: v.const_value for v in result.prepared.model.ir.graph.initializers.values()}
     for plan in result.plan.taken():
         stored = plan.weight or plan.table
         tensor = prepared.get(stored.tensor) if stored is not None else None
         if tensor is None or tensor.size < 2:
             continue
-        if plan.weight is not None and any(a in stored.tensor for a in allowed):
+        if any(a in stored.tensor for a in allowed):
             continue
         flat = np.sort(tensor.numpy(), axis=None)
         for name, array in held.items():
@@ -121,21 +131,20 @@ def _redundant(graph: onnx.GraphProto) -> Iterator[str]:
     for key, n in quantizers.items():
         if n > 1:
             yield f"{key[0]} is quantized {n} times with the same parameters"
-    dequantizers = {n.output[0] for n in graph.node if n.op_type == DEQUANTIZE}
-    integer_readers = {
-        i for n in graph.node if n.op_type not in (QUANTIZE, DEQUANTIZE) for i in n.input if i in dequantizers
-    }
+    read = {i for g in _graphs(graph) for n in g.node for i in n.input} | {o.name for o in graph.output}
     for n in graph.node:
-        if n.op_type == DEQUANTIZE and n.output[0] not in integer_readers | {o.name for o in graph.output}:
-            if not any(n.output[0] in g_n.input for g in _graphs(graph) for g_n in g.node):
-                yield f"{n.name} has no reader"
+        if n.op_type == DEQUANTIZE and n.output[0] not in read:
+            yield f"{n.name} has no reader"
 
 
 def _names(source: onnx.ModelProto, result: Result) -> Iterator[str]:
     after = {n.name: n for n in result.proto.graph.node}
     if len(after) != len(result.proto.graph.node):
         yield "node names are not unique"
+    stored = {p.weight.tensor for p in result.plan.taken() if p.weight is not None}
     for node in result.prepared.model.ir.graph:
+        if node.outputs[0].name in stored:
+            continue  # the Transpose of a tied weight: a weight, not an operation
         if not result.plan.nodes[node.name].decision.taken and (
             node.name not in after or after[node.name].op_type != node.op_type
         ):
@@ -173,10 +182,14 @@ def measured(net: Network, blob: bytes) -> list[dict[str, float]]:
             for spec, a, b in zip(plain.get_outputs(), reference, session.run(None, feed), strict=True):
                 if not isinstance(a, np.ndarray) or not np.issubdtype(a.dtype, np.floating):
                     continue
-                assert a.dtype == b.dtype and a.shape == b.shape, f"{spec.name}: {a.dtype}{a.shape} became {b.dtype}{b.shape}"
+                assert a.dtype == b.dtype and a.shape == b.shape, (
+                    f"{spec.name}: {a.dtype}{a.shape} became {b.dtype}{b.shape}"
+                )
                 assert np.array_equal(np.isfinite(a), np.isfinite(b)), f"{spec.name} is not finite where it was"
                 x, y = a.astype(np.float64), b.astype(np.float64)
                 signal[spec.name] = signal.get(spec.name, 0.0) + float((x**2).sum())
                 noise[spec.name] = noise.get(spec.name, 0.0) + float(((x - y) ** 2).sum())
-        found.append({k: np.inf if noise[k] == 0 else float(10 * np.log10(max(signal[k], 1e-30) / noise[k])) for k in signal})
+        found.append(
+            {k: np.inf if noise[k] == 0 else float(10 * np.log10(max(signal[k], 1e-30) / noise[k])) for k in signal}
+        )
     return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from networks.builder import BOOL, FLOAT, INT64, Builder, Network, network
+from onnx import TensorProto, helper, numpy_helper
 
 
 @network
@@ -14,7 +13,9 @@ def string_output() -> Network:
     b = Builder(seed=60)
     logits = b.head(b.relu(b.conv(b.input("x", [1, 3, 8, 8]), 3, 8)), 8)
     labels = b.const(np.asarray([f"class {i}" for i in range(10)], object))
-    b.output(b.node("Gather", labels, b.node("ArgMax", logits, axis=1, keepdims=0), out="label"), [1], TensorProto.STRING)
+    b.output(
+        b.node("Gather", labels, b.node("ArgMax", logits, axis=1, keepdims=0), out="label"), [1], TensorProto.STRING
+    )
     b.output(logits, [1, 10])
     return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv",))
 
@@ -50,8 +51,12 @@ def many_input_types() -> Network:
     extra = [
         b.node("Cast", b.input(n, s, t), to=FLOAT)
         for n, s, t in (
-            ("flag", [], BOOL), ("index", [1], INT64), ("count", [1], TensorProto.INT32), ("image", [1, 3, 8, 8], TensorProto.UINT8),
-            ("half", [1, 3, 8, 8], TensorProto.FLOAT16), ("precise", [1, 3, 8, 8], TensorProto.DOUBLE),
+            ("flag", [], BOOL),
+            ("index", [1], INT64),
+            ("count", [1], TensorProto.INT32),
+            ("image", [1, 3, 8, 8], TensorProto.UINT8),
+            ("half", [1, 3, 8, 8], TensorProto.FLOAT16),
+            ("precise", [1, 3, 8, 8], TensorProto.DOUBLE),
         )
     ]
     x = b.node("Mul", x, gain)
@@ -101,7 +106,13 @@ def activations_are_outputs() -> Network:
     t = b.node("Reshape", z, b.ints(1, 8, 64), out="flat")
     t = b.node("Reshape", t, b.ints(1, 8, 8, 8), out="square")
     b.output(b.head(b.conv(t, 8, 8), 8), [1, 10])
-    for name, shape in (("conv", [1, 8, 8, 8]), ("relu", [1, 8, 8, 8]), ("sum", [1, 8, 8, 8]), ("flat", [1, 8, 64]), ("square", [1, 8, 8, 8])):
+    for name, shape in (
+        ("conv", [1, 8, 8, 8]),
+        ("relu", [1, 8, 8, 8]),
+        ("sum", [1, 8, 8, 8]),
+        ("flat", [1, 8, 64]),
+        ("square", [1, 8, 8, 8]),
+    ):
         b.output(name, shape)
     return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv",))
 
@@ -183,21 +194,34 @@ def fixed_batch() -> Network:
 
 @network
 def colliding_names() -> Network:
-    """Names that a quantizer is tempted to give are taken."""
+    """Names that a quantizer is tempted to give are taken, by inputs, weights, values, outputs and nodes."""
     b = Builder(seed=75)
     b.input("x", [1, 3, 8, 8])
-    b.node("Identity", "x", out="x_quantized", name="x_QuantizeLinear")
-    b.node("Add", "x_quantized", "x", out="x_dequantized", name="x_DequantizeLinear")
-    w = b.weight(8, 3, 3, 3, name="conv_weight")
-    b.vector(8, name="conv_weight_scale"), b.vector(8, name="conv_bias")
-    b.const(np.zeros((8,), np.float32), "conv_weight_zero_point")
-    b.node("Conv", "x", w, "conv_bias", out="x_scale", name="conv", pads=[1] * 4)
-    b.node("Conv", "x_dequantized", w, "conv_weight_scale", out="conv_weight_quantized", name="conv_weight", pads=[1] * 4)
-    b.node("Relu", "x_scale", out="x_zero_point", name="x")
-    b.node("Add", "x_zero_point", "conv_weight_quantized", out="conv_dequantized", name="x_scale_QuantizeLinear")
-    b.node("Conv", "conv_dequantized", b.weight(8, 8, 3, 3, name="conv_dequantized_weight"), "conv_weight_zero_point", out="conv_float", name="conv_bias", pads=[1] * 4)
-    b.output(b.head("conv_float", 8, out="conv_float_quantized"), [1, 10])
-    b.output("x_zero_point", [1, 8, 8, 8])
+    b.input("conv_b_q", [1, 3, 8, 8])
+    w = b.weight(8, 3, 3, 3, name="conv_w")
+    b.vector(8, name="conv_w_scale"), b.vector(8, name="conv_w_zero_point"), b.vector(8, name="conv_w_q")
+    y = "x"
+    for i, suffix in enumerate(
+        ("q", "dq", "Q", "DQ", "scale", "zero_point", "quantized", "dequantized", "QuantizeLinear", "DequantizeLinear")
+    ):
+        other = "conv_b_q" if i % 2 else "x"
+        y = b.node("Add", y, other, out=f"x_{suffix}", name=f"x_{suffix}")
+    b.node("Conv", "x", w, "conv_w_q", out="x_float", name="conv", pads=[1] * 4)
+    b.node("Conv", y, w, "conv_w_scale", out="conv_w_dq", name="conv_w_DQ", pads=[1] * 4)
+    b.node("Conv", "conv_b_q", w, out="conv_w_1", name="conv_b_DQ", pads=[1] * 4)
+    z = b.node("Relu", "x_float", out="x_float_q", name="x_float_Q")
+    z = b.node("Add", b.node("Add", z, "conv_w_dq", name="conv_0_DQ"), "conv_w_1", out="conv_dq", name="conv_DQ")
+    z = b.node(
+        "Conv",
+        z,
+        b.weight(8, 8, 3, 3, name="conv_q"),
+        "conv_w_zero_point",
+        out="conv_float",
+        name="conv_Q",
+        pads=[1] * 4,
+    )
+    b.output(b.head(z, 8, out="conv_float_q"), [1, 10])
+    b.output("x_float_q", [1, 8, 8, 8])
     return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv",))
 
 
@@ -214,7 +238,16 @@ def colliding_rewrites() -> Network:
     b.node("Add", "rows_cast", "rows_codes", out="rows_row_scale", name="rows_DequantizeLinear")
     b.output("rows_row_scale", [2])
     flat = b.node("Reshape", "rows", b.ints(1, -1))
-    b.node("Gemm", flat, b.weight(96, 8, name="gemm_weight"), b.const(np.ones((1, 8), np.float32), "gemm_bias"), out="gemm_weight_1", name="gemm", alpha=0.5, beta=2.0)
+    b.node(
+        "Gemm",
+        flat,
+        b.weight(96, 8, name="gemm_weight"),
+        b.const(np.ones((1, 8), np.float32), "gemm_bias"),
+        out="gemm_weight_1",
+        name="gemm",
+        alpha=0.5,
+        beta=2.0,
+    )
     square = b.node("Reshape", "gemm_weight_1", b.ints(1, 2, 2, 2))
     b.batchnorm(b.relu(square), 2, out="bn_weight")
     b.nodes[-1].name = "bn"
@@ -229,7 +262,9 @@ def odd_names() -> Network:
     b = Builder(seed=77)
     x = b.input("entrée d'image/0:0", [1, 3, 8, 8])
     long = "layer/" * 100 + "out"
-    b.node("Conv", x, b.weight(8, 3, 3, 3, name="模型/权重 1"), b.vector(8, name=" "), out=long, name="same", pads=[1] * 4)
+    b.node(
+        "Conv", x, b.weight(8, 3, 3, 3, name="模型/权重 1"), b.vector(8, name=" "), out=long, name="same", pads=[1] * 4
+    )
     b.node("Relu", long, out="a b\tc", name="")
     b.node("Conv", "a b\tc", b.weight(8, 8, 3, 3, name="w" * 3000), out="Ω", name="", pads=[1] * 4)
     b.output(b.head("Ω", 8, out="ausgabe/ø"), [1, 10])
@@ -311,7 +346,9 @@ def half_precision() -> Network:
 @network
 def double_precision() -> Network:
     b = Builder(seed=83)
-    y = b.node("MatMul", b.input("x", [2, 8], TensorProto.DOUBLE), b.const(np.random.default_rng(0).standard_normal((8, 4))))
+    y = b.node(
+        "MatMul", b.input("x", [2, 8], TensorProto.DOUBLE), b.const(np.random.default_rng(0).standard_normal((8, 4)))
+    )
     b.output(b.node("Relu", y, out="y"), [2, 4], TensorProto.DOUBLE)
     return Network(proto=b.model(), feeds=b.feeds(), quantized=())
 
@@ -326,13 +363,22 @@ def nothing_to_quantize() -> Network:
 
 @network
 def extreme_values() -> Network:
-    """A constant input, a dead channel, a bias far beyond the data, weights of very different channels, an infinite mask."""
+    """A dead channel, a bias far beyond the data, weights of very different channels, an infinite mask."""
     b = Builder(seed=85)
     x = b.input("x", [1, 4, 8, 8])
     spread = b.rng.standard_normal((8, 4, 3, 3)) * np.logspace(-4, 1, 8).reshape(8, 1, 1, 1)
-    x = b.node("Conv", x, b.const(spread.astype(np.float32)), b.const(np.asarray([1e3, 0, 0, 0, 0, 0, 0, 1e-6], np.float32)), pads=[1] * 4)
+    x = b.node(
+        "Conv",
+        x,
+        b.const(spread.astype(np.float32)),
+        b.const(np.asarray([1e3, 0, 0, 0, 0, 0, 0, 1e-6], np.float32)),
+        pads=[1] * 4,
+    )
     x = b.conv(b.node("Tanh", x), 8, 8)
-    b.output(b.node("Add", b.head(x, 8, out="raw"), b.const(np.asarray([0.0] * 9 + [-3e38], np.float32)), out="masked"), [1, 10])
+    b.output(
+        b.node("Add", b.head(x, 8, out="raw"), b.const(np.asarray([0.0] * 9 + [-3e38], np.float32)), out="masked"),
+        [1, 10],
+    )
     return Network(proto=b.model(), feeds=b.feeds(), least_db=None, quantized=("Conv",))
 
 
@@ -346,6 +392,7 @@ def random_numbers() -> Network:
     return Network(proto=b.model(), feeds=b.feeds(), least_db=None, quantized=("Conv",))
 
 
+@network
 def output_twice() -> Network:
     b = Builder(seed=87)
     y = b.head(b.conv(b.input("x", [1, 3, 8, 8]), 3, 8), 8)
@@ -361,7 +408,11 @@ def plain_conv_net(opset: int) -> onnx.ModelProto:
     x = b.node("Pad", x, b.ints(*ring)) if opset >= 11 else b.node("Pad", x, pads=ring)
     x = b.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
     x = b.relu(b.conv(x, 8, 8))
-    x = b.node("ReduceMean", x, b.ints(2, 3), keepdims=0) if opset >= 18 else b.node("ReduceMean", x, axes=[2, 3], keepdims=0)
+    x = (
+        b.node("ReduceMean", x, b.ints(2, 3), keepdims=0)
+        if opset >= 18
+        else b.node("ReduceMean", x, axes=[2, 3], keepdims=0)
+    )
     x = b.gemm(b.node("Reshape", x, b.ints(1, 8)), 8, 10)
     b.output(b.node("Softmax", x, axis=1, out="p"), [1, 10])
     return b.model(ir=3 if opset < 9 else 8)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import numpy_helper
-
 from networks.builder import BOOL, INT64, Builder, Network, network
+from onnx import numpy_helper
 
 
 @network

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import GraphProto, helper
-
 from networks.builder import BOOL, FLOAT, INT64, Builder, Network, network
+from onnx import GraphProto, helper
 
 
 def _body(b: Builder, name: str) -> GraphProto:
@@ -73,7 +72,9 @@ def loop() -> Network:
     body.node("Tanh", body.node("MatMul", "state", w), out="next")
     body.node("Identity", "next", out="trace")
     body.output("go_on", [], BOOL), body.output("next", [2, 16]), body.output("trace", [2, 16])
-    b.nodes_out("Loop", b.input("count", [], INT64), b.const(np.asarray(True)), x, outs=["last", "all"], body=body.graph("body"))
+    b.nodes_out(
+        "Loop", b.input("count", [], INT64), b.const(np.asarray(True)), x, outs=["last", "all"], body=body.graph("body")
+    )
     b.output(b.matmul("last", 16, 4, out="y"), [2, 4])
     b.output("all", ["n", 2, 16])
     feeds = b.feeds(4, count=lambda rng: np.asarray(rng.integers(1, 4)))
@@ -145,7 +146,16 @@ def microsoft_domain() -> Network:
 def fused_conv() -> Network:
     b = Builder(seed=48)
     x = b.input("x", [1, 3, 8, 8])
-    x = b.node("FusedConv", x, b.weight(8, 3, 3, 3), b.vector(8), domain="com.microsoft", activation="Relu", kernel_shape=[3, 3], pads=[1] * 4)
+    x = b.node(
+        "FusedConv",
+        x,
+        b.weight(8, 3, 3, 3),
+        b.vector(8),
+        domain="com.microsoft",
+        activation="Relu",
+        kernel_shape=[3, 3],
+        pads=[1] * 4,
+    )
     b.output(b.head(b.conv(x, 8, 8), 8), [1, 10])
     return Network(proto=b.model(domains={"com.microsoft": 1}), feeds=b.feeds(), quantized=("Conv",))
 
@@ -156,6 +166,19 @@ def unknown_operator() -> Network:
     x = b.conv(b.input("x", [1, 3, 8, 8]), 3, 8)
     b.output(b.head(b.node("Whirl", x, domain="org.example"), 8), [1, 10])
     return Network(proto=b.model(domains={"org.example": 1}), feeds=b.feeds())
+
+
+@network
+def sequence_indexed() -> Network:
+    """A sequence of activations of which an input picks one."""
+    b = Builder(seed=51)
+    x = b.conv(b.input("x", [1, 3, 8, 8]), 3, 8)
+    many = b.node("SequenceConstruct", x, b.conv(x, 8, 8))
+    many = b.node("SequenceInsert", many, b.node("Neg", x))
+    y = b.node("SequenceAt", many, b.input("which", [], INT64))
+    b.output(b.head(b.conv(y, 8, 8), 8), [1, 10], FLOAT)
+    feeds = b.feeds(which=lambda rng: np.asarray(rng.integers(0, 3)))
+    return Network(proto=b.model(), feeds=feeds, quantized=("Conv",))
 
 
 @network

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from networks.builder import FLOAT, Builder, Network, network
 
 
@@ -61,7 +60,9 @@ def resnet() -> Network:
         skip = x if i == o else b.batchnorm(b.conv(x, i, o, 1, stride=s, bias=False), o)
         x = b.relu(b.node("Add", y, skip))
     b.output(b.head(x, 16), [1, 10])
-    return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv", "Add", "Relu", "MaxPool", "GlobalAveragePool", "Gemm"))
+    return Network(
+        proto=b.model(), feeds=b.feeds(), quantized=("Conv", "Add", "Relu", "MaxPool", "GlobalAveragePool", "Gemm")
+    )
 
 
 @network
@@ -100,9 +101,19 @@ def _unet(opset: int, up: str) -> Network:
     y = b.relu(b.conv(y, 8, 16))
     scales = np.asarray([1, 1, 2, 2], np.float32)
     if up == "ConvTranspose":
-        y = b.node("ConvTranspose", y, b.weight(16, 16, 2, 2, fan_in=16), b.vector(16), kernel_shape=[2, 2], strides=[2, 2])
+        y = b.node(
+            "ConvTranspose", y, b.weight(16, 16, 2, 2, fan_in=16), b.vector(16), kernel_shape=[2, 2], strides=[2, 2]
+        )
     elif up == "Resize":
-        y = b.node("Resize", y, "", b.constant_node(scales), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        y = b.node(
+            "Resize",
+            y,
+            "",
+            b.constant_node(scales),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
     elif up == "linear":
         y = b.node("Resize", y, "", b.const(scales), mode="linear", coordinate_transformation_mode="half_pixel")
     elif opset < 9:
@@ -192,12 +203,23 @@ def yolo() -> Network:
     for _ in range(3):
         pools.append(b.node("MaxPool", pools[-1], kernel_shape=[5, 5], pads=[2] * 4, strides=[1, 1]))
     p4 = silu(b.conv(b.node("Concat", *pools, axis=1), 32, 16, 1))
-    up = b.node("Resize", p4, "", b.const(np.asarray([1, 1, 2, 2], np.float32)), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    up = b.node(
+        "Resize",
+        p4,
+        "",
+        b.const(np.asarray([1, 1, 2, 2], np.float32)),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
     p3 = silu(b.conv(b.node("Concat", up, p3, axis=1), 32, 16))
     flat = [b.node("Reshape", b.conv(p, 16, 7, 1), b.ints(1, 7, -1)) for p in (p3, p4)]
     joint = b.node("Concat", *flat, axis=2)
     box, score = b.nodes_out("Split", joint, b.ints(4, 3), outs=["box", "class"], axis=1)
-    b.output(b.node("Concat", b.node("Mul", box, b.const(np.float32(8))), b.node("Sigmoid", score), axis=1, out="output0"), [1, 7, 80])
+    b.output(
+        b.node("Concat", b.node("Mul", box, b.const(np.float32(8))), b.node("Sigmoid", score), axis=1, out="output0"),
+        [1, 7, 80],
+    )
     return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv",))
 
 

@@ -9,12 +9,13 @@ that change them are left out, one level after another.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import (
@@ -79,8 +80,9 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
     if not repeatable:
         notes.append("the model gives different results on the same input, so its canonical form was not compared")
     failure = "it could not be brought into canonical form"
-    for level in (2, 1, 0):
-        model = source.clone()
+    flat = _inlined(source, notes)
+    for level in (3, 2, 1, 0):
+        model = flat.clone()
         tried: list[str] = []
         try:
             _run_passes(model, level, min_opset, tried)
@@ -102,16 +104,17 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
 
 
 def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> None:
-    """Level 2: everything. Level 1: without graph rewrites. Level 0: names, constants and opset only."""
+    """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours either. 0: names, constants and opset only."""
     run: list[tuple[str, Callable[[], object]]] = [
-        ("inlining functions", lambda: _inline(model.ir)),
         ("removing initializers from the inputs", lambda: _drop_initializer_inputs(model.ir, notes)),
         ("naming nodes", lambda: NameFixPass()(model.ir)),
         ("raising the opset", lambda: raise_opset(model.ir, min_opset, notes)),
         ("lifting constants", lambda: LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)),
     ]
+    if level >= 3:
+        run.append(("inferring types", lambda: infer_types(model)))  # rewrite rules fail where they find none
     if level >= 1:
-        run.append(("folding constants", lambda: fold_and_fuse(model.ir, rewrite=level >= 2)))
+        run.append(("folding constants", lambda: fold_and_fuse(model.ir, rewrite=level >= 3)))
     if level >= 2:
         run += [
             ("inferring types", lambda: infer_types(model)),
@@ -164,9 +167,23 @@ def _restore_interface(
         value.shape = shape.copy() if shape is not None else value.shape
 
 
-def _inline(model: ir.Model) -> None:
-    if model.functions:
-        InlinePass()(model)
+def _inlined(source: Model, notes: list[str]) -> Model:
+    """``source`` without local functions: by onnx-ir, or, where a function has another opset than the model, by ONNX."""
+    if not source.ir.functions:
+        return source
+    copy = source.clone()
+    try:
+        InlinePass()(copy.ir)
+        return copy
+    except Exception:  # onnx-ir raises ValueError and its own kinds
+        pass
+    try:
+        proto = onnx.load_model_from_string(source.to_bytes())
+        flat = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        return Model(ir=ir.from_proto(flat), path=source.path)
+    except Exception as error:
+        notes.append(f"local functions could not be inlined and stay float: {str(error)[:200]}")
+        return source
 
 
 def _drop_initializer_inputs(model: ir.Model, notes: list[str]) -> None:
@@ -185,8 +202,11 @@ def _raise_ir_version(model: ir.Model) -> None:
     model.ir_version = max(4, model.ir_version or 4, onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True))
 
 
-def agreement(reference: list[NDArray[np.generic]], other: list[NDArray[np.generic]]) -> float:
-    """SQNR in dB of ``other`` against ``reference``, pooled over float outputs; -inf when shapes or integers differ."""
+def agreement(reference: Sequence[object], other: Sequence[object]) -> float:
+    """SQNR in dB of ``other`` against ``reference``, pooled over float outputs; -inf when shapes or integers differ.
+
+    Outputs that are no tensors (sequences) are not compared.
+    """
     signal = noise = 0.0
     for a, b in zip(reference, other, strict=True):
         if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):

@@ -28,6 +28,9 @@ _ROUNDS = 2
 # the longest chain that a rewrite rule fuses into one node
 _FUSED_NODES = 4
 
+# a matrix below this size, in elements, costs less twice than the Transpose between the two
+_TIED = 1024
+
 _KEEPS_SIZE = frozenset(
     """Identity Reshape Transpose Squeeze Unsqueeze Flatten Cast Slice Split Concat Neg Abs Sqrt Exp Reciprocal
     Add Sub Mul Div Pow Min Max Gather DepthToSpace SpaceToDepth ReduceSum ReduceMean""".split()
@@ -37,27 +40,22 @@ _KEEPS_SIZE = frozenset(
 def _should_fold(node: ir.Node) -> bool | None:
     if node.domain not in ("", "ai.onnx") or node.op_type not in _KEEPS_SIZE:
         return None
-    tensors = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]
-    if sum(int(t.size) for t in tensors) <= _ALWAYS_FOLDED:
-        return None
-    shared = any(
-        v.const_value.size > 1024 and len(v.uses()) > 1
-        for v in node.inputs
-        if v is not None and v.const_value is not None
-    )
-    # a tied weight (embedding and transposed output matrix) must stay one tensor
-    return not shared
+    read = [(v, v.const_value.size) for v in node.inputs if v is not None and v.const_value is not None]
+    if node.op_type == "Transpose" and any(size > _TIED and len(v.uses()) > 1 for v, size in read):
+        return False  # a tied weight (embedding and transposed output matrix) must stay one tensor
+    return True if sum(size for _, size in read) > _ALWAYS_FOLDED else None
 
 
 def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
-    """Fold constants and, with ``rewrite``, fuse BatchNormalization and Pad into convolutions and drop no-ops. In place.
+    """Fold constants and, with ``rewrite``, fuse BatchNormalization and Pad into convolutions and drop no-ops, in place.
 
-    These are the steps of ``onnxscript.optimizer.optimize`` without those that move weights out of control-flow bodies or
-    rename inputs.
+    These are the steps of ``onnxscript.optimizer.optimize`` without those that move weights out of control-flow bodies
+    or rename inputs.
     """
     names = _names_by_output(model.graph)
     for _ in range(_ROUNDS if rewrite else 1):
         onnxscript.optimizer.fold_constants(model, should_fold=_should_fold)
+        _drop_split_counts(model)
         if rewrite:
             onnxscript.rewriter.rewrite(model)
     if rewrite:
@@ -65,6 +63,16 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         CommonSubexpressionEliminationPass()(model)
         _name_replacements(model.graph, names)
+
+
+def _drop_split_counts(model: ir.Model) -> None:
+    """Folding turns SplitToSequence into Split with num_outputs, an attribute that opset 18 brought and that says no
+    more than the number of outputs where the parts are equal."""
+    if model.opset_imports.get("", 0) >= 18:
+        return
+    for node in model.graph:
+        if node.op_type == "Split" and node.domain in ("", "ai.onnx"):
+            node.attributes.pop("num_outputs", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +85,11 @@ class _Origin:
 
 
 def _names_by_output(graph: ir.Graph) -> dict[str, _Origin]:
+    def source(node: ir.Node) -> str | None:
+        return node.inputs[0].name if node.inputs and node.inputs[0] is not None else None
+
     return {
-        v.name: _Origin(name=n.name or "", op_type=n.op_type, source=n.inputs[0].name if n.inputs and n.inputs[0] else None)
+        v.name: _Origin(name=n.name or "", op_type=n.op_type, source=source(n))
         for n in graph
         for v in n.outputs
         if v.name
@@ -95,8 +106,8 @@ def _name_replacements(graph: ir.Graph, origins: Mapping[str, _Origin]) -> None:
         if node.name in known or made is None:
             continue
         same, steps = made, 0
-        while same.op_type != node.op_type and steps < _FUSED_NODES and same.source in origins:
-            same, steps = origins[same.source], steps + 1
+        while same.op_type != node.op_type and steps < _FUSED_NODES and (before := origins.get(same.source or "")):
+            same, steps = before, steps + 1
         name = same.name if same.op_type == node.op_type else made.name
         if name and name not in taken:
             node.name = name

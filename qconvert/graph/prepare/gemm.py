@@ -2,8 +2,8 @@
 
     y = alpha * op(A) op(B) + beta * C        ->        y = op'(A) op(alpha B) + (beta C)
 
-alpha goes into the constant B, beta into the constant C, and a C of one value or [1, N] becomes [N]. MatMul followed by Add of a
-constant [N] on rank-2 operands becomes Gemm, so that the bias joins the int32 accumulator.
+alpha goes into the constant B, beta into the constant C, and a C of one value or [1, N] becomes [N]. MatMul followed by
+Add of a constant [N] on rank-2 operands becomes Gemm, so that the bias joins the int32 accumulator.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def canonical_gemm(model: ir.Model) -> None:
         if c is not None and c.size == columns and c.size > 1 and c.shape[-1:] != (columns,):
             continue  # [M, 1]: a bias a row, not a column
         if c is not None and (c.shape != (columns,) or beta != 1.0):
-            flat = np.broadcast_to(c.reshape(-1) * np.float32(beta), (columns,)).astype(np.float32)
+            flat = np.broadcast_to(np.multiply(c.reshape(-1), np.float32(beta)), (columns,)).astype(np.float32)
             node.replace_input_with(2, add_initializer(graph, f"{node.name}_bias", flat.copy()))
         if alpha != 1.0:
-            node.replace_input_with(1, add_initializer(graph, f"{node.name}_weight", b * np.float32(alpha)))
+            node.replace_input_with(1, add_initializer(graph, f"{node.name}_weight", np.multiply(b, np.float32(alpha))))
         for name in ("alpha", "beta"):
             node.attributes.pop(name, None)
 

@@ -142,10 +142,7 @@ def _changes(report: Report) -> Table:
     )
     table.add_row(
         f"  p10..p90 of {phrases.count(latency.fp32.runs, 'run')}",
-        *(
-            f"{phrases.significant(m.p10_ms)}..{phrases.significant(m.p90_ms)}"
-            for m in (latency.fp32, latency.quantized)
-        ),
+        *(phrases.spread(m.p10_ms, m.p90_ms) for m in (latency.fp32, latency.quantized)),
         f"{ratio.p10:.2f}x..{ratio.p90:.2f}x",
         style=_DIM,
     )
@@ -168,7 +165,9 @@ def _accuracy_rows(table: Table, report: Report) -> None:
     if not only:
         table.add_row("  worst output", "", phrases.decibels(fidelity.worst_sqnr_db), Text(fidelity.worst_output or ""))
     table.add_row("cosine similarity", "", f"{fidelity.cosine:.5f}", "mean of the outputs" if not only else "")
-    table.add_row("largest error", "", phrases.significant(fidelity.max_abs_error), _range(only) if only else "")
+    table.add_row(
+        "largest error", "", phrases.significant(fidelity.max_abs_error), f"on {_range(only)}" if only else ""
+    )
     if fidelity.top1_agreement is not None:
         table.add_row("same top-1 class", "", phrases.percent(fidelity.top1_agreement), "of samples")
     for output in fidelity.outputs:
@@ -188,18 +187,22 @@ def _problems(output: OutputFidelity) -> list[str]:
 
 
 def _range(output: OutputFidelity) -> str:
+    """Least and greatest value of the original."""
     if output.reference_range is None:
-        return ""
+        return "nothing"
     low, high = output.reference_range
-    return f"on {phrases.significant(low)}..{phrases.significant(high)}"
+    return f"{phrases.significant(low)}..{phrases.significant(high)}"
 
 
 def _outputs(report: Report) -> Table:
-    """A row for each output, the worst ones when there are many."""
+    """A row for each output, the worst first."""
     outputs = report.accuracy.comparison.fidelity.outputs
-    worst = sorted(outputs, key=lambda o: (o.sqnr_db is None, o.sqnr_db or 0.0))[:MAX_OUTPUTS]
-    shown = [o for o in outputs if o in worst]
-    title = "Outputs" if len(shown) == len(outputs) else f"The worst {len(shown)} of {len(outputs)} outputs"
+    shown = sorted(outputs, key=lambda o: (o.sqnr_db is None, o.sqnr_db or 0.0))[:MAX_OUTPUTS]
+    title = (
+        "Outputs, the worst first"
+        if len(shown) == len(outputs)
+        else f"The worst {len(shown)} of {len(outputs)} outputs"
+    )
     table = _table(title)
     table.add_column("output", overflow="fold")
     for name in ("SQNR", "cosine", "largest error"):

@@ -54,9 +54,7 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         Fact(
             label="accuracy",
             text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
-            + (
-                "none of them calibrated on" if accuracy.held_out else "which were calibrated on: expect less elsewhere"
-            ),
+            + ("not used in calibration" if accuracy.held_out else "used in calibration too: expect less on others"),
             level=Level.PLAIN if accuracy.held_out else Level.WARNING,
         ),
     ]
@@ -91,8 +89,8 @@ def _verification(verification: Verification, everything: bool) -> list[Fact]:
     found: list[Fact] = []
     passed = []
     for what, complaint in (
-        ("valid ONNX", verification.checker),
-        ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the model"),
+        ("valid ONNX", f"ONNX's checker: {verification.checker}" if verification.checker else ""),
+        ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the quantized model"),
         ("same inputs and outputs", "; ".join(verification.interface)),
     ):
         if complaint:

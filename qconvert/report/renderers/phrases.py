@@ -19,7 +19,8 @@ def significant(value: float, digits: int = 3) -> str:
         return "0"
     if not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding: 0.9996 is 1.00
+    decimals = max(0, digits - 1 - exponent)
     return f"{value:.{decimals}f}"
 
 
@@ -111,6 +112,13 @@ def milliseconds(value: float) -> str:
     return f"{significant(value)} ms" if value < 1000 else f"{significant(value / 1000)} s"
 
 
+def spread(low: float, high: float) -> str:
+    """0.301..0.351 in the unit that :func:`milliseconds` gives the higher; 1.49..1.60 s."""
+    if high < 1000:
+        return f"{significant(low)}..{significant(high)}"
+    return f"{significant(low / 1000)}..{significant(high / 1000)} s"
+
+
 def threads(latency: LatencyReport) -> str:
     """1 thread, 4 threads, default threads."""
     return count(latency.threads, "thread") if latency.threads else "default threads"
@@ -133,8 +141,10 @@ def headline(report: Report) -> str:
         accuracy = f"same top-1 class for {percent(fidelity.top1_agreement)} of samples"
     else:
         accuracy = f"SQNR {decibels(fidelity.sqnr_db)}"
+    v = report.verification
+    failed = "" if v.loads and not v.checker and not v.interface else " - VERIFICATION FAILED"
     return (
         f"{file_name(report.model)} -> {file_name(report.output)}: "
         f"{size(before)} -> {size(after)} ({size_change(before, after)}), "
-        f"{speed_change(report.latency.speedup.median)}, {accuracy}"
+        f"{speed_change(report.latency.speedup.median)}, {accuracy}{failed}"
     )

@@ -1,7 +1,6 @@
 """MatMul of all ranks and Gemm in all its forms."""
 
 import numpy as np
-
 from conformance.case import Case, Uniform
 
 _DEAD = np.random.default_rng(3).normal(0, 0.5, (8, 6)).astype(np.float32)
@@ -137,6 +136,5 @@ CASES = (
         body="h = Gemm(x, w, b)\nr = Relu(h)\ny = Gemm<transB=1>(r, v, c)",
         inputs={"x": (3, 8)},
         constants={"w": (8, 6), "b": (6,), "v": (5, 6), "c": (5,)},
-        kernel_quanta=2.0,
     ),
 )

@@ -4,7 +4,6 @@ Movement operators are quantized beside an integer neighbour only, which that Le
 """
 
 import numpy as np
-
 from conformance.case import Case, Uniform
 
 _FLOATS = np.array([0.5], np.float32)
@@ -14,7 +13,9 @@ def _ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def _move(name: str, node: str, x: tuple[int, ...] = (1, 4, 6, 6), constants: dict | None = None, **more: object) -> Case:
+def _move(
+    name: str, node: str, x: tuple[int, ...] = (1, 4, 6, 6), constants: dict | None = None, **more: object
+) -> Case:
     return Case(
         name=name,
         body=f"y = {node}\nz = LeakyRelu<alpha=0.1>(y)",
@@ -29,7 +30,9 @@ def _pad(name: str, attributes: str, *, fill: float | None = None, **more: objec
     constants = {"p": _ints(0, 0, 1, 2, 0, 0, 2, 1)}
     if fill is not None:
         constants["v"] = np.float32(fill)
-    return _move(f"pad-{name}", f"Pad{attributes}(x, p{', v' if fill is not None else ''})", constants=constants, **more)
+    return _move(
+        f"pad-{name}", f"Pad{attributes}(x, p{', v' if fill is not None else ''})", constants=constants, **more
+    )
 
 
 def _resize(name: str, attributes: str, **more: object) -> Case:
@@ -59,6 +62,12 @@ CASES = (
         body="y = Flatten(x)\nz = LeakyRelu(y)",
         inputs={"x": Uniform(shape=(2, 4, 3, 3), dynamic=4)},
         outputs=("y", "z"),
+    ),
+    Case(
+        name="flatten-kept",
+        body="y = Flatten(x)\nz = LeakyRelu(y)",
+        outputs=("y", "z"),
+        simplify=False,  # the canonical form has Reshape instead
     ),
     _move("flatten-axis-0", "Flatten<axis=0>(x)"),
     _move("squeeze", "Squeeze(x, a)", (1, 4, 1, 6), {"a": _ints(0, 2)}),
@@ -135,7 +144,6 @@ CASES = (
         "relu-and-not",
         "c = Conv(x, w)\nr = Relu(c)\nd = Conv(x, v)\ny = Concat<axis=1>(r, d)",
         constants={"w": (3, 4, 3, 3), "v": (2, 4, 3, 3)},
-        kernel_quanta=2.0,
     ),
     _concat(
         "relu-twice",
@@ -146,12 +154,10 @@ CASES = (
         "relu-and-clip",
         "c = Conv(x, w)\nr = Relu(c)\nd = Conv(x, v)\ns = Clip(d, l, h)\ny = Concat<axis=1>(r, s)",
         constants={"w": (3, 4, 3, 3), "v": (2, 4, 3, 3), "l": np.float32(0), "h": np.float32(1)},
-        kernel_quanta=2.0,
     ),
     Case(
         name="movement-chain",
         body="c = Conv(x, w)\nt = Transpose<perm=[0,2,3,1]>(c)\nr = Reshape(t, s)\ny = MatMul(r, v)",
         constants={"w": (5, 4, 3, 3), "s": _ints(1, 16, 5), "v": (5, 7)},
-        kernel_quanta=2.0,
     ),
 )

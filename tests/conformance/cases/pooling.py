@@ -56,7 +56,9 @@ CASES = (
     _pool("AveragePool", "3d", "kernel_shape=[2,2,2]", (1, 2, 4, 4, 4)),
     _pool("AveragePool", "asymmetric-pads", "kernel_shape=[3,3],pads=[0,1,1,0]"),
     _pool("AveragePool", "same-lower", 'kernel_shape=[3,3],strides=[2,2],auto_pad="SAME_LOWER"'),
-    _pool("AveragePool", "dilated", "kernel_shape=[2,2],dilations=[2,2]", opsets=(19, 21), stays_float=("AveragePool",)),
+    _pool(
+        "AveragePool", "dilated", "kernel_shape=[2,2],dilations=[2,2]", opsets=(19, 21), stays_float=("AveragePool",)
+    ),
     _pool("AveragePool", "trivially-dilated", "kernel_shape=[2,2],dilations=[1,1]", opsets=(19, 21)),
     Case(name="globalaveragepool-2d", body="y = GlobalAveragePool(x)"),
     Case(name="globalaveragepool-1d", body="y = GlobalAveragePool(x)", inputs={"x": (2, 3, 8)}),
@@ -65,7 +67,6 @@ CASES = (
         name="globalaveragepool-gemm",
         body="c = Conv(x, w)\nr = Relu(c)\ng = GlobalAveragePool(r)\nf = Flatten(g)\ny = Gemm(f, v, b)",
         constants={"w": (5, 4, 3, 3), "v": (5, 3), "b": (3,)},
-        kernel_quanta=3.0,
     ),
     _mean("2,3", 1),
     _mean("2,3", 0),

@@ -1,7 +1,6 @@
 """Graphs in which tensors or constants have several readers."""
 
 import numpy as np
-
 from conformance.case import Case
 
 _IDS = np.array([[3, 0, 7], [1, 1, 9]], np.int64)
@@ -11,35 +10,28 @@ CASES = (
         name="shared-weight",
         body="a = Conv<pads=[1,1,1,1]>(x, w, b)\nc = Conv<pads=[1,1,1,1]>(a, w, b)\ny = Add(a, c)",
         constants={"w": (4, 4, 3, 3), "b": (4,)},
-        kernel_quanta=8.0,  # one quantum of a passes through two more operators
-        least_db=20.0,
     ),
     Case(
         name="shared-bias",
         body="a = Conv(x, w, b)\nc = Conv(x, v, b)\ny = Add(a, c)",
         constants={"w": (4, 4, 3, 3), "v": (4, 4, 3, 3), "b": (4,)},
-        kernel_quanta=3.0,
     ),
     Case(
         name="shared-weight-different-axes",
         body="m = MatMul(x, w)\ny = Gemm<transB=1>(m, w)",
         inputs={"x": (3, 6)},
         constants={"w": (6, 6)},
-        kernel_quanta=4.0,
-        least_db=20.0,
     ),
     Case(
         name="shared-operand",
         body="a = Mul(x, k)\ny = Add(a, k)",
         constants={"k": (4, 1, 1)},
-        kernel_quanta=3.0,
     ),
     Case(
         name="relu-two-readers",
         body="c = Conv(x, w)\nr = Relu(c)\ny = Conv(r, v)\nz = LeakyRelu(r)",
         constants={"w": (4, 4, 3, 3), "v": (3, 4, 1, 1)},
         outputs=("y", "z"),
-        kernel_quanta=4.0,
     ),
     Case(
         name="conv-read-beside-its-relu",
@@ -47,7 +39,6 @@ CASES = (
         constants={"w": (4, 4, 3, 3), "v": (3, 4, 1, 1)},
         outputs=("y", "z"),
         stays_float=("Relu",),
-        kernel_quanta=4.0,
     ),
     Case(
         name="conv-result-is-output",
@@ -55,7 +46,6 @@ CASES = (
         constants={"w": (4, 4, 3, 3), "v": (3, 4, 1, 1)},
         outputs=("c", "y", "z"),
         stays_float=("Relu",),
-        kernel_quanta=4.0,
     ),
     Case(
         name="integer-result-read-by-float",
@@ -63,7 +53,6 @@ CASES = (
         constants={"w": (4, 4, 3, 3), "v": (3, 4, 1, 1)},
         outputs=("y", "z"),
         stays_float=("Abs",),
-        kernel_quanta=4.0,
     ),
     Case(
         name="input-read-by-float",
@@ -85,7 +74,6 @@ CASES = (
         constants={"w": (6, 5), "v": (5, 4)},
         outputs=("y", "z"),
         stays_float=("Abs",),
-        kernel_quanta=4.0,
     ),
     Case(
         name="tied-embedding-transpose",

@@ -1,0 +1,200 @@
+"""README.md and docs/ tell the truth: their commands run, what they show appears, their lists match the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from docs.markdown import Command, commands, links
+
+REPO = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "docs/data.md", "docs/troubleshooting.md")
+EVERY_PAGE = sorted(
+    p.relative_to(REPO).as_posix() for p in [*REPO.glob("*.md"), *(REPO / "docs").rglob("*.md")] if p.is_file()
+)
+SAMPLES = ("digits_cnn", "digits_transformer", "digits_gru")
+TIMEOUT_S = 300
+
+# What differs from run to run: latencies, times, versions of libraries, and anything that depends on them.
+_VARYING = re.compile(r"^\s*(latency, default threads|p10\.\.p90 of|time|versions)\b")
+_SPEED = re.compile(r"same speed|[\d.]+x\s+(faster|slower)")
+_DIGEST = re.compile(r"sha256 [0-9a-f]+")
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="the pages' commands are for a POSIX shell")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A command that has been run."""
+
+    code: int
+    output: str
+
+
+def every_command() -> list[object]:
+    return [
+        pytest.param(page, command, id=f"{page}:{command.line}")
+        for page in PAGES
+        for command in commands((REPO / page).read_text(encoding="utf-8"))
+        if not command.not_run
+    ]
+
+
+def words(text: str) -> str:
+    """``text`` with what varies replaced and white space collapsed, since tables wrap where they must."""
+    return " ".join(_DIGEST.sub("<digest>", _SPEED.sub("<speed>", text)).split())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Ran]:
+    """Every command of every page, run in order, each page in a directory of its own that looks like the repository."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FORCE_COLOR", "CLICOLOR_FORCE")},
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "COLUMNS": "100",
+    }
+    ran: dict[tuple[str, int], Ran] = {}
+    for page in PAGES:
+        place = tmp_path_factory.mktemp(Path(page).stem)
+        for folder in ("sample_models", "calibration_data"):
+            shutil.copytree(REPO / folder, place / folder)
+        (place / "build").mkdir()
+        for command in commands((REPO / page).read_text(encoding="utf-8")):
+            if not command.not_run:
+                ran[page, command.line] = _run(command, place, environment)
+    return ran
+
+
+def _run(command: Command, place: Path, environment: dict[str, str]) -> Ran:
+    done = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\n{command.text}"],
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Ran(code=done.returncode, output=done.stdout)
+
+
+@pytest.mark.slow
+@needs_bash
+@pytest.mark.parametrize(("page", "command"), every_command())
+def test_a_command_does_what_the_page_says(page: str, command: Command, runs: dict[tuple[str, int], Ran]) -> None:
+    ran = runs[page, command.line]
+    assert ran.code == command.exit_code, ran.output
+    output = words(ran.output)
+    for line in command.shown or ():
+        varies = _VARYING.match(line)
+        for part in [varies[1]] if varies else line.split("..."):
+            wanted = words(part)
+            if wanted.strip("-| "):
+                assert wanted in output, f"{page} shows {line!r}, but the output is\n{ran.output}"
+
+
+def test_commands_are_found() -> None:
+    page = (
+        "```bash\na\n```\n<!-- not run: no network -->\n```bash\nb\n```\n"
+        "<!-- exit: 2 -->\n```console\n$ c \\\n  d\nout\n$ e\n```\n"
+        "   ```bash\n   f\n     g\n   ```\n"
+    )
+    found = [(c.line, c.text, c.shown, c.exit_code, c.not_run) for c in commands(page)]
+    assert found == [
+        (2, "a\n", None, 0, ""),
+        (6, "b\n", None, 0, "no network"),
+        (10, "c \\\n  d", ("out",), 2, ""),
+        (13, "e", (), 2, ""),
+        (16, "f\n  g\n", None, 0, ""),
+    ]
+
+
+# ---- the table of results
+
+
+def has_vnni() -> bool:
+    """Whether the processor has the instructions that the table was made with; others round sums differently."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(r"\bav(x512_|x_)vnni\b", flags) is not None
+
+
+def sample_rows() -> dict[str, list[str]]:
+    """Model -> its row of the table in README.md, speed left out."""
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- samples:begin -->")[2].partition("<!-- samples:end -->")[0]
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    return {re.sub(r"^`(\w+)`.*", r"\1", row[0]): row[1:-1] for row in rows}
+
+
+def test_the_table_has_every_sample() -> None:
+    models = {p.stem for p in (REPO / "sample_models").glob("*.onnx")}
+    assert set(sample_rows()) == models == set(SAMPLES)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_vnni(), reason="the figures hold on x86 with VNNI")
+@pytest.mark.parametrize("model", SAMPLES)
+def test_the_table_is_what_a_run_gives(model: str, tmp_path: Path) -> None:
+    from qconvert.report.renderers import phrases
+
+    data = REPO / "calibration_data" / model
+    command = [sys.executable, "-m", "qconvert", "quantize", str(REPO / "sample_models" / f"{model}.onnx")]
+    command += ["--calib", str(data / "calib.npz"), "--eval", str(data / "eval.npz")]
+    command += ["--labels", str(data / "labels.npy"), "-o", str(tmp_path / "out.onnx"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    before, after = report["model"]["bytes"], report["output"]["bytes"]
+    comparison = report["accuracy"]["comparison"]
+    assert sample_rows()[model] == [
+        f"{before:,} -> {after:,}",
+        phrases.size_change(before, after),
+        f"{comparison['metric']['reference']:.1f} %",
+        f"{comparison['metric']['quantized']:.1f} %",
+        f"{comparison['fidelity']['sqnr_db']:.1f} dB",
+    ]
+
+
+# ---- lists, links, messages
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    command = [sys.executable, str(REPO / "docs" / "generate.py"), "--check"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_links_lead_somewhere(page: str) -> None:
+    path = REPO / page
+    dead = [t for t in links(path.read_text(encoding="utf-8")) if not (path.parent / t).exists()]
+    assert not dead
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    text = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:qconvert|tests|docs|sample_models|calibration_data)/[\w./]+)`", text)
+    assert named
+    assert [name for name in named if not (REPO / name).exists()] == []
+
+
+def test_quoted_messages_are_the_ones_in_the_code() -> None:
+    """The first cell of a row of messages quotes a message; "..." stands for what differs."""
+    text = (REPO / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert quoted
+    code = "\n".join(p.read_text(encoding="utf-8") for p in sorted((REPO / "qconvert").rglob("*.py")))
+    absent = [q for q in quoted if not all(part.strip() in code for part in q.split("..."))]
+    assert not absent

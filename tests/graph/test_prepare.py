@@ -1,0 +1,217 @@
+"""Canonical form: what becomes of functions, constants, BatchNormalization, Gemm, opsets, names and the interface."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from networks import chain, interface, structure
+from networks.all import NETWORKS
+from networks.builder import Builder, Network
+from networks.contract import breaches, measured
+
+from qconvert.errors import ModelError
+from qconvert.graph.build_view import view_of
+from qconvert.graph.model import Model, load
+from qconvert.graph.prepare.canonical import Prepared, prepare
+from qconvert.recipe.recipe import Recipe
+
+# the newest opset that this version of ONNX Runtime runs; it is released before the runtime knows it
+NEWEST = 26
+
+
+def written(proto: onnx.ModelProto, folder: Path) -> Model:
+    path = folder / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return load(path)
+
+
+def prepared(net: Network, folder: Path, **options: int) -> Prepared:
+    return prepare(written(net.proto, folder), net.feeds[0], **options)
+
+
+def types(result: Prepared) -> list[str]:
+    return [n.op_type for n in result.model.ir.graph]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_everything_is_tried_and_nothing_undone(name: str, tmp_path: Path) -> None:
+    net = NETWORKS[name]()
+    result = prepared(net, tmp_path)
+    assert result.agreement_db is not None
+    assert result.agreement_db > 60 or name == "random_numbers"
+    assert not [n for n in result.notes if "left out" in n or "undone" in n]
+    names = [n.name for n in result.model.ir.graph]
+    assert all(names) and len(set(names)) == len(names)
+    graph = result.model.ir.graph
+    for node in graph:
+        for value in node.inputs:
+            assert value is None or all(u.node.graph is not None for u in value.uses()), "a removed node still reads it"
+    after = onnx.load_from_string(result.model.to_bytes()).graph
+    weights = {t.name for t in net.proto.graph.initializer}
+    assert [v.name for v in after.input] == [v.name for v in net.proto.graph.input if v.name not in weights]
+    for a, b in zip(net.proto.graph.output, after.output, strict=True):
+        assert a.name == b.name
+        assert a.type == b.type or not a.type.tensor_type.HasField("shape")
+
+
+@pytest.mark.parametrize("opset", range(7, NEWEST + 1))
+def test_opsets(opset: int, tmp_path: Path) -> None:
+    proto = interface.plain_conv_net(opset)
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
+    net = Network(proto=proto, feeds=feeds, quantized=("Conv",))
+    for recipe in (Recipe(), Recipe(per_channel=False)):
+        result = chain.convert(net, recipe, tmp_path)
+        least = 13 if recipe.per_channel else 10
+        assert result.prepared.model.opset == max(opset, least)
+        assert not breaches(net, result)
+        assert sum(p.op_type == "Conv" for p in result.plan.taken()) == 2
+        for outputs in measured(net, result.blob):
+            assert min(outputs.values()) > 20
+
+
+def test_newer_opsets_are_left_alone(tmp_path: Path) -> None:
+    result = prepared(NETWORKS["resnet"](), tmp_path)
+    assert result.model.opset == 17
+    assert not result.notes
+
+
+def test_fused_nodes_keep_the_name_of_what_they_do(tmp_path: Path) -> None:
+    net = NETWORKS["resnet"]()
+    before = [n.name for n in net.proto.graph.node if n.op_type in ("Conv", "Gemm")]
+    result = prepared(net, tmp_path)
+    assert [n.name for n in result.model.ir.graph if n.op_type in ("Conv", "Gemm")] == before
+    assert "BatchNormalization" not in types(result)
+
+
+@pytest.mark.parametrize("name", ["densenet", "preactivation_resnet", "batchnorm_first", "resnet", "keras", "old_ir"])
+def test_batchnorm_before_or_after_a_convolution_is_gone(name: str, tmp_path: Path) -> None:
+    """What is left stands before the pooling and the last Gemm, where no convolution follows."""
+    left = types(prepared(NETWORKS[name](), tmp_path)).count("BatchNormalization")
+    assert left == (name in ("densenet", "preactivation_resnet"))
+
+
+@pytest.mark.parametrize("name", ["weights_behind_nodes", "shared_weights", "stored_transposed", "local_function"])
+def test_weights_are_constants(name: str, tmp_path: Path) -> None:
+    view = view_of(prepared(NETWORKS[name](), tmp_path).model)
+    for node in view.nodes.values():
+        if node.op_type in ("Conv", "MatMul", "Gemm"):
+            assert view.is_constant(node.inputs[1]), node.name
+            assert view.constant(node.inputs[1] or "").shape == view.tensors[node.inputs[1] or ""].shape
+
+
+def test_tied_weights_stay_one_tensor(tmp_path: Path) -> None:
+    view = view_of(prepared(NETWORKS["decoder_tied"](), tmp_path).model)
+    (product,) = (n for n in view.nodes.values() if n.outputs == ("logits",))
+    assert view.is_constant(product.inputs[1])
+    assert not [t for t in view.tensors.values() if t.shape == (32, 64) and t.is_constant and "wte" in t.name]
+    assert {n.op_type for n, _ in view.consumers("wte")} == {"Gather", "Transpose"}
+
+
+def test_gemm_has_no_alpha_or_beta(tmp_path: Path) -> None:
+    result = prepared(NETWORKS["gemm_variants"](), tmp_path)
+    view = view_of(result.model)
+    plain = [
+        n
+        for n in view.nodes.values()
+        if n.op_type == "Gemm" and n.attr_float("alpha", 1) == n.attr_float("beta", 1) == 1
+    ]
+    assert len(plain) == 8
+    ranks = [view.tensors[n.inputs[2] or ""].rank for n in plain if n.input(2) and view.is_constant(n.inputs[2])]
+    assert sorted(r or 0 for r in ranks) == [1, 1, 1, 2, 2]
+
+
+def test_weights_in_bodies_stay_there(tmp_path: Path) -> None:
+    result = prepared(NETWORKS["if_branches"](), tmp_path)
+    assert view_of(result.model).body_parameters == 2 * (8 * 8 * 3 * 3 + 8)
+
+
+def test_functions_are_inlined(tmp_path: Path) -> None:
+    result = prepared(NETWORKS["local_function"](), tmp_path)
+    assert not result.model.ir.functions
+    assert set(types(result)) <= {"MatMul", "Relu", "Gemm"}
+
+
+def test_functions_that_cannot_be_inlined_stay(tmp_path: Path) -> None:
+    """A function of another opset than the model's runs in ONNX Runtime, so it is no reason to fail."""
+    net = NETWORKS["local_function"]()
+    net.proto.functions[0].opset_import[0].version = 16
+    for recipe in chain.RECIPES.values():
+        result = chain.convert(net, recipe, tmp_path)
+        assert any(p.op_type in ("Gemm", "MatMul") for p in result.plan.taken())
+        assert not breaches(net, result)
+        assert min(measured(net, result.blob)[0].values()) > 20
+
+
+def test_sequences_are_no_tensors(tmp_path: Path) -> None:
+    view = view_of(prepared(NETWORKS["sequence_indexed"](), tmp_path).model)
+    for node in view.nodes.values():
+        if node.op_type in ("SequenceConstruct", "SequenceInsert"):
+            assert not view.tensors[node.outputs[0]].is_float
+    (at,) = (n for n in view.nodes.values() if n.op_type == "SequenceAt")
+    assert view.tensors[at.outputs[0]].is_float
+
+
+def test_a_failing_rewrite_costs_the_rewrites_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: object) -> None:
+        raise AttributeError("as a rule does on a graph that it did not expect")
+
+    monkeypatch.setattr("onnxscript.rewriter.rewrite", fail)
+    result = prepared(NETWORKS["gemm_variants"](), tmp_path)
+    assert any("level 3 was left out" in n for n in result.notes)
+    assert not any("level 2" in n for n in result.notes)
+    assert types(result).count("Gemm") == 8
+
+
+def test_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        prepared(NETWORKS["weight_is_output"](), tmp_path)
+        prepared(NETWORKS["old_ir"](), tmp_path)
+    assert not caplog.records
+
+
+def test_overridable_weights_are_told(tmp_path: Path) -> None:
+    net = NETWORKS["old_ir"]()
+    net.proto.ir_version = 8
+    assert any("cannot be overridden" in n for n in prepared(net, tmp_path).notes)
+
+
+def test_the_source_is_not_changed(tmp_path: Path) -> None:
+    for name in ("keras", "if_branches", "old_ir", "decoder_tied"):
+        net = NETWORKS[name]()
+        source = written(net.proto, tmp_path)
+        before = source.to_bytes()
+        prepare(source, net.feeds[0])
+        assert source.to_bytes() == before, name
+
+
+def test_operator_that_onnxruntime_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"ONNX Runtime .* cannot load the model: .*Whirl") as caught:
+        prepared(structure.unknown_operator(), tmp_path)
+    assert caught.value.hint
+
+
+def test_feed_that_does_not_fit(tmp_path: Path) -> None:
+    source = written(NETWORKS["resnet"]().proto, tmp_path)
+    with pytest.raises(ModelError, match="could not run"):
+        prepare(source, {"image": np.zeros((1, 4, 16, 16), np.float32)})
+
+
+def test_captured_values_are_seen(tmp_path: Path) -> None:
+    view = view_of(prepared(NETWORKS["captured_weight"](), tmp_path).model)
+    assert view.tensors["shared.weight"].captured
+    view = view_of(prepared(NETWORKS["resnet"](), tmp_path).model)
+    assert not any(t.captured for t in view.tensors.values())
+
+
+def test_dead_parts_go(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", [2, 4])
+    b.matmul(x, 4, 4)
+    b.output(b.matmul(x, 4, 2, out="y"), [2, 2])
+    net = Network(proto=b.model(), feeds=b.feeds())
+    assert types(prepared(net, tmp_path)) == ["Gemm"]
