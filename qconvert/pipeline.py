@@ -258,6 +258,7 @@ def make_quantized(
             )
         masked = nodes_at_masks(plan, stats)
         if masked:
+            notes.append(f"{len(masked)} operators stay float because infinite or mask values pass through them")
             failure = "infinite or mask values pass through its operators"
             kept_float.update(dict.fromkeys(masked, "infinite or mask values pass through it"))
             continue

@@ -1,4 +1,4 @@
-"""The ONNX project's own backend test cases as things to quantize, and the stages of the main job run on one of them."""
+"""The ONNX project's own backend test cases as things to quantize, and the main job's stages run on one of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BackendCase:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a case under one recipe: it was refused with a message, or it was converted (``sqnr_db`` is not None).
+    """What became of a case under one recipe: refused with a message, or converted (``sqnr_db`` is not None).
 
     Attributes:
         refusal: the message of the InputError.
@@ -100,7 +100,7 @@ def _tensor_or_none(file: Path) -> object:
 
 
 def with_constants(case: BackendCase) -> BackendCase | None:
-    """The case with all inputs but the first as initializers, as weights are in real models; None where that is no change."""
+    """The case with all inputs but the first as initializers, like weights in real models; None if that is no change."""
     graph = case.model.graph
     fixed = {v.name: x for v, x in zip(graph.input[1:], case.inputs[1:], strict=False) if isinstance(x, np.ndarray)}
     fixed = {name: x for name, x in fixed.items() if x.dtype.kind in "fiub"}

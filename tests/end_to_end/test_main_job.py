@@ -34,8 +34,8 @@ MEASURED: dict[str, tuple[float, float, float]] = {
     "--method entropy": (37.3, 41.2, 35.7),
     "--method percentile": (38.6, 41.0, 36.6),
 }
-# Kernels of other processors round differently; 3 dB is half a bit. The variants are run on the first 200 samples, which
-# moves the SQNR by up to 0.5 dB.
+# Kernels of other processors round differently; 3 dB is half a bit. The variants are run on the first 200 samples,
+# which moves the SQNR by up to 0.5 dB.
 MARGIN_DB = 3.5
 VARIANT_SAMPLES = 200
 
@@ -110,8 +110,8 @@ def test_variants(sample: str, flags: str, qconvert: Command, tmp_path: Path, so
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_qoperator_computes_what_qdq_computes(sample: str, qconvert: Command, tmp_path: Path) -> None:
-    """Both forms hold the same integers, so an output can differ only where a kernel rounds a tie, or a float sum, another
-    way: by one quantum at most of the last quantized tensor, now and then."""
+    """Both forms hold the same integers, so an output can differ only where a kernel rounds a tie, or a float sum,
+    another way: by one quantum of the last quantized tensor, now and then."""
     arrays = arrays_in(eval_of(sample))
     results = []
     for form in ("qdq", "qoperator"):

@@ -1,5 +1,5 @@
-"""The ONNX project's own test cases: every operator in every form. Each model that ONNX Runtime runs is either quantized,
-and then near its original, or refused with a reason; none is quantized wrongly, and none breaks anything."""
+"""The ONNX project's own test cases: every operator in every form. Each model that ONNX Runtime runs is quantized, and
+then near its original, or refused with a reason; none is quantized wrongly, and none breaks anything."""
 
 from __future__ import annotations
 
