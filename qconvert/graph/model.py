@@ -88,6 +88,8 @@ def load(path: Path) -> Model:
         raise not_onnx from error
     if not proto.HasField("graph") or proto.ir_version <= 0:
         raise not_onnx
+    if not all(isinstance(text, str) for text in _names(proto)):
+        raise not_onnx  # protobuf hands out bytes where a damaged name is no UTF-8
     if not proto.graph.node:
         raise ModelError(f"{path} holds a graph without any node", hint="there is nothing to quantize")
     _check_external_data(proto, path)
@@ -159,6 +161,14 @@ def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         node = waiting.pop()
         yield node
         waiting += [n for body in _bodies(node) for n in body.node]
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[str]:
+    nodes = list(_nodes(proto))
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    for graph in (proto.graph, *(body for node in nodes for body in _bodies(node))):
+        yield from (v.name for v in (*graph.input, *graph.output, *graph.value_info, *graph.initializer))
 
 
 def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:

@@ -257,6 +257,14 @@ def test_truncated_model(share: float, tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("name", [b"Conv", b"logits", b"const_1", b"Relu_4"])
+def test_name_that_is_no_text(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net().proto.SerializeToString().replace(name, b"\xff" * len(name)))
+    with pytest.raises(ModelError, match="damaged"):
+        load(path)
+
+
 def test_sparse_tensors(tmp_path: Path) -> None:
     b = Builder()
     dense = onnx.numpy_helper.from_array(np.ones(3, np.float32), "v")
