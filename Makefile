@@ -37,7 +37,7 @@ demo: $(INSTALLED)  ## quantize a sample model and set it against the original
 		--eval $(DEMO_DATA)/eval.npz --labels $(DEMO_DATA)/labels.npy -o build/$(DEMO).int8.onnx --force
 
 test: lint types  ## lint, types, then every test
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist worksteal
 
 lint: $(DEV_INSTALLED)  ## check style and formatting; change nothing
 	$(PY) -m ruff check .
@@ -46,8 +46,8 @@ lint: $(DEV_INSTALLED)  ## check style and formatting; change nothing
 types: $(DEV_INSTALLED)  ## check types, strictly
 	$(PY) -m mypy
 
-unit: $(DEV_INSTALLED)  ## the fast tests: neither end_to_end nor slow
-	$(PY) -m pytest -m "not slow" --ignore=tests/end_to_end
+unit: $(DEV_INSTALLED)  ## the fast tests: neither conformance nor end_to_end nor slow
+	$(PY) -m pytest -n auto --dist worksteal -m "not slow" --ignore=tests/end_to_end --ignore=tests/conformance
 
 format: $(DEV_INSTALLED)  ## mend style and formatting in place
 	$(PY) -m ruff check --fix .

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qconvert.calibrate.collect import collect
+from qconvert.branches import quantize_branches
 from qconvert.calibrate.feeds import FeedSet, feeds, split
 from qconvert.calibrate.labels import Labels, load_labels
-from qconvert.calibrate.method import METHODS
-from qconvert.calibrate.solve import requests_for, skipped_values, solve
 from qconvert.calibrate.source import open_source
-from qconvert.emit.cleanup import clean
-from qconvert.emit.qdq import emit_qdq
-from qconvert.emit.qoperator import lower_to_qoperator
-from qconvert.errors import DataError, InternalError, ModelError, RecipeError
+from qconvert.conversion import Quantized, Stopwatch, convert, quantizes
+from qconvert.errors import DataError, ModelError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.evaluate.metric import METRICS, infer_metric
-from qconvert.graph.build_view import view_of
+from qconvert.graph.bodies import body_parameters
 from qconvert.graph.check import check, interface_differences
 from qconvert.graph.model import Model, load, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import IOSpec, Session, open_session
-from qconvert.graph.signature import session_of
 from qconvert.graph.census import take_census
 from qconvert.report.output import check_output
-from qconvert.ops import OPS
-from qconvert.ops.rule import Kind
-from qconvert.plan.build import build_plan
-from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.report.build import BuildInputs, build_report
-from qconvert.report.model import AccuracyReport, CalibrationReport, LatencyReport, Report, Verification
-from qconvert.stats.statistic import StatsTable
-from qconvert.targets import TARGETS
-
-# Operators that people expect to be quantized: their reasons come first when nothing is.
-WEIGHTED_OPS = tuple(rule.op_type for rule in OPS if rule.kind is Kind.WEIGHTED)
-
-# How many nodes may be sent back to float because ONNX Runtime refuses the quantized graph.
-MAX_REPAIRS = 6
+from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +55,6 @@ class QuantizeJob:
         return tuple(p for p in (self.model, self.calib, self.eval_data, self.labels) if p is not None)
 
 
-@dataclass(slots=True, kw_only=True)
-class Stopwatch:
-    """Wall time of each stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the block to ``name``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """Calibration samples, and the samples that the result is judged on."""
@@ -104,17 +68,6 @@ class Data:
     def warnings(self) -> tuple[str, ...]:
         """What the sources had to say."""
         return tuple(dict.fromkeys((*self.calibration.warnings, *self.evaluation.warnings)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantized:
-    """A quantized model with the plan behind it, loaded and tried."""
-
-    model: Model
-    plan: QuantPlan
-    session: Session
-    calibration: CalibrationReport
-    notes: tuple[str, ...]
 
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
@@ -156,13 +109,14 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             output_path=job.output,
             prepared=prepared,
             plan=quantized.plan,
+            branches=quantized.branches,
             recipe=job.recipe,
             calibration=quantized.calibration,
             accuracy=accuracy,
             latency=latency,
             verification=verification,
             notes=(*prepared.notes, *quantized.notes),
-            warnings=data.warnings,
+            warnings=(*data.warnings, *quantized.warnings),
             seconds=watch.seconds,
         )
     )
@@ -235,93 +189,50 @@ def open_labels(job: QuantizeJob, reference: Session, evaluation: FeedSet) -> La
 def make_quantized(
     prepared: Prepared, recipe: Recipe, samples: FeedSet, source: str, watch: Stopwatch, progress: Progress
 ) -> Quantized:
-    """Plan, calibrate, solve and emit. A node that ONNX Runtime refuses in quantized form goes back to float.
+    """Quantize the branches of If nodes, then the main graph around them.
 
     Raises:
-        ModelError: there is nothing to quantize.
-        InternalError: ONNX Runtime refuses the result even so.
+        ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
+        InternalError: ONNX Runtime refuses the result.
     """
-    view = view_of(prepared.model)
-    target = TARGETS.get(recipe.target)
-    method = METHODS.get(recipe.method)
-    notes: list[str] = []
-    failure = ""
-    kept_float: dict[str, str] = {}
-    for _ in range(MAX_REPAIRS):
-        with watch.stage("plan"):
-            plan = build_plan(view, recipe, target, kept_float)
-            if not any(n.weight is not None or n.table is not None or n.activations for n in plan.taken()):
-                raise nothing_to_quantize(prepared.source, plan)
-        with watch.stage("calibrate"):
-            stats = collect(
-                prepared.model, requests_for(plan, method), samples, total=len(samples), progress=progress
-            )
-        masked = nodes_at_masks(plan, stats)
-        if masked:
-            notes.append(f"{len(masked)} operators stay float because infinite or mask values pass through them")
-            failure = "infinite or mask values pass through its operators"
-            kept_float.update(dict.fromkeys(masked, "infinite or mask values pass through it"))
-            continue
-        with watch.stage("solve"):
-            plan = solve(plan, stats, method, view.constant)
-        with watch.stage("emit"):
-            emitted = emit_qdq(prepared.model, plan, target)
-            model = clean(emitted.model, prepared.source)
-            if recipe.format == "qoperator":
-                model = clean(lower_to_qoperator(model, plan), prepared.source)
-        try:
-            session = session_of(model)
-            session.run(samples.feed(0))
-        except ModelError as error:
-            failure = error.message
-            culprit = next((n.node for n in plan.taken() if n.node and f"'{n.node}'" in failure), None)
-            if culprit is None:
-                break
-            notes.append(f"{culprit} went back to float: {failure}")
-            kept_float[culprit] = "ONNX Runtime refuses its quantized form"
-            continue
-        calibration = CalibrationReport(
-            source=source,
-            samples=stats.samples,
-            method=method.name,
-            tensors=len(stats.entries),
-            skipped_values=skipped_values(stats),
-        )
-        return Quantized(
-            model=model,
-            plan=plan,
-            session=session,
-            calibration=calibration,
-            notes=(*notes, *emitted.notes),
-        )
-    raise InternalError(
-        f"ONNX Runtime refuses the quantized model: {failure}",
-        hint="--exclude the operator named above; attach the model, or its graph without weights, to a report",
+    inner = quantize_branches(prepared, recipe, samples, watch, progress)
+    held = body_parameters(prepared.model)
+    within, kept_float = inner.outer_recipe(recipe, prepared)
+    outer = convert(
+        prepared,
+        within,
+        samples,
+        source,
+        watch,
+        progress,
+        base=inner.model,
+        kept_float=kept_float,
+        required=not held,
     )
-
-
-def nodes_at_masks(plan: QuantPlan, stats: StatsTable) -> tuple[str, ...]:
-    """Integer nodes next to a tensor in which NaN, infinite or mask values were seen: integers cannot hold those."""
-    spoiled = {t for t in stats if skipped_values(StatsTable(entries={t: stats[t]}))}
-    groups = [set(g.tensors) for g in plan.groups if spoiled & set(g.tensors)]
-    touched = set().union(*groups) if groups else set()
-    return tuple(n.node for n in plan.taken() if touched & {*n.quantized_outputs, *n.read_tensors})
-
-
-def nothing_to_quantize(source: Model, plan: QuantPlan) -> ModelError:
-    """The error for a model without anything that integers pay for."""
-    weighted = [n for n in plan.nodes.values() if n.op_type in WEIGHTED_OPS]
-    reasons = dict.fromkeys(f"{n.op_type}: {n.decision.reason}" for n in (*weighted, *plan.nodes.values()))
-    listed = "; ".join(list(reasons)[:5])
-    return ModelError(
-        f"{source.path}: nothing to quantize ({listed})",
-        hint="`qconvert inspect MODEL` gives the reason for every operator",
+    warnings: tuple[str, ...] = ()
+    if not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
+        warnings = (
+            f"nothing was quantized: {held:,} float parameters sit in control-flow bodies that no calibration sample "
+            "reached or that qconvert cannot quantize yet; the model was written in float",
+        )
+    calibration = replace(
+        outer.calibration,
+        tensors=outer.calibration.tensors + inner.tensors,
+        skipped_values=outer.calibration.skipped_values + inner.skipped_values,
+    )
+    return replace(
+        outer,
+        calibration=calibration,
+        notes=(*inner.notes, *outer.notes),
+        branches=inner.plans,
+        warnings=warnings,
     )
 
 
 def verify(quantized: Quantized, reference: Session) -> Verification:
     """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it."""
-    weighted = [n.node for n in quantized.plan.taken() if n.weight is not None]
+    plans = (quantized.plan, *quantized.branches.values())
+    weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None]
     return Verification(
         checker=check(quantized.model),
         loads=True,

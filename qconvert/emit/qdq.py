@@ -51,7 +51,8 @@ def emit_qdq(model: Model, plan: QuantPlan, target: Target) -> Emitted:
     """
     copy = model.clone()
     emitter = _Emitter(graph=copy.ir.graph, plan=plan, target=target, params=plan.params_of())
-    nodes, values = list(copy.ir.graph), values_of(copy.ir.graph)
+    graphs = (copy.ir.graph, *copy.ir.graph.subgraphs())
+    nodes, values = list(copy.ir.graph), [v for g in graphs for v in values_of(g)]
     emitter.run()
     give_way(copy.ir.graph, nodes, values)
     return Emitted(model=copy, notes=tuple(emitter.notes))

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from qconvert.graph.bodies import body_parameters
 from qconvert.graph.model import Model
 from qconvert.graph.view import Dim, GraphView, NodeView, TensorView
 
@@ -40,7 +41,7 @@ def view_of(model: Model) -> GraphView:
         outputs=outputs,
         opset=model.opset,
         constant=constant,
-        body_parameters=sum(_body_parameters(n) for n in graph),
+        body_parameters=body_parameters(model),
     )
 
 
@@ -122,25 +123,3 @@ def _tensor_of(value: ir.Value) -> ir.TensorProtocol:
     if value.const_value is None:
         raise KeyError(value.name)
     return value.const_value
-
-
-def _body_parameters(node: ir.Node) -> int:
-    count = 0
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            bodies = [attribute.as_graph()]
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            bodies = list(attribute.as_graphs())
-        else:
-            continue
-        for body in bodies:
-            for value in body.initializers.values():
-                tensor = value.const_value
-                if tensor is not None and tensor.dtype == ir.DataType.FLOAT:
-                    count += int(tensor.size)
-            for inner in body:
-                count += _body_parameters(inner)
-                constant = inner.attributes.get("value") if inner.op_type == "Constant" else None
-                if constant is not None and constant.type == ir.AttributeType.TENSOR:
-                    count += int(constant.as_tensor().size)
-    return count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _FLOAT_FORMS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """What the optimized graph holds.
+    """What the optimized graph holds, control-flow bodies included.
 
     Attributes:
         nodes: all nodes.
@@ -55,22 +55,33 @@ def take_census(model: Model, planned: Iterable[str]) -> Census:
         path = Path(folder) / "optimized.onnx"
         session_of(model, optimized_path=path)
         graph = onnx.load_model(str(path), load_external_data=False).graph
-    constants = {i.name for i in graph.initializer}
+    graphs = list(_graphs(graph))
+    nodes = [n for g in graphs for n in g.node]
+    constants = {i.name for g in graphs for i in g.initializer}
     wanted = set(planned)
-    ops = Counter(n.op_type for n in graph.node)
-    on_constants = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    ops = Counter(n.op_type for n in nodes)
+    on_constants = [n for n in nodes if n.op_type == "DequantizeLinear" and n.input[0] in constants]
     boundaries = [
         n.input[0]
-        for n in graph.node
+        for n in nodes
         if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[0] not in constants
     ]
     return Census(
-        nodes=len(graph.node),
+        nodes=len(nodes),
         integer_kernels=sum(c for op, c in ops.items() if op.startswith(_INTEGER_KERNELS)),
         quantize=ops.get("QuantizeLinear", 0),
         dequantize=ops.get("DequantizeLinear", 0) - len(on_constants),
         weights_dequantized=len(on_constants),
-        unfused=tuple(n.name for n in graph.node if n.op_type in _FLOAT_FORMS and n.name in wanted),
+        unfused=tuple(n.name for n in nodes if n.op_type in _FLOAT_FORMS and n.name in wanted),
         boundaries=tuple(boundaries),
         ops=dict(sorted(ops.items())),
     )
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """``graph`` and the control-flow bodies in it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _graphs(body)

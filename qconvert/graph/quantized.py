@@ -25,7 +25,12 @@ def quantized_ops(model: Model) -> tuple[str, ...]:
 
     The main graph, the bodies of control flow and the model's functions are searched.
     """
-    return tuple(sorted({n.op_type for n in _nodes(model.ir) if _QUANTIZED.search(n.op_type)}))
+    return tuple(sorted({n.op_type for n in _nodes(model.ir) if is_quantized_op(n.op_type)}))
+
+
+def is_quantized_op(op_type: str) -> bool:
+    """Whether an operator holds, makes or computes on integer codes."""
+    return _QUANTIZED.search(op_type) is not None
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:

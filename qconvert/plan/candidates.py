@@ -79,6 +79,8 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
 def _objection(
     graph: GraphView, node: NodeView, rule: OpRule | None, capability: Capability, recipe: Recipe, table: bool
 ) -> str:
+    if node.op_type == "If" and node.has_bodies:
+        return "control flow; its branches are decided on their own"
     if node.has_bodies:
         return "control flow; what is in its bodies stays float"
     if rule is None:
@@ -138,7 +140,17 @@ def _table_objection(graph: GraphView, node: NodeView, rule: OpRule) -> str:
         return "it picks from a constant that is no float table of rows"
     if not _finite(graph, table):
         return "its table holds infinite or mask values"
+    if view.captured or view.is_output or not all(_stores_integers(n, port) for n, port in graph.consumers(table)):
+        return "its table is needed in float elsewhere, and would be stored twice"
     return ""
+
+
+def _stores_integers(node: NodeView, port: int) -> bool:
+    """Whether ``node`` can read the constant at ``port`` as integers; a Transpose hands it on to a MatMul."""
+    rule = rule_of(node)
+    if rule is None:
+        return False
+    return port == rule.table_port or rule.role(port) is Role.WEIGHT or node.op_type == "Transpose"
 
 
 def _finite(graph: GraphView, tensor: str) -> bool:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from qconvert import __version__
-from qconvert.graph.build_view import view_of
+from qconvert.graph.bodies import body_parameters
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.size import file_bytes, parameters, size_by_kind
@@ -42,6 +42,7 @@ class BuildInputs:
     output_path: Path
     prepared: Prepared
     plan: QuantPlan
+    branches: Mapping[str, QuantPlan]
     recipe: Recipe
     calibration: CalibrationReport
     accuracy: AccuracyReport
@@ -65,10 +66,11 @@ def build_report(parts: BuildInputs) -> Report:
         latency=parts.latency,
         verification=parts.verification,
         decisions=tuple(
-            NodeDecision(node=n.node, op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason)
-            for n in parts.plan.nodes.values()
+            NodeDecision(node=f"{where}{n.node}", op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason)
+            for where, plan in (("", parts.plan), *((f"{place}/", p) for place, p in parts.branches.items()))
+            for n in plan.nodes.values()
         ),
-        body_parameters=view_of(parts.prepared.model).body_parameters,
+        body_parameters=body_parameters(written),
         seconds=dict(parts.seconds),
         peak_mb=_peak_mb(),
         versions=_versions(),

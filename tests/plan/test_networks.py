@@ -51,5 +51,5 @@ def test_other_domains_and_bodies_say_why(tmp_path: Path) -> None:
     graph = view("weights_in_branches", tmp_path)
     plan = build_plan(graph, Recipe(), TARGETS.get("x86-vnni"))
     (control,) = (n for n in plan.nodes.values() if n.op_type == "If")
-    assert control.decision.reason == "control flow; what is in its bodies stays float"
+    assert control.decision.reason == "control flow; its branches are decided on their own"
     assert graph.body_parameters == 2 * (8 * 8 * 3 * 3 + 8)
