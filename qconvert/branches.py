@@ -155,9 +155,7 @@ def _quantize_branch(
         exclude=tuple(n for p in recipe.exclude for n in own.get(p, ())),
     )
     kept = _all_float(view) if recipe.include and not local.include else {}
-    result = convert(
-        inner, local, feeds, place, watch, progress, base=nested.model, kept_float=kept, required=False
-    )
+    result = convert(inner, local, feeds, place, watch, progress, base=nested.model, kept_float=kept, required=False)
     plans = {**done.plans, place: result.plan, **nested.plans}
     model = done.model
     if any(quantizes(p) for p in (result.plan, *nested.plans.values())):

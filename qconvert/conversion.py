@@ -1,4 +1,4 @@
-"""From planning to emission for one graph: the main graph of a model, or a branch that has been made a model of its own."""
+"""From planning to emission for one graph: the main graph of a model, or a branch made a model of its own."""
 
 from __future__ import annotations
 
@@ -128,9 +128,7 @@ def convert(
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
         with watch.stage("calibrate"):
-            stats = collect(
-                prepared.model, requests_for(plan, method), samples, total=total, progress=progress
-            )
+            stats = collect(prepared.model, requests_for(plan, method), samples, total=total, progress=progress)
         masked = nodes_at_masks(plan, stats)
         if masked:
             notes.append(f"{len(masked)} operators stay float because infinite or mask values pass through them")
@@ -192,5 +190,3 @@ def nothing_to_quantize(source: Model, plan: QuantPlan) -> ModelError:
         f"{source.path}: nothing to quantize ({listed})",
         hint="`qconvert inspect MODEL` gives the reason for every operator",
     )
-
-

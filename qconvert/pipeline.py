@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qconvert.branches import quantize_branches
+from qconvert.branches import QuantizedBranches, quantize_branches
 from qconvert.calibrate.feeds import FeedSet, feeds, split
 from qconvert.calibrate.labels import Labels, load_labels
 from qconvert.calibrate.source import open_source
 from qconvert.conversion import Quantized, Stopwatch, convert, quantizes
-from qconvert.errors import DataError, ModelError, RecipeError
+from qconvert.errors import DataError, InternalError, ModelError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.latency import measure_latency, speedup
@@ -198,17 +198,28 @@ def make_quantized(
     inner = quantize_branches(prepared, recipe, samples, watch, progress)
     held = body_parameters(prepared.model)
     within, kept_float = inner.outer_recipe(recipe, prepared)
-    outer = convert(
-        prepared,
-        within,
-        samples,
-        source,
-        watch,
-        progress,
-        base=inner.model,
-        kept_float=kept_float,
-        required=not held,
-    )
+
+    def main_graph(base: Model) -> Quantized:
+        return convert(
+            prepared,
+            within,
+            samples,
+            source,
+            watch,
+            progress,
+            base=base,
+            kept_float=kept_float,
+            required=not held,
+        )
+
+    try:
+        outer = main_graph(inner.model)
+    except InternalError as error:
+        if inner.model is prepared.model:
+            raise
+        note = f"the branches of If stay float: {error.message}"
+        inner = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
+        outer = main_graph(prepared.model)
     warnings: tuple[str, ...] = ()
     if not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
         warnings = (
@@ -232,7 +243,7 @@ def make_quantized(
 def verify(quantized: Quantized, reference: Session) -> Verification:
     """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it."""
     plans = (quantized.plan, *quantized.branches.values())
-    weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None]
+    weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None and n.activations]
     return Verification(
         checker=check(quantized.model),
         loads=True,

@@ -133,7 +133,10 @@ def _outlook(i: Inspection) -> Iterator[RenderableType]:
     from qconvert.report.renderers import phrases
 
     if i.savings is None or not i.planned:
-        yield Text("Nothing would run on integers, so quantizing would not help.", style="yellow")
+        if any(b.op_type == "If" and b.parameters for b in i.bodies):
+            yield Text("Nothing in the main graph would run on integers; the branches of If are decided with data.")
+        else:
+            yield Text("Nothing would run on integers, so quantizing would not help.", style="yellow")
         return
     share = i.savings.float_weight_bytes / max(1, i.savings.constant_bytes)
     after = i.savings.estimated_bytes

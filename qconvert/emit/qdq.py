@@ -81,7 +81,7 @@ class _Emitter:
                 self._table(nodes[p.node], p, store)
             elif p.weight is not None:
                 repaired += self._weight(nodes[p.node], p, store)
-        integer = {p.node for p in taken if p.absorbed_into is None and p.table is None}
+        integer = {p.node for p in taken if p.absorbed_into is None and p.activations}
         integer_outputs = {v.name for n in integer for v in nodes[n].outputs}
         reads = {(p.node, port) for p in taken for port in p.activations}
         values = self._values()  # only now: a table's rows have passed their name on
@@ -116,13 +116,13 @@ class _Emitter:
         if plan.weight is None:
             return 0
         value = node.inputs[plan.weight.port]
-        source = node.inputs[plan.activations[0]]
-        if value is None or source is None:
+        source = node.inputs[plan.activations[0]] if plan.activations else None
+        if value is None:
             raise InternalError(f"{node.name} lost an input that the plan names")
         params = weight_params(np.asarray(constant_array(value), np.float32), plan.weight.spec)
         repaired = 0
         bias = node.inputs[plan.bias] if plan.bias is not None else None
-        if bias is not None and plan.bias is not None:
+        if bias is not None and plan.bias is not None and source is not None:
             input_scale = float(self.params[source.name or ""].scale)
             quantized = quantize_bias(np.asarray(constant_array(bias), np.float32), input_scale, params)
             params, repaired = quantized.weight, quantized.repaired

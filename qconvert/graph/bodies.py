@@ -100,8 +100,10 @@ def extract(model: Model, branch: Branch) -> Model:
             graph.outputs[i] = inside.get(output, output)
     body.name = body.name or branch.attribute
     body.opset_imports.update(model.ir.opset_imports)
+    for value in [v for g in (body, *body.subgraphs()) for v in g.initializers.values()]:
+        value.const_value = _without_file(value.const_value)
     functions = [f.clone() for f in model.ir.functions.values()]
-    return Model(ir=ir.Model(body, ir_version=model.ir.ir_version, functions=functions), path=model.path)
+    return Model(ir=ir.Model(body, ir_version=model.ir.ir_version, functions=functions))
 
 
 def splice(model: Model, branch: Branch, quantized: Model) -> Model:
@@ -119,7 +121,9 @@ def splice(model: Model, branch: Branch, quantized: Model) -> Model:
     imports = copy.ir.opset_imports
     for domain, version in quantized.ir.opset_imports.items():
         if imports.setdefault(domain, version) != version:
-            raise ModelError(f"it needs version {version} of the operators {domain or 'ai.onnx'!r}, not {imports[domain]}")
+            raise ModelError(
+                f"it needs version {version} of the operators {domain or 'ai.onnx'!r}, not {imports[domain]}"
+            )
     copy.ir.ir_version = max(copy.ir.ir_version, quantized.ir.ir_version)
     old, body = _body(copy, branch), quantized.ir.graph.clone()
     _connect(body, {v.name: v for v in values_of(copy.ir.graph)})
@@ -192,6 +196,13 @@ def _is_weight(value: ir.Value) -> bool:
     if tensor is None or not _is_constant(value):
         return False
     return tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) >= _WEIGHT_RANK
+
+
+def _without_file(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+    """External data as an array that is mapped from the file: an extracted model has no folder to find them in."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def _connect(body: ir.Graph, outer: dict[str | None, ir.Value]) -> None:

@@ -53,3 +53,21 @@ register(
     )
 )
 register(OpRule(op_type="ReduceMean", kind=Kind.ARITHMETIC, inputs=(Role.ACTIVATION, Role.PLAIN)))
+
+
+def _reduce_objection(graph: GraphView, node: NodeView) -> str:
+    del node
+    return "it takes integers from opset 12 on" if graph.opset < 12 else ""
+
+
+for _op in ("ReduceMax", "ReduceMin"):
+    register(
+        OpRule(
+            op_type=_op,
+            kind=Kind.MOVEMENT,
+            inputs=(Role.ACTIVATION, Role.PLAIN),
+            constraint=Constraint.SAME_AS_INPUT,
+            objection=_reduce_objection,
+            lowering=Lowering(op_type=_op, inputs="x0 p1", min_opset=12),
+        )
+    )

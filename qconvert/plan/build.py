@@ -132,6 +132,13 @@ def _node_plan(
     recipe: Recipe,
 ) -> NodePlan:
     node, rule = candidate.node, candidate.rule
+    if candidate.stored and not taken and rule is not None:
+        return NodePlan(
+            node=node.name,
+            op_type=node.op_type,
+            decision=Decision(taken=True, reason="weights stored as integers; computed in float"),
+            weight=_weight_plan(graph, node, rule, recipe),
+        )
     if not taken or rule is None:
         reason = candidate.objection or _why_not_placed(candidate)
         return NodePlan(node=node.name, op_type=node.op_type, decision=Decision(taken=False, reason=reason))
@@ -151,11 +158,7 @@ def _node_plan(
             decision=Decision(taken=True, reason="table stored as integers, one scale a row"),
             table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(recipe, 0)),
         )
-    weights = [p for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])]
-    weight = None
-    if weights:
-        axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and recipe.per_channel else None
-        weight = WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(recipe, axis))
+    weight = _weight_plan(graph, node, rule, recipe)
     biases = rule.ports(Role.BIAS, node)
     ports = _activation_ports(graph, node, rule)
     outputs = set(node.outputs)
@@ -170,6 +173,14 @@ def _node_plan(
         bias=biases[0] if biases else None,
         quantized_outputs=tuple(t for t in quantized if t in outputs),
     )
+
+
+def _weight_plan(graph: GraphView, node: NodeView, rule: OpRule, recipe: Recipe) -> WeightPlan | None:
+    weights = [p for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])]
+    if not weights:
+        return None
+    axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and recipe.per_channel else None
+    return WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(recipe, axis))
 
 
 def _weight_spec(recipe: Recipe, axis: int | None) -> QuantSpec:

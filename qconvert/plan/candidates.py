@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Candidate:
         objection: why it stays float whatever the placement; "" when it may be quantized.
         table: it picks rows of a constant table.
         weighted: integers pay here; regions grow from it.
+        stored: it computes in float, with its weight held as integers.
     """
 
     node: NodeView
@@ -34,6 +36,7 @@ class Candidate:
     objection: str
     table: bool = False
     weighted: bool = False
+    stored: bool = False
 
 
 def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, Candidate]:
@@ -50,7 +53,8 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
                     f"--{option} {pattern!r} matches no node name and no operator type",
                     hint=suggest(pattern, names[:40]),
                 )
-    return {name: _candidate(graph, node, recipe, target) for name, node in graph.nodes.items()}
+    found = {name: _candidate(graph, node, recipe, target) for name, node in graph.nodes.items()}
+    return {name: _as_codes(graph, c, found) for name, c in found.items()}
 
 
 def matches(node: NodeView, pattern: str) -> bool:
@@ -65,15 +69,46 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
     product = node.op_type == "MatMul" and not graph.is_constant(node.input(1))
     if product:
         capability = target.products
+    objection = _objection(graph, node, rule, capability, recipe, table)
     weighted = rule is not None and ((rule.kind is Kind.WEIGHTED and not product) or table)
     return Candidate(
         node=node,
         rule=rule,
         capability=capability,
-        objection=_objection(graph, node, rule, capability, recipe, table),
+        objection=objection,
         table=table,
         weighted=weighted,
+        stored=capability.weights_only and objection == capability.reason,
     )
+
+
+def _as_codes(graph: GraphView, candidate: Candidate, all_of_them: Mapping[str, Candidate]) -> Candidate:
+    """A table whose rows only integer operators read is picked from as codes, like any other movement: no row is dequantized."""
+    node, rule = candidate.node, candidate.rule
+    if not candidate.table or candidate.objection or not candidate.capability.on_codes or rule is None:
+        return candidate
+    alone = len(graph.tensors[node.input(rule.table_port or 0) or ""].consumers) == 1
+    if not alone or not _only_integer_readers(graph, node, all_of_them):
+        return candidate
+    return replace(candidate, table=False, weighted=False)
+
+
+def _only_integer_readers(
+    graph: GraphView, node: NodeView, candidates: Mapping[str, Candidate], depth: int = 3
+) -> bool:
+    """Whether all that reads ``node``, through a few movement operators, is weighted and reads codes."""
+    for tensor in node.outputs:
+        view = graph.tensors[tensor]
+        if view.is_output or view.captured or not view.consumers:
+            return False
+        for name, port in view.consumers:
+            c = candidates[name]
+            if c.objection or c.table or c.rule is None or c.rule.role(port) is not Role.ACTIVATION:
+                return False
+            moves = c.rule.kind is Kind.MOVEMENT and depth > 0
+            if not c.weighted and not (moves and _only_integer_readers(graph, c.node, candidates, depth - 1)):
+                return False
+    return True
 
 
 def _objection(

@@ -95,9 +95,11 @@ def _shared(
         return [([source, *outputs], outputs)] if source in known else []
     if rule.constraint is Constraint.SHARED:
         sources = [node.inputs[p] or "" for p in rule.ports(Role.ACTIVATION, node)]
-        # one scale for a Relu's output and something with negative values would undo the absorbed Relu
         if len({bounds.get(t) for t in sources}) > 1:
-            return []
+            # one scale for a Relu's output and something with negative values would undo the absorbed Relu; the
+            # result shares its scale with the others, so that those are copied and only the Relu's is rescaled
+            free = [t for t in sources if t in known and t not in bounds]
+            return [([*free, *outputs], [])]
         return [([t for t in [*sources, *outputs] if t in known], outputs)]
     return []
 

@@ -20,6 +20,8 @@ class Capability:
         integer: whether the runtime has an integer kernel for it that a quantized graph reaches.
         reason: why not, or a note; shown to people.
         float_result: the integer kernel can write a float result (MatMulIntegerToFloat), so no DequantizeLinear is paid.
+        weights_only: there is no integer kernel, but holding the weights as integers and unpacking them at each run costs
+            little beside the operator itself, and the file shrinks.
         on_codes: the runtime does not fuse Q/DQ around it, but runs the operator on integer tensors: emit it on the codes.
         float_ns, integer_ns: cost for each output element of the float and the integer kernel.
     """
@@ -27,6 +29,7 @@ class Capability:
     integer: bool
     reason: str = ""
     float_result: bool = False
+    weights_only: bool = False
     on_codes: bool = False
     float_ns: float = 0.2
     integer_ns: float = 0.2

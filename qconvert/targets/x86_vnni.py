@@ -40,7 +40,8 @@ register(
         ),
         capabilities={
             "Conv": _kernel(10.0, 2.7),
-            "ConvTranspose": _float(_NO_KERNEL),
+            # unpacking its weights takes 0.125 ns an element, computing with each of them many times that
+            "ConvTranspose": Capability(integer=False, reason=_NO_KERNEL, weights_only=True, float_ns=10.0),
             "Gemm": Capability(integer=True, float_result=True, float_ns=30.0, integer_ns=8.0),
             "MatMul": Capability(integer=True, float_result=True, float_ns=7.0, integer_ns=1.9),
             "Gather": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
@@ -67,6 +68,8 @@ register(
             "Split": _MOVE,
             "DepthToSpace": _MOVE,
             "Resize": _kernel(0.08, 0.035),
+            "ReduceMax": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
+            "ReduceMin": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "Pad": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "SpaceToDepth": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "Sub": _float(_NO_KERNEL),

@@ -100,7 +100,7 @@ def _tensor_or_none(file: Path) -> object:
 
 
 def with_constants(case: BackendCase) -> BackendCase | None:
-    """The case with all inputs but the first as initializers, like weights in real models; None if that is no change."""
+    """The case with all inputs but the first as initializers, like real weights; None if that is no change."""
     graph = case.model.graph
     fixed = {v.name: x for v, x in zip(graph.input[1:], case.inputs[1:], strict=False) if isinstance(x, np.ndarray)}
     fixed = {name: x for name, x in fixed.items() if x.dtype.kind in "fiub"}

@@ -26,11 +26,6 @@ EXCEPTIONS = {
     ("test_*softmax_large_number*", "all*"): "inputs 0..10003 and 10000..10003: no 8-bit range resolves steps of 1",
     ("test_attention_*neginf_mask_poison_expanded*", "*"): "values 0..1 beside 1000 in each column of the constant V; "
     "what the 1000 are masked out for, the range cannot know",
-    (
-        "test_attention_*_expanded*",
-        "all, qdq",
-    ): "Softmax, then a Cast of float to float, which ONNX Runtime removes; it "
-    "then merges both QDQ pairs and gives QLinearSoftmax a scale that it ignores (1.31; DoubleQDQPairsRemover)",
 }
 
 # Operators that read weights: their cases are run once more with all inputs but the first as constants.
