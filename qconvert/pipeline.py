@@ -16,17 +16,17 @@ from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.evaluate.metric import METRICS, infer_metric
 from qconvert.graph.bodies import body_parameters
+from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
 from qconvert.graph.model import Model, load, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import IOSpec, Session, open_session
-from qconvert.graph.census import take_census
-from qconvert.report.output import check_output
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
+from qconvert.report.output import check_output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,14 +152,10 @@ def open_data(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
     calibration = feeds(open_source(job.calib, interface), interface)
     if job.eval_data is not None:
         evaluation = feeds(open_source(job.eval_data, interface), interface)
-        return Data(
-            calibration=calibration, evaluation=evaluation, held_out=True, evaluation_source=str(job.eval_data)
-        )
+        return Data(calibration=calibration, evaluation=evaluation, held_out=True, evaluation_source=str(job.eval_data))
     kept, held = split(calibration)
     if len(held) == 0:
-        return Data(
-            calibration=calibration, evaluation=calibration, held_out=False, evaluation_source=str(job.calib)
-        )
+        return Data(calibration=calibration, evaluation=calibration, held_out=False, evaluation_source=str(job.calib))
     return Data(calibration=kept, evaluation=held, held_out=True, evaluation_source=f"{job.calib} (held out)")
 
 

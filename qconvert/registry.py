@@ -14,7 +14,6 @@ from typing import Generic, TypeVar
 
 from qconvert.errors import InternalError, RecipeError
 
-
 T = TypeVar("T")
 
 

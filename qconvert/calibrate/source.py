@@ -137,7 +137,10 @@ def check_interface(interface: tuple[IOSpec, ...]) -> None:
         DataError: there are no inputs, or one is not a tensor.
     """
     if not interface:
-        raise DataError("the model has no inputs: there is nothing to feed", hint="its result is a constant; qconvert calibrates models that read something")
+        raise DataError(
+            "the model has no inputs: there is nothing to feed",
+            hint="its result is a constant; qconvert calibrates models that read something",
+        )
     for spec in interface:
         if not spec.is_tensor:
             raise DataError(

@@ -23,15 +23,51 @@ def names_in(package: str) -> tuple[str, ...]:
 def recipe_options(function: F) -> F:
     """The options that make up a recipe; each is None unless given, so that a recipe file shows through."""
     options = [
-        click.option("--format", "format_", type=click.Choice(["qdq", "qoperator"]), help="Form of the quantized graph.  [default: qdq]"),
-        click.option("--per-channel/--per-tensor", "per_channel", default=None, help="One weight scale for each output channel, or one in all.  [default: per-channel]"),
-        click.option("--activations", type=click.Choice(["uint8", "int8"]), help="Integer type of activations.  [default: uint8]"),
-        click.option("--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: int8]"),
-        click.option("--symmetric/--asymmetric", "symmetric", default=None, help="Ranges of activations.  [default: asymmetric]"),
-        click.option("--method", type=click.Choice(list(names_in("qconvert.calibrate.methods"))), help="How a range is made from calibration data.  [default: mse]"),
-        click.option("--include", multiple=True, metavar="PATTERN", help="Quantize only nodes of this name, glob or operator type (repeatable)."),
-        click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave nodes of this name, glob or operator type in float (repeatable)."),
-        click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE", help="Take the choices from a YAML recipe; flags win over it."),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["qdq", "qoperator"]),
+            help="Form of the quantized graph.  [default: qdq]",
+        ),
+        click.option(
+            "--per-channel/--per-tensor",
+            "per_channel",
+            default=None,
+            help="One weight scale for each output channel, or one in all.  [default: per-channel]",
+        ),
+        click.option(
+            "--activations", type=click.Choice(["uint8", "int8"]), help="Integer type of activations.  [default: uint8]"
+        ),
+        click.option(
+            "--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: int8]"
+        ),
+        click.option(
+            "--symmetric/--asymmetric", "symmetric", default=None, help="Ranges of activations.  [default: asymmetric]"
+        ),
+        click.option(
+            "--method",
+            type=click.Choice(list(names_in("qconvert.calibrate.methods"))),
+            help="How a range is made from calibration data.  [default: mse]",
+        ),
+        click.option(
+            "--include",
+            multiple=True,
+            metavar="PATTERN",
+            help="Quantize only nodes of this name, glob or operator type (repeatable).",
+        ),
+        click.option(
+            "--exclude",
+            multiple=True,
+            metavar="PATTERN",
+            help="Leave nodes of this name, glob or operator type in float (repeatable).",
+        ),
+        click.option(
+            "--recipe",
+            "recipe_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Take the choices from a YAML recipe; flags win over it.",
+        ),
     ]
     for option in reversed(options):
         function = option(function)

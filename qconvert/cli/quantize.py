@@ -35,14 +35,19 @@ from qconvert.cli.terminal import TerminalProgress
     help="Evaluation data, same forms as --calib.  [default: a held-out part of --calib]",
 )
 @click.option(
-    "--labels", type=click.Path(path_type=Path), metavar="FILE", help="Labels of the --eval samples (.npy, .npz, .txt, .csv)."
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Labels of the --eval samples (.npy, .npz, .txt, .csv).",
 )
 @click.option(
     "--metric",
     type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
     help="What to compute from outputs and labels.  [default: from the labels' type]",
 )
-@click.option("--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe.")
+@click.option(
+    "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
+)
 @click.option(
     "--report",
     "reports",

@@ -51,6 +51,7 @@ def show_defect(message: str, hint: str, trace: str) -> None:
     click.secho("defect in qconvert: ", fg="red", bold=True, nl=False, err=True)
     click.echo(message, err=True)
     click.echo(
-        hint or "please report it with the text above, the command line, `qconvert --version` and, if you can, the model",
+        hint
+        or "please report it with the text above, the command line, `qconvert --version` and, if you can, the model",
         err=True,
     )

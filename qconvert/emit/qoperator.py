@@ -65,7 +65,9 @@ def _lower(graph: ir.Graph, node: ir.Node, rule: OpRule, lowering: Lowering) -> 
     inputs = _inputs(node, tokens, operands, rule, quantizers[0])
     while inputs and inputs[-1] is None:
         inputs.pop()
-    attributes = {name: a for name, a in node.attributes.items() if name not in ("alpha", "beta") or op_type == "QLinearLeakyRelu"}
+    attributes = {
+        name: a for name, a in node.attributes.items() if name not in ("alpha", "beta") or op_type == "QLinearLeakyRelu"
+    }
     new = ir.Node(
         domain,
         op_type,

@@ -71,7 +71,9 @@ class ConstantStore:
         )
         moved = QParams(spec=spec, scale=params.scale, zero_point=params.zero_point)
         stored = self.put(source.name or "weight", _array(source), moved)
-        transpose = ir.node("Transpose", [stored.codes], attributes={"perm": list(perm)}, name=f"{value.name}_codes_Transpose")
+        transpose = ir.node(
+            "Transpose", [stored.codes], attributes={"perm": list(perm)}, name=f"{value.name}_codes_Transpose"
+        )
         transpose.outputs[0].name = f"{value.name}_q"
         transpose.outputs[0].type = stored.codes.type
         producer = value.producer()

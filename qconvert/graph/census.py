@@ -62,9 +62,7 @@ def take_census(model: Model, planned: Iterable[str]) -> Census:
     ops = Counter(n.op_type for n in nodes)
     on_constants = [n for n in nodes if n.op_type == "DequantizeLinear" and n.input[0] in constants]
     boundaries = [
-        n.input[0]
-        for n in nodes
-        if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[0] not in constants
+        n.input[0] for n in nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[0] not in constants
     ]
     return Census(
         nodes=len(nodes),

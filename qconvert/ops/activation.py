@@ -27,9 +27,7 @@ register(
     )
 )
 register(
-    OpRule(
-        op_type="PRelu", kind=Kind.ARITHMETIC, inputs=(Role.ACTIVATION, Role.ACTIVATION), objection=_leaky_objection
-    )
+    OpRule(op_type="PRelu", kind=Kind.ARITHMETIC, inputs=(Role.ACTIVATION, Role.ACTIVATION), objection=_leaky_objection)
 )
 register(
     OpRule(

@@ -14,6 +14,7 @@ from enum import Enum
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.registry import Registry
 
+
 class Role(Enum):
     """What an input port carries.
 

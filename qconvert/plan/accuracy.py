@@ -19,7 +19,9 @@ from qconvert.graph.view import GraphView
 from qconvert.ops.rule import Kind, Role
 from qconvert.plan.candidates import Candidate
 
-_UNANCHORED = "its inputs are float results of integer kernels; rounding them would cost accuracy and save next to nothing"
+_UNANCHORED = (
+    "its inputs are float results of integer kernels; rounding them would cost accuracy and save next to nothing"
+)
 _LEADS_NOWHERE = "no weighted operator follows; rounding here would cost accuracy and save next to nothing"
 
 
@@ -36,7 +38,9 @@ def keep_accurate(graph: GraphView, candidates: Mapping[str, Candidate]) -> dict
             anchored.add(name)
     leads: set[str] = set()
     for name in reversed(list(candidates)):
-        readers = [(candidates[r], r) for t in candidates[name].node.outputs if t for r, _ in graph.tensors[t].consumers]
+        readers = [
+            (candidates[r], r) for t in candidates[name].node.outputs if t for r, _ in graph.tensors[t].consumers
+        ]
         if any((r.weighted and not r.table and not r.objection) or n in leads for r, n in readers):
             c = candidates[name]
             if not c.objection and not c.table and not c.weighted:

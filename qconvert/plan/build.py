@@ -10,9 +10,9 @@ from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import qtype
 from qconvert.numerics.spec import PerAxis, PerTensor, QuantSpec
 from qconvert.ops.rule import Kind, OpRule, Role
+from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.candidates import Candidate, find_candidates
 from qconvert.plan.clamps import find_absorbed
-from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.groups import make_groups
 from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
@@ -47,9 +47,7 @@ def build_plan(
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
     quantized = _quantized_tensors(graph, candidates, integer, absorbed)
-    nodes = {
-        name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()
-    }
+    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()}
     groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
 
@@ -105,9 +103,7 @@ def _quantized_tensors(
             continue
         outputs = [t for t in c.node.outputs if t and t not in taken_over and t in graph.tensors]
         # every output of a multi-output operator (Split) or none
-        if not c.capability.float_result or any(t in needed for t in outputs):
-            needed.update(outputs)
-        elif name in absorbed:
+        if not c.capability.float_result or any(t in needed for t in outputs) or name in absorbed:
             needed.update(outputs)
     needed -= {t for t in taken_over if t is not None}
     order = [*graph.inputs, *(t for n in graph.nodes.values() for t in n.outputs)]

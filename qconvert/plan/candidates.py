@@ -16,6 +16,7 @@ from qconvert.registry import suggest
 from qconvert.stats.minmax import SENTINEL
 from qconvert.targets.target import Capability, Target
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One node before placement.
@@ -120,7 +121,9 @@ def _objection(
         return "control flow; what is in its bodies stays float"
     if rule is None:
         custom = node.domain not in ("", "ai.onnx")
-        return f"operator of the domain {node.domain}, left alone" if custom else "no quantization rule for this operator"
+        return (
+            f"operator of the domain {node.domain}, left alone" if custom else "no quantization rule for this operator"
+        )
     if recipe.include and not any(matches(node, p) for p in recipe.include):
         return "not among --include"
     if any(matches(node, p) for p in recipe.exclude):

@@ -80,7 +80,7 @@ def _bounds(
         elif rule.constraint is Constraint.SAME_AS_INPUT:
             bound = found.get(node.inputs[0] or "")
         if bound is not None:
-            found.update({t: bound for t in node.outputs})
+            found.update(dict.fromkeys(node.outputs, bound))
     return found
 
 

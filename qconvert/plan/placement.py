@@ -24,7 +24,9 @@ from qconvert.targets.target import Target
 _INTEGER, _FLOAT = "integer", "float"
 
 
-def place(graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], target: Target) -> set[str]:
+def place(
+    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], target: Target
+) -> set[str]:
     """Names of the nodes that should run on integers.
 
     Args:

@@ -66,7 +66,9 @@ def build_report(parts: BuildInputs) -> Report:
         latency=parts.latency,
         verification=parts.verification,
         decisions=tuple(
-            NodeDecision(node=f"{where}{n.node}", op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason)
+            NodeDecision(
+                node=f"{where}{n.node}", op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason
+            )
             for where, plan in (("", parts.plan), *((f"{place}/", p) for place, p in parts.branches.items()))
             for n in plan.nodes.values()
         ),
@@ -100,7 +102,9 @@ def _warnings(parts: BuildInputs) -> list[str]:
             f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): check the metric on labelled data"
         )
     if parts.latency.speedup.median < 0.97:
-        found.append(f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)")
+        found.append(
+            f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)"
+        )
     if parts.verification.checker:
         found.append(f"ONNX's checker complains: {parts.verification.checker}")
     found += [f"the interface changed: {difference}" for difference in parts.verification.interface]

@@ -63,7 +63,9 @@ class Target:
 
     def capability(self, op: str) -> Capability:
         """What the target can do with operator ``op``."""
-        return self.capabilities.get(op, Capability(integer=False, reason=f"no integer kernel for {op} on {self.title}"))
+        return self.capabilities.get(
+            op, Capability(integer=False, reason=f"no integer kernel for {op} on {self.title}")
+        )
 
 
 TARGETS: Registry[Target] = Registry("target")

@@ -161,6 +161,8 @@ class Bounds:
         proto.CopyFrom(self._protos[node.name])
         if without is not None:
             del proto.input[2:]
+        if proto.op_type == "ReduceMin":
+            proto.op_type = "ReduceMax"  # a least value is off by no more than the greatest of the bounds
         feed = {n: np.asarray(given.get(n, self.values[n])) for n in dict.fromkeys(proto.input) if n}
         feed = {n: a.astype(np.float32) if np.issubdtype(a.dtype, np.floating) else a for n, a in feed.items()}
         return run_node(proto, feed, frozenset(given), self.model.opset)
@@ -256,5 +258,5 @@ _POINTWISE: dict[str, Rule] = {
 # operators that are run on the bounds: they move, select or average what they are given
 _SELECTING = frozenset(
     """Transpose Flatten DepthToSpace SpaceToDepth Reshape Squeeze Unsqueeze Expand Tile Split Slice Pad Resize Concat
-    Gather MaxPool AveragePool GlobalAveragePool ReduceMean""".split()
+    Gather MaxPool ReduceMax ReduceMin AveragePool GlobalAveragePool ReduceMean""".split()
 )

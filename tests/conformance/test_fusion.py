@@ -88,9 +88,10 @@ CASES = {
     "Gemm": _product("Gemm", "y = Gemm(x, w, b)", w=(16, 8), b=(8,)),
     "Gather": Case(
         name="fusion-Gather",
-        body="e = Gather(t, i)\ny = MatMul(e, w)",
+        # read in float too, so that its rows are dequantized; a table that integers alone read is in test_a_table_...
+        body="e = Gather(t, i)\nf = MatMul(e, w)\ny = Add(e, f)",
         inputs={"i": _ints(3, 0, 7)},
-        constants={"t": (10, 16), "w": (16, 8)},
+        constants={"t": (10, 16), "w": (16, 16)},
     ),
     "ConvTranspose": _between("ConvTranspose", "m = ConvTranspose<strides=[2,2]>(c, k)", k=(8, 8, 2, 2)),
     "Sub": _between("Sub", "m = Sub(c, d)"),
@@ -99,6 +100,8 @@ CASES = {
     "HardSigmoid": _between("HardSigmoid", "m = HardSigmoid(c)"),
     "HardSwish": _between("HardSwish", "m = HardSwish(c)"),
     "Tanh": _between("Tanh", "m = Tanh(c)"),
+    "ReduceMax": _between("ReduceMax", "m = ReduceMax<axes=[3]>(c)"),
+    "ReduceMin": _between("ReduceMin", "m = ReduceMin<axes=[2]>(c)"),
     "ReduceMean": _between("ReduceMean", "m = ReduceMean<axes=[3]>(c)"),
     "Where": _between("Where", "m = Where(k, c, d)", k=np.arange(64).reshape(8, 8) % 3 == 0),
     "Softmax": _between("Softmax", "m = Softmax<axis=1>(c)"),
@@ -122,10 +125,14 @@ def test_table_is_true(op: str) -> None:
     assert names, f"the canonical form of this case has no {op}"
     made = quantize(reference, Recipe(), case.feed())
     census = _census(made.qdq, made.plan)
-    assert census.weights_dequantized == 0
+    unpacked = [n for n in made.plan.taken() if n.weight is not None and not n.activations]
+    assert census.weights_dequantized == len(unpacked) == (len(names) if capability.weights_only else 0)
     if capability.integer:
         assert all(made.plan.nodes[n].decision.taken for n in names), [made.plan.nodes[n].decision for n in names]
         _assert_integer(op, census, reference)
+    elif capability.weights_only:
+        assert {n.node for n in unpacked} == set(names)
+        assert not any(n.quantized_outputs for n in unpacked)
     else:
         reasons = {made.plan.nodes[n].decision.reason for n in names}
         assert reasons == {capability.reason}
@@ -138,6 +145,20 @@ def _assert_integer(op: str, census: Census, reference: Fp32) -> None:
     before = 1 if op == "Gather" else inputs
     assert census.quantize == before, f"{census.ops}: a QuantizeLinear is left inside"
     assert census.dequantize == (0 if float_result else outputs), f"{census.ops}: a DequantizeLinear is left inside"
+
+
+def test_a_table_that_only_integers_read_is_picked_from_as_codes() -> None:
+    """No row is dequantized, no QuantizeLinear is left: Gather hands codes to the product."""
+    case = Case(
+        name="fusion-table-codes",
+        body="e = Gather(t, i)\ny = MatMul(e, w)",
+        inputs={"i": _ints(3, 0, 7)},
+        constants={"t": (10, 16), "w": (16, 8)},
+    )
+    made = quantize(in_float(case, _OPSET), Recipe(), case.feed())
+    census = _census(made.qdq, made.plan)
+    assert (census.quantize, census.dequantize, census.weights_dequantized) == (0, 0, 0)
+    assert census.ops == {"Gather": 1, "MatMulIntegerToFloat": 1}  # no Cast, no Mul
 
 
 @pytest.mark.parametrize("op", sorted(o for o, c in TARGET.capabilities.items() if "no integer kernel" in c.reason))

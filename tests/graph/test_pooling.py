@@ -35,7 +35,12 @@ FEED = {"x": np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)}
 
 GLOBAL = [
     (helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[6, 7]), 13, None, ["GlobalAveragePool"]),
-    (helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[6, 7], strides=[6, 7]), 19, None, ["GlobalAveragePool"]),
+    (
+        helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[6, 7], strides=[6, 7]),
+        19,
+        None,
+        ["GlobalAveragePool"],
+    ),
     (helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3]), 13, None, ["GlobalAveragePool"]),
     (helper.make_node("ReduceMean", ["x"], ["y"], axes=[-1, -2]), 13, None, ["GlobalAveragePool"]),
     (helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0), 13, None, ["GlobalAveragePool", "Flatten"]),

@@ -68,6 +68,8 @@ TRICKY = st.sampled_from(
     ]
 )
 PATTERNS = st.lists(st.text() | TRICKY, max_size=4).map(tuple)
+
+
 def _recipe(**choices: object) -> Recipe:
     if choices["format"] == "qoperator" and choices["activations"] == "int8":
         choices["weights"] = "int8"  # the one combination that Recipe refuses

@@ -64,7 +64,10 @@ def _fold_forward(graph: ir.Graph, node: ir.Node, a: np.ndarray, d: np.ndarray) 
     bias = constant_of(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] is not None else None
     if w is None or (len(conv.inputs) > 2 and conv.inputs[2] is not None and bias is None):
         return False
-    if any(conv.attributes.get_ints("pads", [])) or conv.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if any(conv.attributes.get_ints("pads", [])) or conv.attributes.get_string("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    ):
         return False  # the padding zeros come after the shift d
     spread = (1, -1, *[1] * (w.ndim - 2))
     weight = (w * a.reshape(spread)).astype(np.float32)

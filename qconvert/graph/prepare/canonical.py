@@ -33,7 +33,7 @@ from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.batchnorm import batchnorm_to_conv
 from qconvert.graph.prepare.fold import fold_and_fuse
-from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm
+from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matmul_before_add_to_gemm
 from qconvert.graph.prepare.opset import raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.session import Feed, open_session
@@ -127,6 +127,7 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> N
             ("canonicalising means over space", lambda: global_pooling(model.ir)),
             ("canonicalising BatchNormalization", lambda: batchnorm_to_conv(model.ir)),
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
+            ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
             ("merging equal initializers", lambda: DeduplicateInitializersPass(size_limit=1 << 40)(model.ir)),
         ]

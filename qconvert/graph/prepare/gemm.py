@@ -66,3 +66,25 @@ def matmul_add_to_gemm(model: ir.Model) -> None:
             take_over(gemm.outputs[0], add.outputs[0])
             graph.remove([add, matmul], safe=True)
             break
+
+
+def matmul_before_add_to_gemm(model: ir.Model) -> None:
+    """MatMul(x [M, K], W [K, N]) whose product is added to something computed -> Gemm without bias, in place.
+
+    ONNX Runtime would fuse MatMul and Add into a Gemm with that summand as its bias, which has no integer form: the
+    weights would be unpacked at every run. A Gemm of its own is left alone.
+    """
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type != "MatMul" or node.domain not in ("", "ai.onnx"):
+            continue
+        x, w = node.inputs
+        weight = constant_of(w)
+        if x is None or weight is None or weight.ndim != 2 or x.shape is None or len(x.shape) != 2:
+            continue
+        if weight.dtype != np.float32 or not any(u.node.op_type == "Add" for u in node.outputs[0].uses()):
+            continue
+        gemm = ir.node("Gemm", [x, w], name=node.name)
+        graph.insert_before(node, gemm)
+        take_over(gemm.outputs[0], node.outputs[0])
+        graph.remove(node, safe=True)

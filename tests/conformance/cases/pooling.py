@@ -24,7 +24,19 @@ def _mean(axes: str, keepdims: int) -> Case:
     return Case(name=f"reducemean-{axes}-keep{keepdims}", body=body, opsets=(13, 17, 18, 21))
 
 
+def _extreme(op: str, axes: str, keepdims: int) -> Case:
+    """Selects values, so it needs an integer neighbour; its own result is an output too."""
+
+    def body(opset: int) -> str:
+        if opset < 18:
+            return f"y = {op}<axes=[{axes}],keepdims={keepdims}>(x)\nz = LeakyRelu(y)"
+        return f"k = Constant<value_ints=[{axes}]>()\ny = {op}<keepdims={keepdims}>(x, k)\nz = LeakyRelu(y)"
+
+    return Case(name=f"{op.lower()}-{axes}-keep{keepdims}", body=body, outputs=("y", "z"), opsets=(13, 17, 18, 21))
+
+
 CASES = (
+    *(_extreme(op, axes, keep) for op in ("ReduceMax", "ReduceMin") for axes in ("2,3", "-1", "1") for keep in (0, 1)),
     _pool("MaxPool", "2x2", "kernel_shape=[2,2],strides=[2,2]"),
     _pool("MaxPool", "1d", "kernel_shape=[2]", (2, 3, 8)),
     _pool("MaxPool", "3d", "kernel_shape=[2,2,2]", (1, 2, 4, 4, 4)),
