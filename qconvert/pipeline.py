@@ -43,7 +43,7 @@ class QuantizeJob:
     model: Path
     calib: Path
     output: Path
-    recipe: Recipe = Recipe()
+    recipe: Recipe = field(default_factory=Recipe)
     eval_data: Path | None = None
     labels: Path | None = None
     metric: str | None = None

@@ -1,7 +1,7 @@
 """Registry[T]: things that are found by name, each defined in a file of its own.
 
-A package that holds plug-ins (``ops``, ``targets``, ``calibrate.methods``, ...) calls :meth:`Registry.discover` once; adding
-a file is then all it takes to add an entry.
+A package that holds plug-ins (``ops``, ``targets``, ``calibrate.methods``, ...) calls :meth:`Registry.discover` once;
+adding a file is then all it takes to add an entry.
 """
 
 from __future__ import annotations

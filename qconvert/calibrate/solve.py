@@ -1,7 +1,7 @@
 """(plan, stats, method) -> the same plan with parameters for every group.
 
-The range of a group is that of the merged statistics of its observed members; the range of a constant member joins in, so that no
-constant is clipped.
+The range of a group is that of the merged statistics of its observed members; the range of a constant member joins in,
+so that no constant is clipped.
 """
 
 from __future__ import annotations

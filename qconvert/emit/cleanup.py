@@ -1,4 +1,4 @@
-"""The last pass over an emitted model: nothing unused stays, names are unique, the shape of ONNX Runtime's fusions is kept."""
+"""The last pass over an emitted model: nothing unused stays, names are unique, and ONNX Runtime's fusions are kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def clean(model: Model, source: Model) -> Model:
 
 
 def _drop_inferred_types(graph: ir.Graph) -> None:
-    """Forget the types of intermediate values: every runtime infers them, and in a small model they are a tenth of the file."""
+    """Forget the types of intermediate values.
+
+    Every runtime infers them, and in a small model they are a tenth of the file.
+    """
     for node in graph:
         for value in node.outputs:
             if not value.is_graph_output():
@@ -39,8 +42,9 @@ def _drop_inferred_types(graph: ir.Graph) -> None:
 def _shape_biases(graph: ir.Graph) -> None:
     """A bias [N] added to an integer MatMul's float result becomes [1, N] or [1, 1, N].
 
-    ONNX Runtime turns MatMul + Add of a [N] bias into Gemm, and a Gemm with float bias and float result has no integer form: the
-    weights would be dequantized at every run (1.8 times the FP32 time). The extra dimensions keep that fusion off.
+    ONNX Runtime turns MatMul + Add of a [N] bias into Gemm, and a Gemm with float bias and float result has no integer
+    form: the weights would be dequantized at every run (1.8 times the FP32 time). The extra dimensions keep that
+    fusion off.
     """
     for node in graph:
         if node.op_type != "MatMul" or len(node.outputs[0].uses()) != 1:
@@ -63,6 +67,6 @@ def _shape_biases(graph: ir.Graph) -> None:
 def _drop_trivial_dilations(graph: ir.Graph) -> None:
     """AveragePool's dilations of 1 say nothing, but ONNX Runtime's fused form rejects the attribute."""
     for node in graph:
-        if node.op_type == "AveragePool" and "dilations" in node.attributes:
-            if all(d == 1 for d in node.attributes.get_ints("dilations", [])):
-                node.attributes.pop("dilations")
+        dilations = node.attributes.get_ints("dilations", [])
+        if node.op_type == "AveragePool" and "dilations" in node.attributes and all(d == 1 for d in dilations):
+            node.attributes.pop("dilations")

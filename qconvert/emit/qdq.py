@@ -4,7 +4,8 @@
 
 What ONNX Runtime needs to fuse it, each a measured fact (``targets/x86_vnni.py`` names the version):
 
-- one QuantizeLinear a tensor, and every reader of an integer operator's result behind it, float readers and graph outputs too;
+- one QuantizeLinear a tensor, and every reader of an integer operator's result behind it, float readers and graph
+  outputs too;
 - weights as integer constants behind DequantizeLinear with a zero point (a Gemm without one is not fused);
 - int32 biases with exactly scale s_x * s_w (Gemm does not check it and would compute something else);
 - constant operands of Add, Mul and Concat in the activation's type.
@@ -95,7 +96,8 @@ class _Emitter:
             self._on_codes(nodes[p.node], p)
         if repaired:
             self.notes.append(
-                f"{repaired} channels have a bias too large for int32 at scale s_x * s_w; their weight scale was enlarged"
+                f"{repaired} channels have a bias too large for int32 at scale s_x * s_w; "
+                "their weight scale was enlarged"
             )
 
     def _values(self) -> dict[str, ir.Value]:
@@ -193,7 +195,7 @@ class _Emitter:
     def _activation(
         self, value: ir.Value, reads: set[tuple[str, int]], store: ConstantStore, *, everyone: bool
     ) -> None:
-        """Q and DQ behind ``value``; ``everyone``: float readers and the graph's outputs read the dequantized value too."""
+        """Q and DQ behind ``value``; ``everyone``: float readers and graph outputs read the dequantized value too."""
         name = value.name or ""
         params = self.params[name]
         if id(params) not in self.scales:  # the members of a group have one set of parameters

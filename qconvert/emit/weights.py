@@ -32,7 +32,7 @@ class ConstantStore:
     _zeros: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = field(default_factory=dict)
 
     def put(self, name: str, array: NDArray[np.generic], params: QParams) -> Stored:
-        """Store ``array`` under ``params``; a second call with the same name and numbers returns the first one's values."""
+        """Store ``array`` under ``params``, once: the same name and numbers give the same values again."""
         key = (name, params.scale.tobytes(), params.zero_point.tobytes(), params.spec.axis)
         if key not in self._seen:
             codes = quantize(np.asarray(array, np.float32), params)
@@ -54,8 +54,8 @@ class ConstantStore:
         return self._zeros[key]
 
     def weight(self, value: ir.Value, params: QParams) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """(codes, scale, zero point) of a constant weight; one behind a Transpose is stored as its source and transposed as codes,
-        so that a matrix shared with an embedding table is stored once."""
+        """(codes, scale, zero point) of a constant weight; one behind a Transpose is stored as its source and
+        transposed as codes, so that a matrix shared with an embedding table is stored once."""
         behind = transposed_constant(value) if value.const_value is None else None
         if behind is None:
             stored = self.put(value.name or "weight", _array(value), params)

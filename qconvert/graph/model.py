@@ -1,12 +1,12 @@
 """Reading and writing models.
 
 A file is never trusted: external data may not leave the model's folder, and declared sizes are compared with
-what is there before anything is allocated (CVE-2022-25882, CVE-2024-27318, CVE-2025-51480, CVE-2026-27489, CVE-2026-34445).
+what is there before anything is allocated (CVE-2022-25882, CVE-2024-27318, CVE-2025-51480, CVE-2026-27489,
+CVE-2026-34445).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -227,8 +227,8 @@ def save(model: Model, path: Path) -> None:
             (scratch / path.name).write_bytes(model.to_bytes())
         else:
             ir.save(model.ir, scratch / path.name, external_data=external)
-            os.replace(scratch / external, path.parent / external)
-        os.replace(scratch / path.name, path)
+            (scratch / external).replace(path.parent / external)
+        (scratch / path.name).replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", hint="choose another --output") from error
     finally:

@@ -1,7 +1,7 @@
 """Activation functions.
 
-Relu and Clip are clamps: they vanish into the saturation of the producer's quantized range when that range ends where they
-clamp. Sigmoid, HardSigmoid and Softmax have a range known beforehand, 0..1.
+Relu and Clip are clamps: they vanish into the saturation of the producer's quantized range when that range ends where
+they clamp. Sigmoid, HardSigmoid and Softmax have a range known beforehand, 0..1.
 """
 
 from __future__ import annotations

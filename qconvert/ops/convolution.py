@@ -1,7 +1,7 @@
 """Conv and ConvTranspose.
 
-Conv weight [O, I/g, k, k]: channel axis 0 -> scale [O]. ConvTranspose weight [I, O/g, k, k]: channel axis 1 -> scale [O/g], which
-is only one scale an output channel when group is 1.
+Conv weight [O, I/g, k, k]: channel axis 0 -> scale [O]. ConvTranspose weight [I, O/g, k, k]: channel axis 1 -> scale
+[O/g], which is only one scale an output channel when group is 1.
 """
 
 from __future__ import annotations

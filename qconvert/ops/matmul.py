@@ -1,7 +1,8 @@
 """MatMul and Gemm.
 
-MatMul(x [..., M, K], W [K, N]): channel axis 1 of a rank-2 W -> scale [N]. A W of higher rank is quantized per tensor, because
-one scale for each last-axis slice of a batched W has no kernel form. Gemm(x, W, b): W [K, N] axis 1, or transB [N, K] axis 0.
+MatMul(x [..., M, K], W [K, N]): channel axis 1 of a rank-2 W -> scale [N]. A W of higher rank is quantized per tensor,
+because one scale for each last-axis slice of a batched W has no kernel form. Gemm(x, W, b): W [K, N] axis 1, or transB
+[N, K] axis 0.
 """
 
 from __future__ import annotations

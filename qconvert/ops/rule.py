@@ -1,8 +1,8 @@
 """OpRule: the facts about one operator.
 
 A rule says what an operator *can* do with quantized tensors; whether that is *worth* it on a runtime is the target's
-business (``targets/``). Everything downstream (plan, QDQ emission, QOperator lowering, the conformance tests) reads these facts;
-no other module has a table of operators.
+business (``targets/``). Everything downstream (plan, QDQ emission, QOperator lowering, the conformance tests) reads
+these facts; no other module has a table of operators.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ class Lowering:
 
     Attributes:
         op_type, domain: the integer operator.
-        inputs: space-separated tokens in the order of its inputs. ``x0`` is the codes of input 0, ``s0`` its scale, ``z0`` its zero
-            point; ``y``, ``sy``, ``zy`` belong to output 0; ``b2`` is the int32 codes of bias port 2 (nothing when absent); ``p1`` passes
-            input 1 as it is; ``z0@2`` passes the zero point of input 0 as input 2 (Pad's fill value); ``*`` repeats the following tokens, with index ``n``, for every activation input.
-        float_output: the inputs when the result stays float (no sy, zy), with its own op_type; None where there is no such form.
+        inputs: space-separated tokens in the order of its inputs. ``x0`` is the codes of input 0, ``s0`` its scale,
+            ``z0`` its zero point; ``y``, ``sy``, ``zy`` belong to output 0; ``b2`` is the int32 codes of bias port 2
+            (nothing when absent); ``p1`` passes input 1 as it is; ``*`` repeats the following tokens, with index ``n``, for every activation input.
+        float_output: the inputs when the result stays float (no sy, zy), with its own op_type; None where there is no
+            such form.
         extra: attributes to add.
         min_opset: least ai.onnx opset for which the integer form runs.
     """
@@ -109,8 +110,8 @@ class OpRule:
         constraint: how scales of its ports depend on each other.
         weight_axis: channel axis of the weight at the WEIGHT port, given graph and node; None: per tensor only.
         fixed_range: output range under FIXED_OUTPUT.
-        table_port: an input that, when it is a constant, is a table of which rows are picked (embedding): it is stored as integers
-            and the picked rows are dequantized.
+        table_port: an input that, when it is a constant, is a table of which rows are picked (embedding): it is stored
+            as integers and the picked rows are dequantized.
         objection: why this particular node cannot be quantized at all, "" when it can.
         lowering: its QOperator form, None when there is none.
     """

@@ -1,13 +1,13 @@
 """Nodes that stay float because quantizing them would add rounding that buys nothing.
 
-Quantizing a value that is held as integers anyway costs no accuracy, quantizing any other does. Values are held as integers
+Quantizing a value that is held as integers anyway costs no accuracy, quantizing any other does. Integers hold a value
 
 - downstream of an operator that can only write integers (a convolution): such values are *anchored*;
 - just before an operator that reads integers: moving the quantization up through Reshape or Transpose changes nothing.
 
-Arithmetic (Add, Mul, Concat, pooling) makes new values and rounds them. It runs on integers only where its inputs are anchored and a
-weighted operator reads its result. So in a transformer the products alone run on integers, and behind the last
-convolution of a detector boxes are decoded in float.
+Arithmetic (Add, Mul, Concat, pooling) makes new values and rounds them. It runs on integers only where its inputs are
+anchored and a weighted operator reads its result. So in a transformer the products alone run on integers, and behind
+the last convolution of a detector boxes are decoded in float.
 """
 
 from __future__ import annotations

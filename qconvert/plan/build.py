@@ -59,7 +59,7 @@ def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:
 def _prune(
     candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], integer: set[str], graph: GraphView
 ) -> set[str]:
-    """Take back clamps without their producer and movement operators without an integer neighbour, until none is left."""
+    """Take back clamps without their producer and movement operators without an integer neighbour, to the last."""
     kept = set(integer)
     changed = True
     while changed:

@@ -84,7 +84,7 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
 
 
 def _as_codes(graph: GraphView, candidate: Candidate, all_of_them: Mapping[str, Candidate]) -> Candidate:
-    """A table whose rows only integer operators read is picked from as codes, like any other movement: no row is dequantized."""
+    """A table whose rows only integer operators read is picked from as codes: no row is dequantized."""
     node, rule = candidate.node, candidate.rule
     if not candidate.table or candidate.objection or not candidate.capability.on_codes or rule is None:
         return candidate

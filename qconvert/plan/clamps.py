@@ -2,8 +2,9 @@
 
     QuantizeLinear saturates at scale * (lo - zero_point) and scale * (hi - zero_point)
 
-so a producer whose range is that of the clamp's output performs the clamp for nothing. It holds for Relu, and for Clip with constant
-bounds lo <= 0 <= hi, when activations are asymmetric (a symmetric range of a Relu's output reaches below zero).
+so a producer whose range is that of the clamp's output performs the clamp for nothing. It holds for Relu, and for Clip
+with constant bounds lo <= 0 <= hi, when activations are asymmetric (a symmetric range of a Relu's output reaches below
+zero).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     cost(node) = ns per output element (of the kernel) x output elements
     cost(Q)    = quantize_ns x elements of the tensor            likewise DequantizeLinear
 
-Unknown dimensions count as :data:`UNKNOWN_DIM`: only the proportions of costs around one tensor matter, and they have it in common.
+Unknown dimensions count as :data:`UNKNOWN_DIM`: only the proportions of costs around one tensor matter, and they have
+it in common.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
           + sum over tensors of quantize(t)    if a float node makes t and an integer node reads it
           + sum over tensors of dequantize(t)  if an integer node makes t and a float node reads it
 
-Every term is paid once a tensor, however many readers it has. Terms of this form are submodular, so the least total is a minimum
-s-t cut (source = integer, sink = float) and is found exactly (Kolmogorov and Zabih 2004, "What energy functions can be minimized via
-graph cuts?", theorem 4.1).
+Every term is paid once a tensor, however many readers it has. Terms of this form are submodular, so the least total is
+a minimum s-t cut (source = integer, sink = float) and is found exactly (Kolmogorov and Zabih 2004, "What energy
+functions can be minimized via graph cuts?", theorem 4.1).
 """
 
 from __future__ import annotations

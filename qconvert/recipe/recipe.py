@@ -1,7 +1,7 @@
 """Recipe: every choice that decides the quantized model.
 
-Defaults are the best known choice for an x86 processor with VNNI: U8 asymmetric activations and S8 symmetric per-channel weights
-(``targets/x86_vnni.py`` has the measurements).
+Defaults are the best known choice for an x86 processor with VNNI: U8 asymmetric activations and S8 symmetric
+per-channel weights (``targets/x86_vnni.py`` has the measurements).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8")
 WEIGHTS = ("int8", "uint8")
 PLACEMENTS = ("static", "all")
-# mean-square clipping: on seven real models never behind min-max by more than 0.8 dB, ahead by 1.3 on a language model (README)
+# mean-square clipping: on seven real models never behind min-max by more than 0.8 dB, ahead by 1.3 on a language model
+# (README)
 DEFAULT_METHOD = "mse"
 
 

@@ -99,7 +99,8 @@ def _warnings(parts: BuildInputs) -> list[str]:
     fidelity = parts.accuracy.comparison.fidelity
     if fidelity.sqnr_db < LOW_SQNR_DB:
         found.append(
-            f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): check the metric on labelled data"
+            f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): "
+            "check the metric on labelled data"
         )
     if parts.latency.speedup.median < 0.97:
         found.append(

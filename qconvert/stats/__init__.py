@@ -1,1 +1,1 @@
-"""Mergeable streaming statistics of activations: each is a monoid, so the result does not depend on how data was split."""
+"""Mergeable streaming statistics of activations: monoids, so the result does not depend on how data was split."""

@@ -1,7 +1,7 @@
 """Target: what a runtime on a processor runs as integers, and what that costs there.
 
-Costs are nanoseconds for each unit of work on one thread; only their proportions matter. They weigh one placement against another
-where nothing has been measured on the model itself.
+Costs are nanoseconds for each unit of work on one thread; only their proportions matter. They weigh one placement
+against another where nothing has been measured on the model itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ class Capability:
     Attributes:
         integer: whether the runtime has an integer kernel for it that a quantized graph reaches.
         reason: why not, or a note; shown to people.
-        float_result: the integer kernel can write a float result (MatMulIntegerToFloat), so no DequantizeLinear is paid.
-        weights_only: there is no integer kernel, but holding the weights as integers and unpacking them at each run costs
-            little beside the operator itself, and the file shrinks.
-        on_codes: the runtime does not fuse Q/DQ around it, but runs the operator on integer tensors: emit it on the codes.
+        float_result: the integer kernel can write a float result (MatMulIntegerToFloat), so no DequantizeLinear is
+            paid.
+        weights_only: there is no integer kernel, but holding the weights as integers and unpacking them at each run
+            costs little beside the operator itself, and the file shrinks.
+        on_codes: the runtime does not fuse Q/DQ around it, but runs the operator on integer tensors: emit it on the
+            codes.
         float_ns, integer_ns: cost for each output element of the float and the integer kernel.
     """
 

@@ -3,8 +3,8 @@
     y[c] = a[c] x[c] + d[c]        a = gamma / sqrt(var + eps),  d = beta - a mean
 
 - directly before an unpadded convolution it goes into that convolution: W' = W a, b' = b + sum W d;
-- elsewhere in a convolution net (DenseNet's BatchNormalization - Relu - Conv) it becomes a depthwise 1x1 convolution, which runs
-  on integers with the following Relu absorbed, where BatchNormalization itself would be a float island.
+- elsewhere in a convolution net (DenseNet's BatchNormalization - Relu - Conv) it becomes a depthwise 1x1 convolution,
+  which runs on integers with the following Relu absorbed, where BatchNormalization itself would be a float island.
 """
 
 from __future__ import annotations

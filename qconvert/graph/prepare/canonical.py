@@ -1,9 +1,9 @@
 """Bring a model into the form that the rest of qconvert reads: :func:`prepare`.
 
-After it every node and value is named, functions are inlined, weights are initializers (not Constant nodes, not chains of
-Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can be, Gemm has alpha = beta = 1 and a bias [N],
-and the opset suffices for the quantized form. When a feed is given, the outputs before and after are compared; passes
-that change them are left out, one level after another.
+After it every node and value is named, functions are inlined, weights are initializers (not Constant nodes, not chains
+of Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can be, Gemm has alpha = beta = 1
+and a bias [N], and the opset suffices for the quantized form. When a feed is given, the outputs before and after are
+compared; passes that change them are left out, one level after another.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _reference(source: Model, feed: Feed) -> tuple[list[NDArray[np.generic]], bo
 
 
 def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> None:
-    """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours either. 0: names, constants and opset only."""
+    """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours too. 0: names, constants, opset."""
     run: list[tuple[str, Callable[[], object]]] = [
         ("removing initializers from the inputs", lambda: _drop_initializer_inputs(model.ir, notes)),
         ("naming nodes", lambda: NameFixPass()(model.ir)),
@@ -176,7 +176,7 @@ def _restore_interface(
 
 
 def _inlined(source: Model, notes: list[str]) -> Model:
-    """``source`` without local functions: by onnx-ir, or, where a function has another opset than the model, by ONNX."""
+    """``source`` without local functions: by onnx-ir, or by ONNX where a function has an opset of its own."""
     if not source.ir.functions:
         return source
     copy = source.clone()

@@ -1,7 +1,7 @@
 """Constant folding and graph rewrites by onnxscript's optimizer.
 
-Its defaults leave constants beyond 8192 elements alone; weights behind Identity, Reshape, Transpose or arithmetic are just
-those, so folding is allowed wherever the result is no larger than what goes in. What would grow (Expand, Tile,
+Its defaults leave constants beyond 8192 elements alone; weights behind Identity, Reshape, Transpose or arithmetic are
+just those, so folding is allowed wherever the result is no larger than what goes in. What would grow (Expand, Tile,
 ConstantOfShape) keeps the default limit: a small file does not become a large one.
 """
 
@@ -47,7 +47,7 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
-    """Fold constants and, with ``rewrite``, fuse BatchNormalization and Pad into convolutions and drop no-ops, in place.
+    """Fold constants; with ``rewrite``, fuse BatchNormalization and Pad into convolutions and drop no-ops. In place.
 
     These are the steps of ``onnxscript.optimizer.optimize`` without those that move weights out of control-flow bodies
     or rename inputs.

@@ -3,8 +3,8 @@
     AveragePool with the kernel of the input's size, unpadded      ->  GlobalAveragePool
     ReduceMean over all spatial axes of [N, C, ...]                ->  GlobalAveragePool (+ Flatten without keepdims)
 
-On integers ONNX Runtime's QLinearAveragePool takes 8 to 12 times as long as its float kernel and ReduceMean has no integer kernel,
-while QLinearGlobalAveragePool takes a quarter of the float time.
+On integers ONNX Runtime's QLinearAveragePool takes 8 to 12 times as long as its float kernel and ReduceMean has no
+integer kernel, while QLinearGlobalAveragePool takes a quarter of the float time.
 """
 
 from __future__ import annotations
