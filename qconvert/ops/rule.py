@@ -68,7 +68,8 @@ class Lowering:
         op_type, domain: the integer operator.
         inputs: space-separated tokens in the order of its inputs. ``x0`` is the codes of input 0, ``s0`` its scale,
             ``z0`` its zero point; ``y``, ``sy``, ``zy`` belong to output 0; ``b2`` is the int32 codes of bias port 2
-            (nothing when absent); ``p1`` passes input 1 as it is; ``*`` repeats the following tokens, with index ``n``, for every activation input.
+            (nothing when absent); ``p1`` passes input 1 as it is; ``*`` repeats the following tokens, with index
+            ``n``, for every activation input.
         float_output: the inputs when the result stays float (no sy, zy), with its own op_type; None where there is no
             such form.
         extra: attributes to add.
