@@ -148,7 +148,7 @@ def test_functions_are_looked_into(tmp_path: Path) -> None:
     inspection = inspect_model(path, Recipe())
     assert inspection.functions == 1
     assert inspection.ops == {"f:twice": 1, "MatMul": 1, "Add": 1}
-    assert {d.op_type for d in inspection.decisions} == {"MatMul", "Add"}
+    assert {d.op_type for d in inspection.decisions} == {"Gemm", "Add"}
 
 
 def test_weights_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def captured_weight() -> Network:
 
     z = b.node("If", b.input("flag", [], BOOL), then_branch=branch("t_", shared), else_branch=branch("e_", own))
     b.output(b.node("Add", y, z, out="y"), [2, 16])
-    return Network(proto=b.model(), feeds=b.feeds(6), quantized=("MatMul",), float_copies=("shared.weight",))
+    return Network(proto=b.model(), feeds=b.feeds(6), quantized=("Gemm",), float_copies=("shared.weight",))
 
 
 @network
