@@ -198,6 +198,8 @@ def _why(candidate: Candidate) -> str:
 
 
 def _why_not_placed(candidate: Candidate) -> str:
+    if candidate.weighted:
+        return "a first convolution of few channels, faster in float by the target's estimates"
     if candidate.rule is not None and candidate.rule.kind is Kind.CLAMP:
         return "no integer producer whose range could absorb it"
     if candidate.rule is not None and candidate.rule.kind is Kind.ARITHMETIC:

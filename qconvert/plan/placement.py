@@ -11,7 +11,7 @@ functions can be minimized via graph cuts?", theorem 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import networkx as nx
 
@@ -22,6 +22,12 @@ from qconvert.plan.costs import Costs
 from qconvert.targets.target import Target
 
 _INTEGER, _FLOAT = "integer", "float"
+
+# A convolution goes float only where the estimate says that it gains much: estimates are off by a third at times.
+MARGIN = 1.35
+MARGIN_NS = 5000.0
+# And only where it holds a small share of the weights: the file must shrink, too.
+MOST_WEIGHTS = 0.02
 
 
 def place(
@@ -55,9 +61,10 @@ def place(
         if c.objection:
             edge(ids[name], _FLOAT, None)
         elif c.weighted:
-            edge(_INTEGER, ids[name], None)
+            _weighted(graph, candidates, costs, c, ids, edge)
         else:
-            edge(_INTEGER, ids[name], costs.node(c.node, c.capability, integer=False))
+            # a float convolution has its clamp for nothing, too
+            edge(_INTEGER, ids[name], 0.0 if name in absorbed else costs.node(c.node, c.capability, integer=False))
             if name in absorbed:
                 edge(ids[name], ids[absorbed[name]], None)
             elif c.rule is not None and c.rule.kind is Kind.CLAMP:
@@ -83,6 +90,59 @@ def place(
                 edge(back, reader, None)
     _, (integer, _rest) = nx.minimum_cut(net, _INTEGER, _FLOAT)
     return {name for name in candidates if ids[name] in integer}
+
+
+def _weighted(
+    graph: GraphView,
+    candidates: Mapping[str, Candidate],
+    costs: Costs,
+    candidate: Candidate,
+    ids: Mapping[str, str],
+    edge: Callable[[str, str, float | None], None],
+) -> None:
+    """A weighted operator runs on integers, but for the first convolutions of a net, which may be slower so.
+
+    They read few channels, which integer kernels are bad at. No convolution goes float behind an integer one: that
+    would make a float island, whose two boundaries the estimates are too coarse to weigh.
+    """
+    name = candidate.node.name
+    in_float = costs.convolution(candidate.node, integer=False) if candidate.node.op_type == "Conv" else None
+    on_integers = costs.convolution(candidate.node, integer=True) if in_float is not None else None
+    small = _weights(graph, candidate) <= MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
+    if in_float is None or on_integers is None or not small:
+        edge(_INTEGER, ids[name], None)
+        return
+    edge(_INTEGER, ids[name], in_float * MARGIN + MARGIN_NS)
+    edge(ids[name], _FLOAT, on_integers)
+    for before in _weighted_before(graph, candidates, name):
+        edge(ids[before], ids[name], None)
+
+
+def _weights(graph: GraphView, candidate: Candidate) -> int:
+    """Elements of the constant weight of a weighted candidate."""
+    if candidate.objection or not candidate.weighted or candidate.rule is None:
+        return 0
+    ports = candidate.rule.ports(Role.WEIGHT, candidate.node)
+    return sum(graph.tensors[t].elements() for p in ports if graph.is_constant(t := candidate.node.inputs[p] or ""))
+
+
+def _weighted_before(graph: GraphView, candidates: Mapping[str, Candidate], name: str) -> set[str]:
+    """The nearest weighted operators whose results reach ``name``."""
+    found: set[str] = set()
+    waiting, seen = [name], {name}
+    while waiting:
+        node = candidates[waiting.pop()].node
+        for tensor in node.inputs:
+            producer = graph.producer(tensor or "")
+            if producer is None or producer.name in seen:
+                continue
+            seen.add(producer.name)
+            before = candidates[producer.name]
+            if before.weighted and not before.objection:
+                found.add(producer.name)
+            else:
+                waiting.append(producer.name)
+    return found
 
 
 def _reads_codes(candidate: Candidate, port: int) -> bool:

@@ -38,6 +38,33 @@ class Capability:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionCosts:
+    """What a convolution costs, by its shape.
+
+    Kernels compute ``lane`` output channels together, so channels count up to the next multiple of it.
+
+    Attributes:
+        lane: output channels that are computed together.
+        float_ps, integer_ps: picoseconds for each multiply-accumulate of a dense convolution.
+        depthwise_float_ps, depthwise_integer_ps: likewise where every channel has its own filter.
+        odd_depthwise: factor on the integer depthwise cost when the channels are no multiple of the lane.
+        gather_ns: (most input channels, ns) in rising order: what gathering the inputs of one output pixel costs the
+            integer kernel, for kernels larger than 1x1; few channels make short, slow copies.
+        odd_ns: ns for each output pixel of a dense integer convolution whose output channels are no multiple of the
+            lane.
+    """
+
+    lane: int
+    float_ps: float
+    integer_ps: float
+    depthwise_float_ps: float
+    depthwise_integer_ps: float
+    odd_depthwise: float
+    gather_ns: tuple[tuple[int, float], ...]
+    odd_ns: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A runtime on a kind of processor.
 
@@ -49,6 +76,7 @@ class Target:
         per_channel: whether weights should have a scale a channel.
         capabilities: by operator ("Conv", "com.microsoft:Gelu").
         quantize_ns, dequantize_ns: cost of a boundary for each element, layout change included.
+        convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
     """
 
@@ -61,6 +89,7 @@ class Target:
     quantize_ns: float
     dequantize_ns: float
     products: Capability
+    convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
 
     def capability(self, op: str) -> Capability:
