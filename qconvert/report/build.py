@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -121,6 +122,11 @@ def _warnings(parts: BuildInputs) -> list[str]:
 
 
 def _peak_mb() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the process was before it became this program
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) / 1e3
     try:
         import resource
     except ImportError:  # Windows has no such module
