@@ -129,7 +129,7 @@ class _Emitter:
             quantized = quantize_bias(np.asarray(constant_array(bias), np.float32), input_scale, params)
             params, repaired = quantized.weight, quantized.repaired
             codes = add_initializer(self.graph, f"{node.name}_b_q", quantized.codes)
-            scale = add_initializer(self.graph, f"{node.name}_b_scale", quantized.scale)
+            scale = add_initializer(self.graph, f"{node.name}_b_s", quantized.scale)
             axis = 0 if quantized.scale.ndim else None
             node.replace_input_with(plan.bias, self._dequantize(node, codes, scale, None, axis, f"{node.name}_b"))
         stored, scale, zero = store.weight(value, params)
@@ -199,7 +199,7 @@ class _Emitter:
         name = value.name or ""
         params = self.params[name]
         if id(params) not in self.scales:  # the members of a group have one set of parameters
-            self.scales[id(params)] = add_initializer(self.graph, f"{name}_scale", params.scale)
+            self.scales[id(params)] = add_initializer(self.graph, f"{name}_s", params.scale)
         scale = self.scales[id(params)]
         zero = store.zero_point(params)
         q = ir.node("QuantizeLinear", [value, scale, zero], name=self._next("Q"))

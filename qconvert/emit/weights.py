@@ -38,7 +38,7 @@ class ConstantStore:
             codes = quantize(np.asarray(array, np.float32), params)
             self._seen[key] = Stored(
                 codes=add_initializer(self.graph, f"{name}_q", codes),
-                scale=add_initializer(self.graph, f"{name}_scale", params.scale),
+                scale=add_initializer(self.graph, f"{name}_s", params.scale),
                 zero_point=self.zero_point(params),
             )
         return self._seen[key]
@@ -49,7 +49,7 @@ class ConstantStore:
         key = (zero.dtype.name, zero.shape, zero.tobytes())
         if key not in self._zeros:
             values = np.unique(zero)
-            parts = [zero.dtype.name, *(str(d) for d in zero.shape), *(str(v) for v in values[:1])]
+            parts = [zero.dtype.str[1:], *(str(d) for d in zero.shape), *(str(v) for v in values[:1])]
             self._zeros[key] = add_initializer(self.graph, "_".join(["zp", *parts]).replace("-", "m"), zero)
         return self._zeros[key]
 
