@@ -67,3 +67,7 @@ def arrays_in(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def images(count: int = 4) -> np.ndarray:
+    return arrays_in(CALIB)["image"][:count]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from end_to_end.command import arrays_in, calib_of, eval_of, labels_of, model_of
+from end_to_end.command import calib_of, eval_of, images, labels_of, model_of
 from end_to_end.texts import BOMB, CUSTOM, INTEGERS, MISSING_INPUT, NO_INPUTS, OPTIONAL, RELU, SEQUENCE
 from onnx import TensorProto, helper, numpy_helper, parser
 
@@ -90,10 +90,6 @@ def from_text(text: str, feed: dict[str, np.ndarray], **constants: np.ndarray) -
         return line(folder, model=folder / "model.onnx", calib=folder / "calib.npz" if feed else CALIB)
 
     return make
-
-
-def images(count: int = 4) -> np.ndarray:
-    return arrays_in(CALIB)["image"][:count]
 
 
 def spoiled(value: float) -> np.ndarray:
