@@ -70,4 +70,5 @@ def arrays_in(path: Path) -> dict[str, np.ndarray]:
 
 
 def images(count: int = 4) -> np.ndarray:
-    return arrays_in(CALIB)["image"][:count]
+    """The first calibration images of the convolution net."""
+    return arrays_in(calib_of("digits_cnn"))["image"][:count]
