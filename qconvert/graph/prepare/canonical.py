@@ -36,6 +36,7 @@ from qconvert.graph.prepare.fold import fold_and_fuse
 from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matmul_before_add_to_gemm
 from qconvert.graph.prepare.opset import raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
+from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.session import Feed, open_session
 from qconvert.graph.signature import session_of
 
@@ -124,6 +125,7 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> N
     if level >= 2:
         run += [
             ("inferring types", lambda: infer_types(model)),
+            ("canonicalising Sum", lambda: sum_to_add(model.ir)),
             ("canonicalising means over space", lambda: global_pooling(model.ir)),
             ("canonicalising BatchNormalization", lambda: batchnorm_to_conv(model.ir)),
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
