@@ -42,24 +42,6 @@ def load_labels(path: Path | str) -> Labels:
     return np.require(labels, dtype=labels.dtype.newbyteorder("="), requirements=["C", "ALIGNED"])
 
 
-def check_labels(labels: Labels, samples: int) -> None:
-    """Refuse labels that are not one a sample.
-
-    Args:
-        labels: [N, ...].
-        samples: how many labels the metric needs. A metric that compares the first half of the samples with the second
-            needs half as many labels as there are samples: the caller knows.
-
-    Raises:
-        DataError: there are more or fewer.
-    """
-    if len(labels) != samples:
-        raise DataError(
-            f"there are {len(labels)} labels, but {samples} are needed for the evaluation data",
-            hint="give the labels of exactly these samples, in the same order",
-        )
-
-
 def _read(path: Path) -> Labels:
     suffix = path.suffix.lower()
     if suffix == ".npy":

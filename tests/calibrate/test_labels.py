@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qconvert.calibrate.labels import check_labels, load_labels
+from qconvert.calibrate.labels import load_labels
 from qconvert.errors import DataError
 
 
@@ -91,9 +91,3 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     assert "'.json'" in refused(tmp_path / "labels.json").message
     (tmp_path / "latin.txt").write_bytes(b"\xff\xfe\xfa")
     assert "as text" in refused(tmp_path / "latin.txt").message
-
-
-def test_check_labels_gives_both_numbers() -> None:
-    check_labels(np.arange(4), 4)
-    with pytest.raises(DataError, match="4 labels, but 8"):
-        check_labels(np.arange(4), 8)
