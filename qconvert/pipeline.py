@@ -105,7 +105,6 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     return build_report(
         BuildInputs(
             source=source,
-            output=quantized.model,
             output_path=job.output,
             prepared=prepared,
             plan=quantized.plan,

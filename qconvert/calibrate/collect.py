@@ -6,7 +6,7 @@ statistics and are dropped, so memory does not grow with the number of samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 from qconvert.progress import Progress, Silent
-from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
+from qconvert.stats.statistic import StatRequest, StatsTable
 
 
 def collect(
@@ -50,15 +50,3 @@ def collect(
                 table[name].update(np.asarray(array, np.float32))
         table.samples += 1
     return table
-
-
-def merge_tables(tables: Iterable[StatsTable]) -> StatsTable:
-    """One table for the samples of all ``tables``."""
-    merged: dict[str, Statistic] = {}
-    samples = 0
-    for table in tables:
-        entries: Mapping[str, Statistic] = table.entries
-        for name, statistic in entries.items():
-            merged[name] = merged[name].merge(statistic) if name in merged else statistic
-        samples += table.samples
-    return StatsTable(entries=merged, samples=samples)

@@ -153,7 +153,7 @@ class _Emitter:
         name = out.name or node.name or "table"
         if plan.table.spec.axis is None:
             rows = ir.node("DequantizeLinear", [out, scale, zero], name=f"{name}_DQ")
-            self._insert_after(node, [rows])
+            self.graph.insert_after(node, [rows])
             last = rows
         else:
             column = add_initializer(self.graph, f"{value.name}_row_scale", params.scale.reshape(-1, 1))
@@ -162,7 +162,7 @@ class _Emitter:
             pick = ir.node("Gather", [column, indices], attributes={"axis": 0}, name=f"{name}_scale_Gather")
             last = ir.node("Mul", [middle[-1].outputs[0], pick.outputs[0]], name=f"{name}_Mul")
             cast.outputs[0].name, pick.outputs[0].name = f"{name}_cast", f"{name}_row_scale"
-            self._insert_after(node, [*middle, pick, last])
+            self.graph.insert_after(node, [*middle, pick, last])
         new = last.outputs[0]
         first_reader = last if plan.table.spec.axis is None else cast
         self._move_readers(out, new, keep=first_reader)
@@ -213,7 +213,7 @@ class _Emitter:
             first = next(iter(self.graph))
             self.graph.insert_before(first, [q, dq])
         else:
-            self._insert_after(producer, [q, dq])
+            self.graph.insert_after(producer, [q, dq])
         if everyone:
             self._move_readers(value, dq.outputs[0], keep=q)
             if dq.outputs[0].is_graph_output():
@@ -267,9 +267,6 @@ class _Emitter:
         """A short node name: hundreds of nodes are added, and what they work on shows in their values' names."""
         self.made[kind] = self.made.get(kind, 0) + 1
         return f"{kind}{self.made[kind]}"
-
-    def _insert_after(self, node: ir.Node, new: list[ir.Node]) -> None:
-        self.graph.insert_after(node, new)
 
     def _move_readers(self, old: ir.Value, new: ir.Value, *, keep: ir.Node) -> None:
         """Let every reader of ``old`` but ``keep`` read ``new``, graph outputs included."""

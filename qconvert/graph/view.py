@@ -6,6 +6,7 @@ Only the main graph is pictured; what control-flow bodies use of it shows as :at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -51,12 +52,9 @@ class TensorView:
         """Whether it holds float32 values, the only ones that are quantized."""
         return self.dtype == "float32"
 
-    def elements(self, default: int = 1) -> int:
-        """Number of elements, counting each unknown dimension as ``default``."""
-        n = 1
-        for d in self.shape or ():
-            n *= d if isinstance(d, int) else default
-        return n
+    def elements(self) -> int:
+        """Number of elements, counting each unknown dimension as 1."""
+        return math.prod(d for d in self.shape or () if isinstance(d, int))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

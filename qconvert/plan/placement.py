@@ -11,7 +11,7 @@ functions can be minimized via graph cuts?", theorem 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import networkx as nx
 
@@ -49,7 +49,8 @@ def place(
         if a == b:
             return
         if capacity is None:
-            net.add_edge(a, b)  # no capacity attribute: infinite
+            net.add_edge(a, b)
+            net[a][b].pop("capacity", None)  # no capacity attribute: infinite, whatever was there
         elif net.has_edge(a, b):
             if "capacity" in net[a][b]:
                 net[a][b]["capacity"] += capacity
@@ -57,11 +58,14 @@ def place(
             net.add_edge(a, b, capacity=capacity)
 
     ids = {name: f"n:{name}" for name in candidates}
+    most_weights = MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
     for name, c in candidates.items():
         if c.objection:
             edge(ids[name], _FLOAT, None)
         elif c.weighted:
-            _weighted(graph, candidates, costs, c, ids, edge)
+            may_stay = c.node.op_type == "Conv" and _weights(graph, c) <= most_weights
+            before = _weighted_before(graph, candidates, name) if may_stay else set()
+            _weighted(costs, c, may_stay, [ids[b] for b in before], ids[name], edge)
         else:
             # a float convolution has its clamp for nothing, too
             edge(_INTEGER, ids[name], 0.0 if name in absorbed else costs.node(c.node, c.capability, integer=False))
@@ -93,29 +97,28 @@ def place(
 
 
 def _weighted(
-    graph: GraphView,
-    candidates: Mapping[str, Candidate],
     costs: Costs,
     candidate: Candidate,
-    ids: Mapping[str, str],
+    may_stay: bool,
+    before: Iterable[str],
+    own: str,
     edge: Callable[[str, str, float | None], None],
 ) -> None:
     """A weighted operator runs on integers, but for the first convolutions of a net, which may be slower so.
 
-    They read few channels, which integer kernels are bad at. No convolution goes float behind an integer one: that
-    would make a float island, whose two boundaries the estimates are too coarse to weigh.
+    They read few channels, which integer kernels are bad at. No convolution goes float behind an integer one (those at
+    the graph nodes ``before``): that would make a float island, whose two boundaries the estimates are too coarse to
+    weigh.
     """
-    name = candidate.node.name
-    in_float = costs.convolution(candidate.node, integer=False) if candidate.node.op_type == "Conv" else None
-    on_integers = costs.convolution(candidate.node, integer=True) if in_float is not None else None
-    small = _weights(graph, candidate) <= MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
-    if in_float is None or on_integers is None or not small:
-        edge(_INTEGER, ids[name], None)
+    in_float = costs.convolution(candidate.node, integer=False) if may_stay else None
+    on_integers = costs.convolution(candidate.node, integer=True) if may_stay else None
+    if in_float is None or on_integers is None:
+        edge(_INTEGER, own, None)
         return
-    edge(_INTEGER, ids[name], in_float * MARGIN + MARGIN_NS)
-    edge(ids[name], _FLOAT, on_integers)
-    for before in _weighted_before(graph, candidates, name):
-        edge(ids[before], ids[name], None)
+    edge(_INTEGER, own, in_float * MARGIN + MARGIN_NS)
+    edge(own, _FLOAT, on_integers)
+    for other in before:
+        edge(other, own, None)
 
 
 def _weights(graph: GraphView, candidate: Candidate) -> int:

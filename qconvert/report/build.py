@@ -39,7 +39,6 @@ class BuildInputs:
     """All that a report is made from."""
 
     source: Model
-    output: Model
     output_path: Path
     prepared: Prepared
     plan: QuantPlan
