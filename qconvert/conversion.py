@@ -27,6 +27,7 @@ from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import Recipe
+from qconvert.recover.recovery import RecoveryOutcome
 from qconvert.report.model import CalibrationReport
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets import TARGETS
@@ -73,6 +74,7 @@ class Quantized:
     Attributes:
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
+        recoveries: the recovery passes that were tried.
     """
 
     model: Model
@@ -82,6 +84,7 @@ class Quantized:
     notes: tuple[str, ...]
     branches: Mapping[str, QuantPlan] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    recoveries: tuple[RecoveryOutcome, ...] = ()
 
 
 def quantizes(plan: QuantPlan) -> bool:
@@ -138,10 +141,7 @@ def convert(
         with watch.stage("solve"):
             plan = solve(plan, stats, method, view.constant)
         with watch.stage("emit"):
-            emitted = emit_qdq(base or prepared.model, plan, target)
-            model = clean(emitted.model, prepared.source)
-            if recipe.format == "qoperator":
-                model = clean(lower_to_qoperator(model, plan), prepared.source)
+            model, emission_notes = emit(base or prepared.model, plan, recipe, prepared.source)
         try:
             session = session_of(model)
             session.run(samples.feed(0))
@@ -165,12 +165,21 @@ def convert(
             plan=plan,
             session=session,
             calibration=calibration,
-            notes=(*notes, *emitted.notes),
+            notes=(*notes, *emission_notes),
         )
     raise InternalError(
         f"ONNX Runtime refuses the quantized model: {failure}",
         hint="--exclude the operator named above; attach the model, or its graph without weights, to a report",
     )
+
+
+def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:
+    """(``plan`` written into a copy of ``base`` in the recipe's format, notes); ``source`` gives the metadata."""
+    emitted = emit_qdq(base, plan, TARGETS.get(recipe.target))
+    model = clean(emitted.model, source)
+    if recipe.format == "qoperator":
+        model = clean(lower_to_qoperator(model, plan), source)
+    return model, emitted.notes
 
 
 def nodes_at_masks(plan: QuantPlan, stats: StatsTable) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from qconvert.branches import QuantizedBranches, quantize_branches
 from qconvert.calibrate.feeds import FeedSet, feeds, split
 from qconvert.calibrate.labels import Labels, load_labels
 from qconvert.calibrate.source import open_source
-from qconvert.conversion import Quantized, Stopwatch, convert, quantizes
+from qconvert.conversion import Quantized, Stopwatch, quantizes
 from qconvert.errors import DataError, InternalError, ModelError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
@@ -24,6 +24,7 @@ from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import IOSpec, Session, open_session
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
+from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
 from qconvert.report.output import check_output
@@ -195,7 +196,7 @@ def make_quantized(
     within, kept_float = inner.outer_recipe(recipe, prepared)
 
     def main_graph(base: Model) -> Quantized:
-        return convert(
+        return convert_and_recover(
             prepared,
             within,
             samples,
