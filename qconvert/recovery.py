@@ -2,35 +2,30 @@
 
 The passes of stage WEIGHTS change the canonical model, and planning, calibration and emission run again on it; those of
 stage SOLVED change what the plan is written into. The judge is the SQNR of the outputs against the canonical model's,
-through ONNX Runtime, on calibration samples that the pass has not seen.
+through ONNX Runtime, on calibration samples that the pass has not seen (:mod:`qconvert.recover.judge`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
 from qconvert.errors import ModelError
-from qconvert.evaluate.compare import compare_models
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
-from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import AUTO, NO_RECOVERY, Recipe
+from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
 
 # What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize",)
-
-# A gain below is within what a few samples can tell.
-MIN_GAIN_DB = 0.1
+CHAIN = ("equalize", "bias-correction")
 
 
 def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
@@ -81,12 +76,11 @@ def convert_and_recover(
         return result
     with watch.stage("recover"):
         seen, judging = seen_and_judging(samples)
-        judge = _Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
-        state = _State(prepared=prepared, base=base or prepared.model, result=result, db=judge.score(result.session))
+        judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
+        score = judge.score(result.session)
+        state = _State(prepared=prepared, base=base or prepared.model, result=result, score=score)
     outcomes: list[RecoveryOutcome] = []
     for recovery in passes:
-        if state.db == math.inf:
-            break
         with watch.stage("recover"):
             subject = Subject(
                 model=state.prepared.model,
@@ -105,16 +99,16 @@ def convert_and_recover(
             else:
                 tried = _emitted(state, changes, recipe)
             with watch.stage("recover"):
-                tried = replace(tried, db=judge.score(tried.result.session))
+                tried = replace(tried, score=judge.score(tried.result.session))
         except ModelError:
             continue  # a model that ONNX Runtime refuses, or of another function, is no candidate
-        kept = tried.db >= state.db + MIN_GAIN_DB
+        kept = tried.score.better_than(state.score)
         outcomes.append(
             RecoveryOutcome(
                 name=recovery.name,
                 kept=kept,
-                before_db=state.db,
-                after_db=tried.db,
+                before_db=state.score.mean_db,
+                after_db=tried.score.mean_db,
                 changed=changes.changed,
                 held_out=judge.held_out,
             )
@@ -131,31 +125,15 @@ class _State:
     Attributes:
         prepared: its canonical model.
         base: what its plan was written into, without ``changes``.
-        result, db: the quantized model and its score.
+        result, score: the quantized model and its score.
         changes: of the passes of stage SOLVED that it holds.
     """
 
     prepared: Prepared
     base: Model
     result: Quantized
-    db: float
+    score: Score
     changes: Changes = field(default_factory=Changes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judge:
-    """Scores a quantized model against the canonical one."""
-
-    reference: Session
-    samples: Samples
-    held_out: bool
-
-    def score(self, session: Session) -> float:
-        """SQNR in dB, each output weighing the same: a few large ones must not hide what the others lose."""
-        outputs = compare_models(self.reference, session, self.samples).fidelity.outputs
-        noise = [10.0 ** (-o.sqnr_db / 10.0) for o in outputs if o.sqnr_db is not None]
-        mean = sum(noise) / len(noise) if noise else 0.0
-        return -10.0 * math.log10(mean) if 0.0 < mean < math.inf else math.inf if mean == 0.0 else -math.inf
 
 
 def _rewritten(state: _State, changes: Changes, samples: Samples) -> _State:

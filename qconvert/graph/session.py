@@ -69,11 +69,17 @@ class Session:
     def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> list[NDArray[np.generic]]:
         """Results for one feed, in the order of ``outputs`` (default: all, in the model's order).
 
+        Only what the asked-for outputs need is computed.
+
         Raises:
             ModelError: ONNX Runtime could not run the model on this feed.
         """
         try:
-            return list(self._raw.run(outputs, dict(feed)))
+            options = None
+            if outputs is not None and len(outputs) < len(self.outputs):
+                options = ort.RunOptions()
+                options.only_execute_path_to_fetches = True
+            return list(self._raw.run(outputs, dict(feed), options))
         except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
             raise ModelError(f"ONNX Runtime could not run the model: {_first_line(error)}") from error
 
@@ -87,6 +93,7 @@ def open_session(
     *,
     threads: int = 0,
     optimize: bool = True,
+    integers: bool = True,
     optimized_path: Path | None = None,
     profile_prefix: Path | None = None,
 ) -> Session:
@@ -96,6 +103,8 @@ def open_session(
         model: a file, or a serialised ModelProto.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
         optimize: apply all graph optimizations, or none.
+        integers: turn quantize-dequantize pairs into integer kernels; without, they are computed as they stand, and
+            ONNX Runtime does not quantize float weights of its own accord between them.
         optimized_path: where to save the graph as optimized.
         profile_prefix: record a profile, in files that begin so.
 
@@ -108,6 +117,8 @@ def open_session(
     options.graph_optimization_level = (
         ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     if profile_prefix is not None:

@@ -17,6 +17,7 @@ def session_of(
     *,
     threads: int = 0,
     optimize: bool = True,
+    integers: bool = True,
     outputs: Iterable[str] | None = None,
     optimized_path: Path | None = None,
 ) -> Session:
@@ -27,11 +28,13 @@ def session_of(
     if outputs is not None:
         model = with_outputs(model, outputs)
     if model.weight_bytes() <= PROTO_LIMIT:
-        return open_session(model.to_bytes(), threads=threads, optimize=optimize, optimized_path=optimized_path)
+        return open_session(
+            model.to_bytes(), threads=threads, optimize=optimize, integers=integers, optimized_path=optimized_path
+        )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")
-        return open_session(path, threads=threads, optimize=optimize, optimized_path=optimized_path)
+        return open_session(path, threads=threads, optimize=optimize, integers=integers, optimized_path=optimized_path)
 
 
 def with_outputs(model: Model, outputs: Iterable[str]) -> Model:

@@ -113,7 +113,7 @@ class RecoveryOutcome:
     Attributes:
         name: the pass.
         kept: whether the model has its changes.
-        before_db, after_db: SQNR of the quantized outputs without and with it, each output weighing the same.
+        before_db, after_db: SQNR without and with it, mean over samples and outputs (:mod:`qconvert.recover.judge`).
         changed: how many layers (links) it changed.
         held_out: whether it was judged on samples that it has not seen.
     """
@@ -126,9 +126,9 @@ class RecoveryOutcome:
     held_out: bool = True
 
     def __str__(self) -> str:
-        where = "on samples that it has not seen" if self.held_out else "on the samples that it has seen"
+        where = "samples that it has not seen" if self.held_out else "the samples that it has seen"
         return (
-            f"recovery, {self.name}: {self.before_db:.1f} -> {self.after_db:.1f} dB {where}, "
+            f"recovery, {self.name}: {self.before_db:.1f} -> {self.after_db:.1f} dB a sample on {where}, "
             f"{self.changed} changes {'kept' if self.kept else 'dropped'}"
         )
 

@@ -58,9 +58,9 @@ def quantized(net: Prepared, feeds: Sequence[Feed], recipe: Recipe | None = None
     return convert(net, recipe or Recipe(), Listed(items=feeds), "test", Stopwatch(), Silent())
 
 
-def sqnr(reference: Model, other: Model, feeds: Sequence[Feed]) -> float:
-    """dB, pooled over outputs and samples."""
-    one, two = session_of(reference), session_of(other)
+def sqnr(reference: Model, other: Model, feeds: Sequence[Feed], *, integers: bool = True) -> float:
+    """dB, pooled over outputs and samples; ``integers=False`` computes Q/DQ pairs of the reference as they stand."""
+    one, two = session_of(reference, integers=integers), session_of(other)
     signal = noise = 0.0
     for feed in feeds:
         for a, b in zip(one.run(feed), two.run(feed), strict=True):

@@ -11,8 +11,8 @@ kernel, rounding errors uniform and independent, the noise in the outputs of the
          + n sum_o (max_c s_c max |W2_oc| / 127)^2  sum_c E_c / s_c^2      from rounding W2
 
 where both maxima stand for step sizes, and the second one, like the last sum, goes over the channels of o's group.
-log J is minimised over log s by Adam (the maxima smoothed to a softmax for the gradient, exact where steps are
-compared). Links are taken from the last to the first, so that W2 is final.
+log J is minimised over log s by Adam, a softmax standing for each maximum in the gradient. Links are taken from the
+last to the first, so that W2 is final.
 
 Nagel et al. 2019 (arXiv:1906.04721, section 4.1) equalise max |W1_c| and max |W2_c|, s_c = sqrt(r1 / r2), which is
 best for one scale a tensor. With a scale a channel it helps less, and costs some nets several dB, where J does not.
@@ -47,14 +47,17 @@ class EqualizeOptions:
         least_gain_db: links that J says gain less are left alone.
         steps, rate: of Adam.
         sharpness: exponent of the softmax that stands for a maximum.
+        near, refresh: the softmax goes over so many of the widest inputs, which are looked up every so many steps.
     """
 
-    samples: int = 32
+    samples: int = 16
     floor: float = 0.1
     least_gain_db: float = 0.2
-    steps: int = 400
+    steps: int = 200
     rate: float = 0.05
     sharpness: float = 24.0
+    near: int = 8
+    refresh: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,47 +138,56 @@ class _Cost:
     peak: Vector
     power: Vector
     energy: Vector
-    widest: NDArray[np.float64]
+    widest: NDArray[np.float32]
     taps: int
 
     def best(self, options: EqualizeOptions) -> tuple[Vector, float]:
         """(s of geometric mean 1, by how many dB J falls against s = 1)."""
+        zero = np.zeros_like(self.peak)
+        start, _ = self.value(zero, self.widest_near(zero, 1), options.sharpness)
         log_s = np.log(self.peak / self.peak.max())
-        start, _ = self._value(np.zeros_like(log_s), options.sharpness)
-        least, choice = np.inf, log_s
         momentum, scale = np.zeros_like(log_s), np.zeros_like(log_s)
+        near = self.widest_near(log_s, options.near)
         for t in range(1, options.steps + 1):
-            value, slope = self._value(log_s, options.sharpness)
-            if value < least:
-                least, choice = value, log_s
+            if t % options.refresh == 0:
+                near = self.widest_near(log_s, options.near)
+            _, slope = self.value(log_s, near, options.sharpness)
             momentum = 0.9 * momentum + 0.1 * slope
             scale = 0.99 * scale + 0.01 * slope**2
             step = (momentum / (1 - 0.9**t)) / (np.sqrt(scale / (1 - 0.99**t)) + 1e-8)
             log_s = log_s - options.rate * (1 - t / options.steps) * step
-        gain = 10.0 * float(np.log10(start / least)) if least > 0 else 0.0
-        return np.exp(choice - choice.mean()), gain
+        end, _ = self.value(log_s, self.widest_near(log_s, 1), options.sharpness)
+        gain = 10.0 * float(np.log10(start / end)) if end > 0 else 0.0
+        return np.exp(log_s - log_s.mean()), gain
 
-    def _value(self, log_s: Vector, sharpness: float) -> tuple[float, Vector]:
-        """(J, gradient of log J over log s)."""
+    def widest_near(self, log_s: Vector, count: int) -> NDArray[np.intp]:
+        """The ``count`` widest inputs of each output, [groups, count, outputs a group]: the maxima are among them."""
+        steps = self.widest + log_s.reshape(*self.widest.shape[:2], 1).astype(np.float32)
+        if count >= steps.shape[1]:
+            return np.broadcast_to(np.arange(steps.shape[1])[None, :, None], steps.shape)
+        return np.argpartition(-steps, count - 1, axis=1)[:, :count]
+
+    def value(self, log_s: Vector, near: NDArray[np.intp], sharpness: float) -> tuple[float, Vector]:
+        """(J, gradient of log J over log s), if the widest inputs are among ``near``."""
+        groups, each, _ = self.widest.shape
         s2 = np.exp(2.0 * log_s)
         step = np.log(self.peak) - log_s
         share = np.exp(sharpness * (step - step.max()))
-        share /= share.sum()
         passed = s2 * self.energy
-        activation = float(np.exp(2.0 * step.max())) / 255.0**2 * passed.sum()
-        slope = activation * (2.0 * passed / max(passed.sum(), 1e-300) - 2.0 * share)
-        steps = self.widest + log_s.reshape(*self.widest.shape[:2], 1)
+        value = float(np.exp(2.0 * step.max())) / 255.0**2 * passed.sum()
+        slope = 2.0 * value * (passed / max(passed.sum(), 1e-300) - share / share.sum())
+
+        here = near + each * np.arange(groups)[:, None, None]
+        steps = np.take_along_axis(self.widest, near, axis=1) + log_s[here]
         top = steps.max(axis=1, keepdims=True)
         soft = np.exp(sharpness * (steps - top))
-        soft /= soft.sum(axis=1, keepdims=True)
-        squares = np.exp(2.0 * top)  # [g, 1, O/g]
-        heard = (self.power / s2).reshape(self.widest.shape[:2])  # [g, C/g]
-        each = squares.sum(axis=(1, 2)) * self.taps / 127.0**2  # [g]
-        weight = float(each @ heard.sum(axis=1))
-        wide = (soft * squares).sum(axis=2) * self.taps / 127.0**2 * heard.sum(axis=1, keepdims=True)
-        slope = slope + 2.0 * (wide - each[:, None] * heard).reshape(-1)
-        value = activation + weight
-        return float(value), slope / max(value, 1e-300)
+        soft *= np.exp(2.0 * top) / soft.sum(axis=1, keepdims=True) * self.taps / 127.0**2
+        heard = (self.power / s2).reshape(groups, each)
+        squares = soft.sum(axis=(1, 2))
+        weight = float(squares @ heard.sum(axis=1))
+        wide = np.bincount(here.reshape(-1), soft.reshape(-1), minlength=log_s.size).reshape(groups, each)
+        slope += 2.0 * (wide * heard.sum(axis=1, keepdims=True) - squares[:, None] * heard).reshape(-1)
+        return value + weight, slope / max(value + weight, 1e-300)
 
 
 def _cost(second: Layer, weight: Array, link: Link, seen: _Seen, options: EqualizeOptions) -> _Cost:
@@ -191,7 +203,7 @@ def _cost(second: Layer, weight: Array, link: Link, seen: _Seen, options: Equali
         peak=peak,
         power=power,
         energy=np.einsum("cok,cok->c", taps, taps),
-        widest=widest.reshape(second.group, -1, widest.shape[1]),
+        widest=widest.astype(np.float32).reshape(second.group, -1, widest.shape[1]),
         taps=taps.shape[2],
     )
 
