@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from threadpoolctl import threadpool_limits
+
 from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
 from qconvert.errors import ModelError
 from qconvert.graph.build_view import view_of
@@ -25,7 +27,7 @@ from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOut
 from qconvert.recover.samples import Samples, seen_and_judging
 
 # What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "bias-correction")
+CHAIN = ("equalize", "gptq", "bias-correction")
 
 
 def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
@@ -89,7 +91,8 @@ def convert_and_recover(
                 plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
                 changes=state.changes,
             )
-            changes = recovery.apply(subject)
+            with threadpool_limits(limits=1, user_api="blas"):  # its sums depend on the number of threads
+                changes = recovery.apply(subject)
         if not changes.changed:
             continue
         try:

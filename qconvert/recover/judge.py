@@ -28,7 +28,7 @@ CEILING_DB = 100.0
 MIN_GAIN_DB = 0.1
 
 # How much the pooled figure may lose for a gain of the mean.
-MAX_POOLED_LOSS_DB = 1.0
+MAX_POOLED_LOSS_DB = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
