@@ -29,6 +29,9 @@ from qconvert.recover.samples import Samples, seen_and_judging
 # What "auto" runs, in this order (docs/decisions/0011)
 CHAIN = ("equalize", "gptq", "bias-correction")
 
+# The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
+MOST_BYTES = 1 << 29
+
 
 def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
     """The passes that ``recipe`` asks for, in the order in which they run.
@@ -76,6 +79,9 @@ def convert_and_recover(
     result = converted(prepared, base)
     if not passes or not quantizes(result.plan):
         return result
+    if recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
+        size = f"{prepared.model.weight_bytes() >> 20:,} MB of weights"
+        return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
     with watch.stage("recover"):
         seen, judging = seen_and_judging(samples)
         judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
