@@ -128,7 +128,8 @@ def convert(
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
         with watch.stage("calibrate"):
-            stats = collect(prepared.model, requests_for(plan, method), samples, total=total, progress=progress)
+            collected = collect(prepared.model, requests_for(plan, method), samples, total=total, progress=progress)
+            stats = collected.table
         masked = nodes_at_masks(plan, stats)
         if masked:
             notes.append(f"{len(masked)} operators stay float because infinite or mask values pass through them")

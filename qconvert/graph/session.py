@@ -85,6 +85,7 @@ class Session:
 def open_session(
     model: Path | bytes,
     *,
+    folder: Path | None = None,
     threads: int = 0,
     optimize: bool = True,
     optimized_path: Path | None = None,
@@ -94,6 +95,7 @@ def open_session(
 
     Args:
         model: a file, or a serialised ModelProto.
+        folder: what the external data of a serialised model are relative to.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
         optimize: apply all graph optimizations, or none.
         optimized_path: where to save the graph as optimized.
@@ -108,6 +110,8 @@ def open_session(
     options.graph_optimization_level = (
         ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     if profile_prefix is not None:

@@ -26,8 +26,14 @@ def session_of(
     """
     if outputs is not None:
         model = with_outputs(model, outputs)
-    if model.weight_bytes() <= PROTO_LIMIT:
-        return open_session(model.to_bytes(), threads=threads, optimize=optimize, optimized_path=optimized_path)
+    if model.weight_bytes(in_memory=True) <= PROTO_LIMIT:
+        return open_session(
+            model.to_skeleton(),
+            folder=model.folder,
+            threads=threads,
+            optimize=optimize,
+            optimized_path=optimized_path,
+        )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")

@@ -134,6 +134,11 @@ class Histogram:
         index = np.floor(exact * math.ldexp(1.0, -self.exponent)).astype(np.int64) - self.lo_bin
         self.counts += np.bincount(index, minlength=self.counts.size) * weight
 
+    def update_many(self, rows: NDArray[np.floating[Any]]) -> None:
+        """Take in several samples, one a row of ``rows`` [n, elements]."""
+        for row in rows:
+            self.update(row)
+
     def merge(self, other: Self) -> Self:
         """The histogram of both sets of samples."""
         if (self.bins, self.max_elements) != (other.bins, other.max_elements):

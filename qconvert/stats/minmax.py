@@ -83,6 +83,11 @@ class MinMax:
         kept: NDArray[np.floating[Any]] = values[~(nan | posinf | neginf | sentinel)]
         return kept
 
+    def update_many(self, rows: NDArray[np.floating[Any]]) -> None:
+        """Take in several samples, one a row of ``rows`` [n, elements]."""
+        for row in rows:
+            self.update(row)
+
     def merge(self, other: Self) -> Self:
         """The range and tally of both."""
         return type(self)(

@@ -24,6 +24,10 @@ class Statistic(Protocol):
         """Take in every element of ``array`` [any shape, float]."""
         ...
 
+    def update_many(self, rows: NDArray[np.floating]) -> None:
+        """Take in several samples, one a row of ``rows`` [n, elements]; the same as n updates, bit for bit."""
+        ...
+
     def merge(self, other: Self) -> Self:
         """The statistic of both sets of samples; neither operand changes."""
         ...
