@@ -14,7 +14,8 @@ import pytest
 from numpy.lib import format as npy
 from onnx import TensorProto, helper, numpy_helper
 
-from qconvert.calibrate.source import SOURCES, Source, match_inputs, natural, open_source
+from qconvert.calibrate.folder import natural
+from qconvert.calibrate.source import SOURCES, Source, match_inputs, open_source
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
@@ -183,11 +184,11 @@ def test_missing_path(tmp_path: Path) -> None:
 
 
 def test_folder_without_data_says_what_it_holds_and_what_is_usable(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.jpg", "c.txt", ".hidden.npz"):
+    for name in ("a.tif", "b.tif", "c.txt", ".hidden.npz"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
     error = refused(tmp_path)
-    assert "2 .jpg files" in error.message
+    assert "2 .tif files" in error.message
     assert "1 .txt file" in error.message
     assert "1 folder" in error.message
     for name in SOURCES.names():
