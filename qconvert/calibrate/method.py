@@ -53,3 +53,9 @@ def histogram_of(statistic: Statistic) -> Histogram:
     if isinstance(statistic, Histogram):
         return statistic
     raise InternalError(f"this method needs a Histogram, got {type(statistic).__name__}")
+
+
+def serves(method: Method, statistic: Statistic) -> bool:
+    """Whether ``method`` can make a range of ``statistic``: a Histogram holds a MinMax, too."""
+    needed = method.needs()
+    return isinstance(statistic, type(needed)) or (isinstance(needed, MinMax) and isinstance(statistic, Histogram))

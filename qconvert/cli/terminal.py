@@ -55,3 +55,10 @@ def show_defect(message: str, hint: str, trace: str) -> None:
         or "please report it with the text above, the command line, `qconvert --version` and, if you can, the model",
         err=True,
     )
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """What a person should look at, a line each, on stderr."""
+    for warning in warnings:
+        click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+        click.echo(warning, err=True)

@@ -49,7 +49,7 @@ class Model:
 
     def release(self) -> None:
         """Unmap the weights that are still on disk; they are mapped again when somebody asks for them."""
-        for tensor in self._constants():
+        for tensor in self.constants():
             unmap(tensor)
 
     @property
@@ -85,13 +85,14 @@ class Model:
 
     def weight_bytes(self, *, in_memory: bool = False) -> int:
         """Bytes of all initializers, those of control-flow bodies included; or only of those that are not on disk."""
-        return sum(t.nbytes for t in self._constants() if not (in_memory and isinstance(t, ir.ExternalTensor)))
+        return sum(t.nbytes for t in self.constants() if not (in_memory and isinstance(t, ir.ExternalTensor)))
 
     def is_random(self) -> bool:
         """Whether it holds operators that draw random numbers, so that one run differs from the next."""
         return any(n.op_type in _RANDOM for n in ir.traversal.RecursiveGraphIterator(self.ir.graph))
 
-    def _constants(self) -> Iterator[Tensor]:
+    def constants(self) -> Iterator[Tensor]:
+        """Every initializer, those of control-flow bodies included."""
         for graph in self.ir.graphs():
             for value in graph.initializers.values():
                 if value.const_value is not None:
