@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import METHODS, histogram_of
+from qconvert.calibrate.method import METHODS, statistic_as
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.spec import QuantSpec
 from qconvert.stats.histogram import Histogram
@@ -91,7 +91,7 @@ class Entropy:
 
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """The range with the least divergence."""
-        hist = histogram_of(statistic)
+        hist = statistic_as(Histogram, statistic)
         least, most = hist.extremes.lo, hist.extremes.hi
         if hist.extremes.empty:
             return 0.0, 0.0

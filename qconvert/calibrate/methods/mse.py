@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import METHODS, histogram_of
+from qconvert.calibrate.method import METHODS, statistic_as
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.spec import PerAxis, QuantSpec
 from qconvert.stats.histogram import Histogram
@@ -108,7 +108,7 @@ class Mse:
 
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """The range with the least expected squared error."""
-        hist = histogram_of(statistic)
+        hist = statistic_as(Histogram, statistic)
         if hist.extremes.empty:
             return 0.0, 0.0
         least, most = hist.extremes.lo, hist.extremes.hi

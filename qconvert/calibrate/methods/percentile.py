@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import METHODS, histogram_of
+from qconvert.calibrate.method import METHODS, statistic_as
 from qconvert.errors import RecipeError
 from qconvert.numerics.spec import QuantSpec
 from qconvert.stats.histogram import Histogram
@@ -47,7 +47,7 @@ class Percentile:
 
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """The range that holds the given share of the data."""
-        hist = histogram_of(statistic)
+        hist = statistic_as(Histogram, statistic)
         if hist.extremes.empty:
             return 0.0, 0.0
         lo, hi = hist.extremes.lo, hist.extremes.hi
