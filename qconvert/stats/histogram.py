@@ -40,11 +40,13 @@ class Histogram:
         bins: most bins there may be, at least 2.
         max_elements: size above which arrays are sampled; None never samples.
         extremes: exact range and tally of unusable elements.
+        counted: how many elements were looked at, of those that are no masks' size: the worth of the counts.
     """
 
     bins: int = DEFAULT_BINS
     max_elements: int | None = DEFAULT_MAX_ELEMENTS
     extremes: MinMax = field(default_factory=MinMax)
+    counted: int = field(default=0, init=False)
     _near: Bins = field(init=False, repr=False)
     _far: Bins = field(init=False, repr=False)
     _joined: Bins | None = field(default=None, init=False, repr=False)
@@ -113,7 +115,7 @@ class Histogram:
             return
         self.extremes.near += Span(lo + 0.0, hi + 0.0, rows.size)
         self._fit()
-        _count(self._near, blocks or rows, step)
+        self.counted += _count(self._near, blocks or rows, step)
 
     def _sift(self, row: NDArray[np.float32]) -> None:
         """Take in ``row`` [elements], which may hold anything."""
@@ -122,7 +124,8 @@ class Histogram:
         for values, bins in ((near, self._near), (far, self._far)):
             if values.size:
                 step = stride(values.size, self.max_elements)
-                _count(bins, blocks_of(values[None]) if step > 1 else values, step)
+                counted = _count(bins, blocks_of(values[None]) if step > 1 else values, step)
+                self.counted += counted if bins is self._near else 0
 
     def _fit(self) -> None:
         """Give the bins the layout of the present ranges, for what is counted next."""
@@ -139,6 +142,7 @@ class Histogram:
                 f"{(other.bins, other.max_elements)} cannot be merged"
             )
         both = type(self)(bins=self.bins, max_elements=self.max_elements, extremes=self.extremes.merge(other.extremes))
+        both.counted = self.counted + other.counted
         for part in (self, other):
             both._near.absorb(part._near)
             both._far.absorb(part._far)
@@ -153,10 +157,10 @@ class Histogram:
     __hash__ = None  # type: ignore[assignment]
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """``near`` and ``far``: counts of the two kinds of bins, whose layout the ranges imply; ``options`` [2] int64
-        (bins, max_elements or 0); and MinMax's.
+        """``near`` and ``far``: counts of the two kinds of bins, whose layout the ranges imply; ``options`` [3] int64
+        (bins, max_elements or 0, counted); and MinMax's.
         """
-        options = np.array([self.bins, self.max_elements or 0], np.int64)
+        options = np.array([self.bins, self.max_elements or 0, self.counted], np.int64)
         counts = {"near": self._near.counts.copy(), "far": self._far.counts.copy()}
         return {**counts, "options": options, **self.extremes.to_arrays()}
 
@@ -167,7 +171,7 @@ class Histogram:
         Raises:
             DataError: the counts do not fit the range.
         """
-        bins, limit = (int(v) for v in arrays["options"].astype(np.int64))
+        bins, limit, counted = (int(v) for v in arrays["options"].astype(np.int64))
         made = cls(bins=bins, max_elements=limit or None, extremes=MinMax.from_arrays(arrays))
         for own, counts in ((made._near, arrays["near"]), (made._far, arrays["far"])):
             if counts.shape != own.counts.shape:
@@ -176,14 +180,20 @@ class Histogram:
                     hint="the statistics file is damaged: calibrate again",
                 )
             own.counts = counts.astype(np.int64)
+        made.counted = counted
         return made
 
 
-def _count(bins: Bins, values: Blocks | NDArray[np.float32], step: int) -> None:
-    """Count ``values``, which fit the layout of ``bins``: of blocks the tails, and each ``step``-th of the rest."""
+def _count(bins: Bins, values: Blocks | NDArray[np.float32], step: int) -> int:
+    """Count ``values``, which fit the layout of ``bins``: of blocks the tails, and each ``step``-th of the rest.
+
+    Returns:
+        How many elements were counted.
+    """
     if isinstance(values, Blocks):
         body, tails = values.pick(step)
         bins.count(body, step)
         bins.count(tails, 1)
-    else:
-        bins.count(values, 1)
+        return body.size + tails.size
+    bins.count(values, 1)
+    return values.size

@@ -4,7 +4,7 @@
 
 The usual order, that of arrival, would make the result depend on how the data was shuffled or split; here samples come
 in the order of a key that is mixed from their ranges (:mod:`qconvert.stats.moving_range`). With few samples the first
-one weighs most, 0.99**(n - 1). Source: Jacob et al. 2018, arXiv:1712.05877, section 3.1; the constant is that of PyTorch's
+one weighs most, 0.99**(n - 1). Source: Jacob et al. 2018, arXiv:1712.05877, section 3.1; the constant is PyTorch's
 MovingAverageMinMaxObserver and of ONNX Runtime.
 """
 
