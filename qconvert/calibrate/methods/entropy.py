@@ -14,7 +14,7 @@ smears over its code would reward ever smaller steps (pytorch-quantization sets 
 Counts of n elements in F bins are noisy, and Q, which smooths them, differs from P for that alone: 2 n KL has then the
 law of chi squared with about F degrees of freedom, of standard deviation sqrt(2 F). So bins are joined in pairs while
 they hold fewer than 8 elements in the mean and are more than two a code; and of the candidates whose divergence is
-within sqrt(F / 2) / n of the least, the widest is taken. Where there are no more bins than codes nothing is seen: min-max.
+within sqrt(F / 2) / n of the least, the widest is taken. With no more bins than codes nothing is seen: min-max.
 Source: Migacz 2017, "8-bit inference with TensorRT"; smoothing as in ONNX Runtime's calibrate.py; Wilks 1938 (2 n KL).
 """
 
@@ -75,7 +75,7 @@ class _Divergence:
 
     def _bins_hold_little(self) -> bool:
         enough = _ELEMENTS_A_BIN * np.count_nonzero(self.counts)
-        return self.elements < enough and self.counts.size >= 2 * _BINS_A_CODE * self.levels
+        return bool(self.elements < enough) and self.counts.size >= 2 * _BINS_A_CODE * self.levels
 
     def _join_pairs(self) -> None:
         """Make bins twice as wide; floor(i / 2) is the new index of bin i of the number line."""
