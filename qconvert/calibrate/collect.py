@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.calibrate.batching import Batching, can_batch, shapes_of, try_batch
-from qconvert.calibrate.method import extremes_of
 from qconvert.errors import InternalError
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
@@ -247,7 +246,7 @@ def _growing(head: StatsTable, tail: StatsTable | None) -> tuple[str, ...]:
         return ()
     found = []
     for name in head:
-        a, b = extremes_of(head[name]), extremes_of(tail[name])
+        a, b = head[name].extremes, tail[name].extremes
         if not a.empty and not b.empty and max(a.lo - b.lo, 0.0) + max(b.hi - a.hi, 0.0) > _GROWTH * (a.hi - a.lo):
             found.append(name)
     return tuple(found)
