@@ -25,6 +25,7 @@ from qconvert.graph.bodies import weighted_branches
 from qconvert.graph.build_view import view_of
 from qconvert.graph.digest import graph_digest, model_digest
 from qconvert.graph.footprint import value_bytes
+from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.segments import Observer
@@ -268,6 +269,7 @@ def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
         # always on the first sample of all, so that every shard prepares the same graph
         prepared = prepare(source, first, min_opset=least_opset(job.recipe))
     source.release()
+    give_back()
     return _Opened(
         source=source,
         prepared=prepared,

@@ -212,6 +212,7 @@ def plan_and_observe(
     while True:
         with watch.stage("plan"):
             plan = build_plan(view, recipe, target, kept)
+            prepared.model.release()
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
         with watch.stage("calibrate"):

@@ -25,6 +25,7 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
 from qconvert.graph.digest import graph_digest, model_digest
+from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import IOSpec, Session
@@ -92,6 +93,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     with watch.stage("prepare"):
         prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
         source.release()
+        give_back()
         gatherer = gatherer_of(job, ranges, prepared)
     quantized = make_quantized(prepared, job.recipe, data.calibration, _source(job, ranges), watch, progress, gatherer)
     with watch.stage("verify"):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from qconvert.calibrate.batching import Batching, can_batch, shapes_of, try_batch
 from qconvert.errors import InternalError
 from qconvert.graph.footprint import value_bytes
+from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model
 from qconvert.graph.segments import Observer
 from qconvert.graph.session import Feed
@@ -35,8 +36,9 @@ from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
 # Activations of one run that are held at once. ResNet-50 at 224 x 224 makes 64 MB of them, a BERT layer 1 MB.
 DEFAULT_BUDGET = 32 << 20
 
-# More samples in a run gain nothing on the models tried, and take memory.
-_MAX_BATCH = 16
+# More samples in a run, or more activations, gain nothing on the models tried, and take memory: what a batch saves is
+# the cost of starting a run, which is small beside that of a large one.
+_MAX_BATCH, _BATCH_BYTES = 16, 8 << 20
 
 # More threads than this compete for memory bandwidth more than they gain.
 _MAX_THREADS = 8
@@ -117,6 +119,7 @@ def collect(
     batching = Batching()
     if watched and ahead:
         sizes = value_bytes(model, watched, ahead[0][1])
+        give_back()
         observer = Observer(model, watched, sizes=sizes, budget=options.budget, threads=1)
         ahead += _read_ahead(items, observer, ahead[0][1], sizes, options, total)
         batching = try_batch(observer, [f for _, f in ahead]) if len(ahead) > 1 else batching
@@ -142,8 +145,8 @@ def _read_ahead(
     total: int | None,
 ) -> list[tuple[int, Feed]]:
     """Samples to try a batch on together with ``first``: none where a batch is out of the question."""
-    size = options.batch or _MAX_BATCH
-    size = min(size, options.budget // max(1, sum(sizes.values())), (total or 0) // 4)
+    held = max(1, sum(sizes.values()))
+    size = min(options.batch or min(_MAX_BATCH, _BATCH_BYTES // held), options.budget // held, (total or 0) // 4)
     if observer.parts > 1 or size < 2 or not can_batch(observer.inputs, first):
         return []
     found: list[tuple[int, Feed]] = []

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from qconvert.errors import ModelError
 from qconvert.graph.bodies import bodies_of, captured
+from qconvert.graph.memory import free_large_arrays_at_once
 from qconvert.graph.model import PROTO_LIMIT, Model
 from qconvert.graph.session import Feed, IOSpec, Session, open_session
 from qconvert.graph.signature import session_of
@@ -58,6 +59,7 @@ class Observer:
     def __init__(
         self, model: Model, watched: Sequence[str], *, sizes: Mapping[str, int], budget: int, threads: int
     ) -> None:
+        free_large_arrays_at_once()
         cuts = _cuts(model, set(watched), sizes, budget)
         # over 2 GB of constants in memory no part can be serialised on its own; one session goes through a file
         if len(cuts) > 1 and model.weight_bytes(in_memory=True) <= PROTO_LIMIT:
@@ -66,7 +68,7 @@ class Observer:
                 return
             except ModelError:
                 pass  # a value of unknown type on a border, or a part that ONNX Runtime cannot load: run it as a whole
-        session = session_of(model, outputs=watched, threads=threads)
+        session = session_of(model, outputs=watched, threads=threads, lean=True)
         reads = tuple(i.name for i in session.inputs)
         self._parts = (_Part(session=session, reads=reads, outputs=tuple(watched), observed=frozenset(watched)),)
 
@@ -143,7 +145,7 @@ def _parts(model: Model, watched: Sequence[str], cuts: list[list[ir.Node]], thre
         present |= {*needs[i], *kept}
         parts.append(
             _Part(
-                session=open_session(data, folder=model.folder, threads=threads),
+                session=open_session(data, folder=model.folder, threads=threads, lean=True),
                 reads=tuple(needs[i]),
                 outputs=outputs,
                 observed=frozenset(observed),

@@ -17,6 +17,7 @@ def session_of(
     *,
     threads: int = 0,
     optimize: bool = True,
+    lean: bool = False,
     outputs: Iterable[str] | None = None,
     optimized_path: Path | None = None,
 ) -> Session:
@@ -32,12 +33,13 @@ def session_of(
             folder=model.folder,
             threads=threads,
             optimize=optimize,
+            lean=lean,
             optimized_path=optimized_path,
         )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")
-        return open_session(path, threads=threads, optimize=optimize, optimized_path=optimized_path)
+        return open_session(path, threads=threads, optimize=optimize, lean=lean, optimized_path=optimized_path)
 
 
 def with_outputs(model: Model, outputs: Iterable[str]) -> Model:
