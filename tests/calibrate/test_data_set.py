@@ -300,6 +300,22 @@ def test_any_words_are_data_or_an_error_of_the_user(words: list[str]) -> None:
         assert error.message
 
 
+def test_the_paths_that_a_run_may_not_replace(tmp_path: Path) -> None:
+    ids, data = tokens(tmp_path), folder(tmp_path / "lr=0.1", 1)
+    texts = (
+        f"ids={ids}",
+        f"{ids}:int64:4",
+        str(data),
+        f"x={data}",
+        "random:3",
+        "python:a:b",
+        "nowhere",
+        "a" * 5000,
+        "",
+    )
+    assert DataSpec(sources=texts).paths == (ids, ids, data, data)
+
+
 # ---------------------------------------------------------------- bad samples
 
 
