@@ -74,6 +74,7 @@ def _picture(file: Path, pixels: Pixels) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             # a picture beyond Pillow's limit of pixels warns, one beyond twice the limit is refused: bombs both
+            warnings.simplefilter("ignore")  # of odd metadata, which do not matter here
             warnings.simplefilter("error", images.DecompressionBombWarning)
             with images.open(file, formats=_FORMATS) as opened:
                 picture = operations.exif_transpose(opened)
