@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from qconvert.calibrate.feeds import FeedSet, feeds
 from qconvert.calibrate.joined import Joined, assigned
+from qconvert.calibrate.place import split_qualifier
 from qconvert.calibrate.preprocess import parse_preprocess
 from qconvert.calibrate.source import Source, check_interface, open_source
 from qconvert.errors import DataError, RecipeError
@@ -43,6 +45,22 @@ class DataSpec:
     def name(self) -> str:
         """The sources as one text, for reports."""
         return ", ".join(self.sources)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files and folders among the sources that exist, which a run may not replace."""
+        found = (_path_in(text) for text in self.sources)
+        return tuple(path for path in found if path is not None)
+
+
+def _path_in(text: str) -> Path | None:
+    """The path in "path", "path:qualifier" or "input=path:qualifier"; None where none exists."""
+    tails = [text, *(text[at + 1 :] for at, letter in enumerate(text) if letter == "=")]
+    try:
+        paths = (split_qualifier(tail)[0] for tail in tails if tail)
+        return next((path for path in paths if path.exists()), None)
+    except OSError:  # a name too long to exist
+        return None
 
 
 def open_data_set(spec: DataSpec, interface: tuple[IOSpec, ...]) -> FeedSet:

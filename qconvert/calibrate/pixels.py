@@ -49,19 +49,19 @@ class Pixels:
     summary: str
     warnings: tuple[str, ...]
 
-    def resized(self, width: int, height: int) -> Size:
-        """The size that a picture of this size is resized to before cropping.
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that a picture of this size is resized to before cropping.
 
         Keeping proportions, the shorter side of a square target gets its length and the other one is rounded down.
         """
         target = self.resize
         if target is None:
-            return Size(width=width, height=height)
+            return width, height
         if self.exact:
-            return target
+            return target.width, target.height
         if target.width * height >= target.height * width:  # the width is the side that would fall short
-            return Size(width=target.width, height=height * target.width // width)
-        return Size(width=width * target.height // height, height=target.height)
+            return target.width, height * target.width // width
+        return width * target.height // height, target.height
 
     def values(self, picture: NDArray[np.uint8]) -> Array:
         """The array for a picture [H, W, C] of pixels: [C, H, W] or [H, W, C]."""

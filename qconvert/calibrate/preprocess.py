@@ -173,7 +173,7 @@ def _from_file(path: Path) -> Preprocess:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}", hint="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RecipeError(f"{path} is not YAML: {reason}", hint="write one 'key: value' a line") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no keys", hint=f"valid keys: {', '.join(_KEYS)}")
@@ -186,7 +186,7 @@ def _from_keys(given: Mapping[Any, Any], where: str) -> Preprocess:
             raise RecipeError(f"{where}: unknown key {key!r}", hint=suggest(str(key), _KEYS))
     made = Preprocess()
     if "preset" in given:
-        name = str(given["preset"])
+        name = _text(given["preset"], f"{where}: preset")
         if name not in PRESETS:
             raise RecipeError(f"{where}: unknown preset {name!r}", hint=suggest(name, tuple(PRESETS)))
         made = PRESETS[name]
@@ -201,16 +201,23 @@ def _from_keys(given: Mapping[Any, Any], where: str) -> Preprocess:
         elif key == "scale":
             changes[key] = _number(value, f"{where}: {key}")
         elif key in ("mean", "std"):
-            values = value if isinstance(value, list) else str(value).split(":")
+            values = value if isinstance(value, list) else _text(value, f"{where}: {key}").split(":")
             changes[key] = tuple(_number(v, f"{where}: {key}") for v in values)
         elif key != "preset":
-            changes[key] = str(value).lower()
+            changes[key] = _text(value, f"{where}: {key}").lower()
     return replace(made, **changes)
+
+
+def _text(value: object, where: str) -> str:
+    """A scalar of YAML as written; lists and mappings of aliases could be of any size as text."""
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise RecipeError(f"{where} is a {type(value).__name__}", hint="give a number or a word")
 
 
 def _size(value: object, where: str) -> tuple[Size, bool]:
     """(size, whether one length was given)."""
-    sides = str(value).lower().split("x")
+    sides = _text(value, where).lower().split("x")
     if len(sides) not in (1, 2) or not all(side.strip().isdecimal() and len(side) < 9 for side in sides):
         raise RecipeError(f"{where} {value!r} is no size", hint="give one length, 224, or WIDTHxHEIGHT, 320x240")
     lengths = [int(side) for side in sides]
@@ -219,7 +226,7 @@ def _size(value: object, where: str) -> tuple[Size, bool]:
 
 def _number(value: object, where: str) -> float:
     """A number, or a quotient of two: "1/255"."""
-    text = str(value)
+    text = _text(value, where)
     try:
         top, slash, bottom = text.partition("/")
         if len(text) > 64:

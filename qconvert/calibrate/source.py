@@ -162,6 +162,8 @@ def open_source(
     """
     text = str(text)
     check_interface(interface)
+    if not text:  # Path("") would be the current directory
+        raise DataError("an empty path was given for the data", hint=f"give a path; {usable()}")
     try:
         found, place = _place(text, preprocess, seed)
         if len(found) == 1:

@@ -74,16 +74,17 @@ def _picture(file: Path, pixels: Pixels) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             # a picture beyond Pillow's limit of pixels warns, one beyond twice the limit is refused: bombs both
+            warnings.simplefilter("ignore")  # of odd metadata, which do not matter here
             warnings.simplefilter("error", images.DecompressionBombWarning)
             with images.open(file, formats=_FORMATS) as opened:
                 picture = operations.exif_transpose(opened)
                 picture = _converted(picture, "L" if pixels.channels == "gray" else "RGB", images)
         size = pixels.resized(picture.width, picture.height)
-        if (size.width, size.height) != picture.size:
-            if size.width * size.height > images.MAX_IMAGE_PIXELS:
-                raise ValueError(f"{picture.width}x{picture.height} would be resized to {size}")
+        if size != picture.size:
+            if size[0] * size[1] > images.MAX_IMAGE_PIXELS:
+                raise ValueError(f"{picture.width}x{picture.height} would be resized to {size[0]}x{size[1]}")
             method = images.Resampling[pixels.interpolation.upper()]
-            picture = picture.resize((size.width, size.height), method)
+            picture = picture.resize(size, method)
     except (images.DecompressionBombWarning, images.DecompressionBombError) as error:
         raise DataError(
             f"{file} is refused: it has more than {images.MAX_IMAGE_PIXELS:,} pixels",

@@ -38,8 +38,9 @@ class FunctionSource(Source):
         self.name = text
         self._function = function
         self._interface = interface
-        self._iterator: Iterator[object] | None = None
+        self._iterator: Iterator[dict[str, Array]] | None = None
         self._next = 0
+        self._latest: dict[str, Array] = {}  # the sample before self._next, which is often asked for again
         self._digests: list[str] = []
         for sample in self._all():
             self._digests.append(_digest(sample))
@@ -53,18 +54,20 @@ class FunctionSource(Source):
 
     def __getitem__(self, index: int) -> Sample:
         at = range(len(self))[index]
-        if self._iterator is None or at < self._next:
+        if self._iterator is None or at < self._next - 1:
             self._iterator, self._next = self._all(), 0
-        arrays: dict[str, Array] = {}
         while self._next <= at:
-            found = next(self._iterator, None)
-            if found is None:
-                raise self._unsteady(f"it ended after {self._next}")
-            arrays = found  # type: ignore[assignment]
+            try:
+                self._latest = next(self._iterator)
+            except (StopIteration, DataError) as error:
+                self._iterator = None  # a generator that ended or failed goes no further
+                if isinstance(error, DataError):
+                    raise
+                raise self._unsteady(f"it ended after {self._next}") from error
             self._next += 1
-        if _digest(arrays) != self._digests[at]:
+        if _digest(self._latest) != self._digests[at]:
             raise self._unsteady(f"sample {at} has changed")
-        return Sample(arrays=arrays, origin=self._origin(at), stacked=False)
+        return Sample(arrays=self._latest, origin=self._origin(at), stacked=False)
 
     def identity(self, index: int) -> str:
         """A digest of the sample's arrays."""
@@ -86,7 +89,15 @@ class FunctionSource(Source):
         if not isinstance(given, Mapping):
             given = {the_input(self._origin(at), self._interface, "arrays without names"): given}
         with user_code(self._origin(at)):  # __array__ is the user's too
-            return {str(name): np.array(value) for name, value in given.items()}  # a copy: buffers may be used again
+            return {str(name): self._array(str(name), value) for name, value in given.items()}
+
+    def _array(self, name: str, value: object) -> Array:
+        """A copy, since buffers may be used again. Whole numbers in plain lists have no type: [1, 2] may be floats."""
+        array = np.array(value)
+        wanted = next((spec.dtype for spec in self._interface if spec.name == name), "")
+        if isinstance(value, (list, tuple, int)) and array.dtype == np.int64 and wanted in ("float32", "float64"):
+            return array.astype(wanted)
+        return array
 
     def _origin(self, at: int) -> str:
         return f"{self.name}[{at}]"
@@ -110,12 +121,13 @@ def user_code(where: str) -> Iterator[None]:
         if isinstance(error, DataError):
             raise
         frames = traceback.extract_tb(error.__traceback__)
-        own = next((f for f in reversed(frames) if f.filename != __file__), None)
+        own = next((f for f in reversed(frames) if f.filename != __file__ and not f.filename.startswith("<")), None)
         place = f", {Path(own.filename).name} line {own.lineno}" if own is not None else ""
         reason = traceback.format_exception_only(error)[-1].strip()[:300]
-        raise DataError(
-            f"{where} failed{place}: {reason}", hint="run the function by itself to see all of it"
-        ) from error
+        hint = "run the function by itself to see all of it"
+        if isinstance(error, ModuleNotFoundError):
+            hint = f"modules are looked for in the current directory, {here}, and among what is installed"
+        raise DataError(f"{where} failed{place}: {reason}", hint=hint) from error
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(here)
@@ -126,7 +138,10 @@ def _digest(arrays: Mapping[str, Array]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype} {array.shape};".encode())
-        digest.update(repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes())
+        if array.dtype.hasobject:  # texts, or what feeds refuse
+            digest.update(repr([x if isinstance(x, str) else type(x).__name__ for x in array.flat]).encode())
+        else:
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

@@ -40,7 +40,8 @@ def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     """
     name = the_input(place.path, interface, "raw data")
     word, _, form = place.qualifier.partition(":")
-    example = f"{place.path}:{interface[0].dtype}:3x224x224"
+    sizes = [size for size in interface[0].shape[1:] if isinstance(size, int)] or [3, 224, 224]
+    example = f"{place.path}:{interface[0].dtype}:{'x'.join(map(str, sizes))}"
     if not word:
         raise DataError(
             f"{place.path}: raw data do not say what they hold", hint=f"write {_FORM}, for example {example}"

@@ -55,7 +55,7 @@ def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     items = Items(place.text, found.files, read, root=place.path, detail=f"rate={rate},length={length}")
     items.labels, items.label_names = found.labels, found.names
     items.warnings = (*found.warnings, *warnings)
-    return batched(items, interface)
+    return batched(items, interface) if len(spec.shape) > 1 else items  # the only axis is time
 
 
 def _shape(place: Place, spec: IOSpec) -> tuple[int | str | None, ...]:
