@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class QuantizeJob:
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that are read and must stay as they are."""
-        sources = [Path(s) for spec in (self.calib, self.eval_data) if spec is not None for s in spec.sources]
+        sources = [path for spec in (self.calib, self.eval_data) if spec is not None for path in spec.paths]
         return tuple(p for p in (self.model, self.ranges, self.labels, *sources) if p is not None)
 
 
@@ -285,17 +286,36 @@ def measure_accuracy(
     data: Data, reference: Session, quantized: Session, metric: str | None, labels: Labels | None, progress: Progress
 ) -> AccuracyReport:
     """Run the evaluation samples through both models."""
-    if labels is not None and data.evaluation.ledger.limit:
+    good: Sequence[int] = range(len(data.evaluation))
+    if data.evaluation.ledger.limit:
         # labels go with samples by number, so the bad ones have to be known first
-        labels = labels[[number for number, _ in data.evaluation.items()]]
+        good = tuple(number for number, _ in data.evaluation.items())
+        labels = _labels_of(labels, good, len(data.evaluation)) if labels is not None else None
     watched = progress.track(iter(data.evaluation), label="evaluating", total=len(data.evaluation))
     comparison = compare_models(reference, quantized, watched, metric=metric, labels=labels)
     return AccuracyReport(
         source=data.evaluation_source,
-        samples=len(data.evaluation),
+        samples=len(good),
         held_out=data.held_out,
         comparison=comparison,
     )
+
+
+def _labels_of(labels: Labels, good: Sequence[int], total: int) -> Labels:
+    """The labels of the samples with the numbers ``good`` of ``total``, [N * b, ...] -> [len(good) * b, ...].
+
+    Raises:
+        DataError: labels that do not go with single samples cannot follow when bad ones are passed over.
+    """
+    if len(good) == total:
+        return labels
+    if len(labels) % total:
+        raise DataError(
+            f"{total - len(good)} samples are bad, and the labels are not for one sample each",
+            hint="repair the samples, or leave them and their labels out",
+        )
+    by_sample = labels.reshape(total, len(labels) // total, *labels.shape[1:])
+    return by_sample[list(good)].reshape(-1, *labels.shape[1:])
 
 
 def measure_speed(reference: Session, quantized: Session, data: Data) -> LatencyReport:
