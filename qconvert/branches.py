@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qconvert.calibrate.gather import Gatherer
-from qconvert.conversion import Feeds, Stopwatch, convert, quantizes
+from qconvert.conversion import Feeds, Stopwatch, quantizes
 from qconvert.errors import DataError, QConvertError, RecipeError
 from qconvert.graph.bodies import Branch, extract, observer, splice, weighted_branches
 from qconvert.graph.build_view import view_of
@@ -27,6 +27,7 @@ from qconvert.plan.candidates import matches
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import Recipe
+from qconvert.recovery import convert_and_recover
 
 NOT_INCLUDED = "not among --include"
 
@@ -165,7 +166,7 @@ def _quantize_branch(
         exclude=tuple(n for p in recipe.exclude for n in own.get(p, ())),
     )
     kept = _all_float(view) if recipe.include and not local.include else {}
-    result = convert(
+    result = convert_and_recover(
         inner,
         local,
         feeds,

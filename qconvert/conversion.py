@@ -28,6 +28,7 @@ from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import Recipe
+from qconvert.recover.recovery import RecoveryOutcome
 from qconvert.report.model import CalibrationReport
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets import TARGETS
@@ -76,6 +77,7 @@ class Quantized:
     Attributes:
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
+        recoveries: the recovery passes that were tried.
     """
 
     model: Model
@@ -85,6 +87,7 @@ class Quantized:
     notes: tuple[str, ...]
     branches: Mapping[str, QuantPlan] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    recoveries: tuple[RecoveryOutcome, ...] = ()
 
 
 def quantizes(plan: QuantPlan) -> bool:
@@ -123,7 +126,6 @@ def convert(
         InternalError: ONNX Runtime refuses the result even so.
     """
     view = view_of(prepared.model)
-    target = TARGETS.get(recipe.target)
     method = METHODS.get(recipe.method)
     gatherer = gatherer or Gatherer()
     notes: list[str] = []
@@ -145,10 +147,7 @@ def convert(
         with watch.stage("solve"):
             plan = solve(plan, stats, method, view.constant)
         with watch.stage("emit"):
-            emitted = emit_qdq(base or prepared.model, plan, target)
-            model = clean(emitted.model, prepared.source)
-            if recipe.format == "qoperator":
-                model = clean(lower_to_qoperator(model, plan), prepared.source)
+            model, emission_notes = emit(base or prepared.model, plan, recipe, prepared.source)
         try:
             session = session_of(model)
             session.run(samples.feed(0))
@@ -172,7 +171,7 @@ def convert(
             plan=plan,
             session=session,
             calibration=calibration,
-            notes=(*masked_notes(kept), *notes, *emitted.notes),
+            notes=(*masked_notes(kept), *notes, *emission_notes),
         )
     raise InternalError(
         f"ONNX Runtime refuses the quantized model: {failure}",
@@ -230,6 +229,15 @@ def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:
     """What to tell of the nodes that stay float because of masks."""
     count = sum(reason == AT_MASKS for reason in kept.values())
     return (f"{count} operators stay float because infinite or mask values pass through them",) if count else ()
+
+
+def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:
+    """(``plan`` written into a copy of ``base`` in the recipe's format, notes); ``source`` gives the metadata."""
+    emitted = emit_qdq(base, plan, TARGETS.get(recipe.target))
+    model = clean(emitted.model, source)
+    if recipe.format == "qoperator":
+        model = clean(lower_to_qoperator(model, plan), source)
+    return model, emitted.notes
 
 
 def nodes_at_masks(plan: QuantPlan, stats: StatsTable) -> tuple[str, ...]:

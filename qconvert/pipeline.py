@@ -15,7 +15,7 @@ from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.labels import Labels, load_labels
 from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges
-from qconvert.conversion import Quantized, Stopwatch, convert, quantizes
+from qconvert.conversion import Quantized, Stopwatch, quantizes
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
@@ -34,6 +34,7 @@ from qconvert.graph.signature import session_of
 from qconvert.inputs import Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
+from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
 from qconvert.report.output import check_output
@@ -229,7 +230,7 @@ def make_quantized(
     within, kept_float = inner.outer_recipe(recipe, prepared)
 
     def main_graph(base: Model) -> Quantized:
-        return convert(
+        return convert_and_recover(
             prepared,
             within,
             samples,

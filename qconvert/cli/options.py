@@ -50,6 +50,13 @@ def recipe_options(function: F) -> F:
             help="How a range is made from calibration data.  [default: percentile]",
         ),
         click.option(
+            "--recover",
+            multiple=True,
+            type=click.Choice(["auto", "none", *names_in("qconvert.recover.passes")]),
+            help="Accuracy recovery: all that helps, nothing, or these passes where they help (repeatable).  "
+            "[default: auto]",
+        ),
+        click.option(
             "--include",
             multiple=True,
             metavar="PATTERN",

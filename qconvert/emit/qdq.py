@@ -121,7 +121,9 @@ class _Emitter:
         source = node.inputs[plan.activations[0]] if plan.activations else None
         if value is None:
             raise InternalError(f"{node.name} lost an input that the plan names")
-        params = weight_params(np.asarray(constant_array(value), np.float32), plan.weight.spec)
+        params = plan.weight.params
+        if params is None:
+            params = weight_params(np.asarray(constant_array(value), np.float32), plan.weight.spec)
         repaired = 0
         bias = node.inputs[plan.bias] if plan.bias is not None else None
         if bias is not None and plan.bias is not None and source is not None:

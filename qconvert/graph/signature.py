@@ -18,6 +18,7 @@ def session_of(
     threads: int = 0,
     optimize: bool = True,
     lean: bool = False,
+    integers: bool = True,
     outputs: Iterable[str] | None = None,
     optimized_path: Path | None = None,
 ) -> Session:
@@ -34,12 +35,15 @@ def session_of(
             threads=threads,
             optimize=optimize,
             lean=lean,
+            integers=integers,
             optimized_path=optimized_path,
         )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")
-        return open_session(path, threads=threads, optimize=optimize, lean=lean, optimized_path=optimized_path)
+        return open_session(
+            path, threads=threads, optimize=optimize, lean=lean, integers=integers, optimized_path=optimized_path
+        )
 
 
 def with_outputs(model: Model, outputs: Iterable[str]) -> Model:

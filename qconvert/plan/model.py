@@ -26,11 +26,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPlan:
-    """A constant stored as integers: ``tensor`` at input ``port`` of a node, under ``spec``."""
+    """A constant stored as integers: ``tensor`` at input ``port`` of a node, under ``spec``.
+
+    ``params`` are scales chosen for it; None: those that its extremes give.
+    """
 
     port: int
     tensor: str
     spec: QuantSpec
+    params: QParams | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ WEIGHTS = ("int8", "uint8")
 PLACEMENTS = ("static", "all")
 # as good as least squared error on the mean of seven real models, and it hardly clips (docs/decisions/0005)
 DEFAULT_METHOD = "percentile"
+AUTO, NO_RECOVERY = "auto", "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Recipe:
         activations, weights: integer types.
         symmetric: symmetric activation ranges.
         method: calibration method, a name in ``calibrate.methods``.
+        recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
         placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
         include, exclude: node names, globs or operator types that alone may (or must not) be quantized.
     """
@@ -41,6 +43,7 @@ class Recipe:
     weights: str = "int8"
     symmetric: bool = False
     method: str = DEFAULT_METHOD
+    recover: tuple[str, ...] = (AUTO,)
     placement: str = "static"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -54,6 +57,11 @@ class Recipe:
         ):
             if value not in valid:
                 raise RecipeError(f"{field} cannot be {value!r}", hint=suggest(str(value), valid))
+        if not self.recover or (len(self.recover) > 1 and {AUTO, NO_RECOVERY} & set(self.recover)):
+            raise RecipeError(
+                f"recover cannot be {', '.join(self.recover) or 'empty'}",
+                hint=f"give {AUTO}, {NO_RECOVERY}, or the names of passes alone",
+            )
         if self.format == "qoperator" and self.activations == "int8" and self.weights == "uint8":
             raise RecipeError(
                 "ONNX Runtime has no integer kernels for int8 activations with uint8 weights",

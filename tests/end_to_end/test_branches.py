@@ -224,7 +224,7 @@ def test_branches_that_only_fail_together_stay_float(
     assert {n.op_type for n in onnx.load(output).graph.node} >= {"QuantizeLinear", "If"}
 
 
-@pytest.mark.parametrize("stage", ["extract", "splice", "convert"])
+@pytest.mark.parametrize("stage", ["extract", "splice", "convert_and_recover"])
 def test_a_failure_costs_the_branch_only(
     stage: str, qconvert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

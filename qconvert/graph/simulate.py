@@ -1,0 +1,102 @@
+"""A float model that computes what a quantized one will: quantize-dequantize pairs behind tensors, rounded constants.
+
+Biases can be made inputs, so that one session serves many values of them, and of a tensor the mean over everything but
+samples and channels can be an output: [N, C, 8, 8] -> [N, C].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from qconvert.errors import InternalError
+from qconvert.graph.constants import Port
+from qconvert.graph.edit import add_initializer, give_way, values_of
+from qconvert.graph.model import Model
+from qconvert.numerics.spec import QParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """Round ``tensor`` to the codes of ``params``; at the ports ``readers`` only, or wherever it is read (None)."""
+
+    tensor: str
+    params: QParams
+    readers: frozenset[Port] | None = None
+
+
+def simulated(model: Model, roundings: Iterable[Rounding], free: Mapping[Port, str]) -> Model:
+    """A copy of ``model`` that rounds, and whose constants at the ports ``free`` are inputs [O] of these names.
+
+    Weights are expected to be rounded already (:func:`qconvert.graph.constants.with_constants`).
+    """
+    copy = model.clone()
+    graph = copy.ir.graph
+    old_nodes, old_values = list(graph), values_of(graph)
+    nodes = {n.name: n for n in old_nodes}
+    values = {v.name: v for v in old_values}
+    for (name, port), title in free.items():
+        node = nodes[name]
+        if len(node.inputs) <= port:
+            node.resize_inputs(port + 1)
+        value = ir.Value(name=title, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([None]))
+        graph.inputs.append(value)
+        node.replace_input_with(port, value)
+    for rounding in roundings:
+        _round(graph, values[rounding.tensor], rounding)
+    give_way(graph, old_nodes, old_values)
+    return copy
+
+
+def _round(graph: ir.Graph, value: ir.Value, rounding: Rounding) -> None:
+    params = rounding.params
+    scale = add_initializer(graph, f"{value.name}_scale", np.asarray(params.scale, np.float32))
+    zero = add_initializer(graph, f"{value.name}_zero", params.zero_point)
+    q = ir.node("QuantizeLinear", [value, scale, zero], name=f"{value.name}_Q")
+    dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=f"{value.name}_DQ")
+    q.outputs[0].name, dq.outputs[0].name = f"{value.name}_codes", f"{value.name}_rounded"
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(next(iter(graph)), [q, dq])
+    else:
+        graph.insert_after(producer, [q, dq])
+    for use in list(value.uses()):
+        if use.node is not q and (rounding.readers is None or (use.node.name, use.idx) in rounding.readers):
+            use.node.replace_input_with(use.idx, dq.outputs[0])
+    if rounding.readers is None:
+        for i, output in enumerate(graph.outputs):
+            if output is value:
+                graph.outputs[i] = dq.outputs[0]
+
+
+def with_means(model: Model, tensors: Mapping[str, int]) -> tuple[Model, Sequence[str]]:
+    """(a copy whose outputs are means of the tensors, their names); ``tensors`` gives the axis of the channels.
+
+    The mean goes over all axes but the first and that of the channels: the result is [N, C], or [C] for rank 1.
+    """
+    copy = model.clone()
+    graph = copy.ir.graph
+    values = {v.name: v for v in values_of(graph)}
+    outputs = []
+    for i, (tensor, axis) in enumerate(tensors.items()):
+        value = values[tensor]
+        if value.shape is None:
+            raise InternalError(f"{tensor} has no known rank to take means over")
+        others = [a for a in range(1, len(value.shape)) if a != axis % len(value.shape)]
+        outputs.append(value if not others else _mean(graph, value, others, copy.opset, f"mean_{i}"))
+    graph.outputs[:] = outputs
+    return copy, [v.name or "" for v in outputs]
+
+
+def _mean(graph: ir.Graph, value: ir.Value, axes: list[int], opset: int, name: str) -> ir.Value:
+    if opset >= 18:
+        operand = add_initializer(graph, f"{name}_axes", np.asarray(axes, np.int64))
+        node = ir.node("ReduceMean", [value, operand], attributes={"keepdims": 0}, name=name)
+    else:
+        node = ir.node("ReduceMean", [value], attributes={"axes": axes, "keepdims": 0}, name=name)
+    node.outputs[0].name = f"{name}_of_channels"
+    graph.append(node)
+    return node.outputs[0]

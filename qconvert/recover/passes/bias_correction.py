@@ -1,0 +1,198 @@
+"""Empirical bias correction: move each bias until the mean of every channel is that of the float model.
+
+    b_o += E[y_o] - E[y'_o]        y = W x + b of the float model, y' the same layer of the quantized model
+
+Rounding weights and activations, and clipping ranges, shift the mean of a layer's outputs; the shifts add up from layer
+to layer and are not noise that later layers average away. Nagel et al. 2019 (arXiv:1906.04721, section 4.2).
+
+The layers go in waves: those of one wave do not feed each other, and every wave is measured on the quantized model with
+all earlier waves corrected. Means are taken before the clamp: after it a channel that is silent in the quantized model
+has no mean to go by (MobileNetV1-0.25: 22.8 dB before, 21.8 dB after the clamp; the same order on other nets).
+
+One session serves all waves, because the biases are its inputs (:mod:`qconvert.recover.simulation`), and each run stops
+at its wave. Only sums a channel are kept. A layer without bias gets one. A MatMul takes the correction in the constant
+that is added to its result, and none without such a constant, because an Add of its own costs more than it gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qconvert.graph.constants import Port
+from qconvert.graph.session import Feed, Session
+from qconvert.graph.signature import session_of
+from qconvert.graph.simulate import with_means
+from qconvert.graph.view import GraphView
+from qconvert.plan.model import QuantPlan
+from qconvert.recover.layers import Array, Layer
+from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
+from qconvert.recover.simulation import channels_axis, integer_layers, simulation
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasCorrectionOptions:
+    """Constants of the pass; they bound its cost, and 8 samples do nearly as well as 64.
+
+    Attributes:
+        least, most: samples, at least and at most.
+        share: runs of the model, over all waves, as a multiple of the calibration samples.
+        operations: multiplications, over all waves, below which that multiple does not matter.
+    """
+
+    least: int = 4
+    most: int = 16
+    share: float = 2.0
+    operations: float = 5e10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasCorrection:
+    """The pass."""
+
+    options: BiasCorrectionOptions = field(default_factory=BiasCorrectionOptions)
+    name: str = "bias-correction"
+    stage: Stage = Stage.SOLVED
+
+    def apply(self, subject: Subject) -> Changes:
+        """Corrected biases of all integer layers that can have one."""
+        plan = subject.plan
+        if plan is None:
+            return Changes()
+        layers = {n: layer for n, layer in integer_layers(subject, plan).items() if layer.bias is not None}
+        if not layers:
+            return Changes()
+        waves = waves_of(subject.graph, layers)
+        samples = subject.samples.first(self._samples(subject, layers, len(waves)))
+        means = _Means.of(subject, plan, layers)
+        expected = means.expected(samples)
+        biases = {n: _start(subject, layer) for n, layer in layers.items()}
+        for wave in waves:
+            found = means.found(wave, samples, biases)
+            for name in wave:
+                biases[name] = biases[name] + expected[name] - found[name]
+        constants = {
+            _port(layer): _shaped(subject, layer, biases[n]) for n, layer in layers.items() if _finite(biases[n])
+        }
+        return Changes(constants=constants, changed=len(constants))
+
+    def _samples(self, subject: Subject, layers: Mapping[str, Layer], waves: int) -> int:
+        results = list(dict.fromkeys(layer.result for layer in layers.values()))
+        session = session_of(subject.model, outputs=results)
+        arrays = session.run(_known(session, next(iter(subject.samples))), results)
+        sizes = {name: np.asarray(a).size for name, a in zip(results, arrays, strict=True)}
+        each = sum(sizes[n.result] * subject.weight(n).size / _outputs(subject, n) for n in layers.values())
+        by_share = self.options.share * len(subject.samples) / waves
+        by_work = self.options.operations / max(1.0, each * waves)
+        return int(np.clip(max(by_share, by_work), self.options.least, self.options.most))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Means:
+    """Measures the channels' means of layers.
+
+    Attributes:
+        layers: which.
+        reference, quantized: sessions whose outputs are means; the second one takes biases.
+        outputs: layer -> (name of its mean in ``reference``, in ``quantized``).
+        inputs: layer -> the input that is its bias.
+    """
+
+    layers: Mapping[str, Layer]
+    reference: Session
+    quantized: Session
+    outputs: Mapping[str, tuple[str, str]]
+    inputs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, subject: Subject, plan: QuantPlan, layers: Mapping[str, Layer]) -> _Means:
+        axes = {layer.result: channels_axis(layer) for layer in layers.values()}
+        inputs = {name: f"bias_input_{i}" for i, name in enumerate(layers)}
+        simulated = simulation(subject, plan, {_port(layer): inputs[n] for n, layer in layers.items()})
+        reference, first = with_means(subject.model, axes)
+        quantized, second = with_means(simulated, axes)
+        names = dict(zip(axes, zip(first, second, strict=True), strict=True))
+        return cls(
+            layers=layers,
+            reference=session_of(reference),
+            quantized=session_of(quantized, integers=False),
+            outputs={n: names[layer.result] for n, layer in layers.items()},
+            inputs=inputs,
+        )
+
+    def expected(self, samples: Iterable[Feed]) -> dict[str, Vector]:
+        """E[y] of every layer, [O]."""
+        return _run(self.reference, {n: names[0] for n, names in self.outputs.items()}, samples, {})
+
+    def found(self, wave: Sequence[str], samples: Iterable[Feed], biases: Mapping[str, Vector]) -> dict[str, Vector]:
+        """E[y'] of the layers of ``wave`` under ``biases``, [O]."""
+        given = {self.inputs[n]: np.asarray(b, np.float32) for n, b in biases.items()}
+        return _run(self.quantized, {n: self.outputs[n][1] for n in wave}, samples, given)
+
+
+def _run(session: Session, outputs: Mapping[str, str], samples: Iterable[Feed], given: Feed) -> dict[str, Vector]:
+    sums: dict[str, Vector] = {}
+    count = 0
+    wanted = list(dict.fromkeys(outputs.values()))
+    for feed in samples:
+        results = dict(zip(wanted, session.run(_known(session, {**feed, **given}), wanted), strict=True))
+        for layer, output in outputs.items():
+            mean = np.asarray(results[output], np.float64)
+            mean = mean.reshape(-1, mean.shape[-1]).mean(axis=0)
+            sums[layer] = sums.get(layer, 0.0) + mean
+        count += 1
+    return {layer: total / count for layer, total in sums.items()}
+
+
+def _known(session: Session, feed: Feed) -> Feed:
+    names = {spec.name for spec in session.inputs}
+    return {k: v for k, v in feed.items() if k in names}
+
+
+def waves_of(graph: GraphView, layers: Mapping[str, Layer]) -> list[list[str]]:
+    """Layers by how many others lie before them on the longest way: those of one wave do not feed each other."""
+    depth: dict[str, int] = {}
+    own: dict[str, int] = {}
+    adding = {layer.bias[0]: n for n, layer in layers.items() if layer.bias is not None and layer.bias[0] != n}
+    for node in graph.nodes.values():
+        before = max((depth.get(t, 0) for t in node.inputs if t is not None), default=0)
+        if node.name in layers:
+            own[node.name] = before
+            before += layers[node.name].result in node.outputs
+        elif node.name in adding:  # the Add behind a MatMul: its product is corrected here
+            before += 1
+        depth.update(dict.fromkeys(node.outputs, before))
+    waves: list[list[str]] = [[] for _ in range(max(own.values(), default=-1) + 1)]
+    for name, number in own.items():
+        waves[number].append(name)
+    return [wave for wave in waves if wave]
+
+
+def _outputs(subject: Subject, layer: Layer) -> int:
+    return int(subject.weight(layer).shape[layer.out_axis])
+
+
+def _port(layer: Layer) -> Port:
+    return layer.bias or (layer.node, 2)
+
+
+def _start(subject: Subject, layer: Layer) -> Vector:
+    bias = subject.bias(layer)
+    return np.zeros(_outputs(subject, layer)) if bias is None else bias.astype(np.float64).reshape(-1)
+
+
+def _shaped(subject: Subject, layer: Layer, bias: Vector) -> Array:
+    before = subject.bias(layer)
+    return np.asarray(bias if before is None else bias.reshape(before.shape), np.float32)
+
+
+def _finite(bias: Vector) -> bool:
+    return bool(np.isfinite(bias.astype(np.float32)).all())
+
+
+RECOVERIES.add("bias-correction", BiasCorrection())

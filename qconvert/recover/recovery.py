@@ -1,0 +1,155 @@
+"""What a recovery pass is, what it is given, and what it gives back.
+
+A pass works at one of two stages:
+
+    WEIGHTS  before planning: other FP32 weights for the same function
+    SOLVED   on a plan with numbers: other weights, weight scales and biases for the quantized form
+
+It never touches a model: it returns :class:`Changes`, which the caller writes into a copy, judges on samples that the
+pass has not seen, and keeps or drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qconvert.graph.constants import Port
+from qconvert.graph.model import Model
+from qconvert.graph.view import GraphView
+from qconvert.numerics.spec import QParams
+from qconvert.plan.model import QuantPlan
+from qconvert.recover.layers import Array, Layer
+from qconvert.recover.samples import Samples
+from qconvert.registry import Registry
+
+
+class Stage(Enum):
+    """When a pass works."""
+
+    WEIGHTS = "weights"
+    SOLVED = "solved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What one pass, or several after each other, want changed.
+
+    Attributes:
+        constants: new values of constants, by where they are read; a bias may be new.
+        parameters: scales of weights that are not those of their extremes, by node.
+        changed: how many layers have changed (links between layers, for equalization).
+    """
+
+    constants: Mapping[Port, NDArray[np.float32]] = field(default_factory=dict)
+    parameters: Mapping[str, QParams] = field(default_factory=dict)
+    changed: int = 0
+
+    def and_then(self, later: Changes) -> Changes:
+        """Both, ``later`` over these."""
+        return Changes(
+            constants={**self.constants, **later.constants},
+            parameters={**self.parameters, **later.parameters},
+            changed=self.changed + later.changed,
+        )
+
+    def planned(self, plan: QuantPlan) -> QuantPlan:
+        """``plan`` with the chosen scales of weights, and with the biases that are new."""
+        nodes = dict(plan.nodes)
+        for name, params in self.parameters.items():
+            weight = nodes[name].weight
+            if weight is not None:
+                nodes[name] = replace(nodes[name], weight=replace(weight, params=params))
+        for name, port in self.constants:
+            if port == 2 and nodes[name].weight is not None and nodes[name].activations:
+                nodes[name] = replace(nodes[name], bias=port)
+        return replace(plan, nodes=nodes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a pass works on.
+
+    Attributes:
+        model: the canonical FP32 model.
+        graph: its picture.
+        samples: calibration samples, without those that the result is judged on.
+        plan: solved; None at the stage WEIGHTS.
+        changes: those of earlier passes.
+    """
+
+    model: Model
+    graph: GraphView
+    samples: Samples
+    plan: QuantPlan | None = None
+    changes: Changes = field(default_factory=Changes)
+
+    def weight(self, layer: Layer) -> Array:
+        """The weight of ``layer`` as it is by now."""
+        return self._constant(layer.weight)
+
+    def bias(self, layer: Layer) -> Array | None:
+        """The bias of ``layer`` as it is by now, None where it has none."""
+        if layer.bias is None or not (layer.has_bias or layer.bias in self.changes.constants):
+            return None
+        return self._constant(layer.bias)
+
+    def _constant(self, port: tuple[str, int]) -> Array:
+        if port in self.changes.constants:
+            return self.changes.constants[port]
+        node, index = port
+        return np.asarray(self.graph.constant(self.graph.nodes[node].inputs[index] or ""), np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryOutcome:
+    """What came of a pass.
+
+    Attributes:
+        name: the pass.
+        kept: whether the model has its changes.
+        before_db, after_db: SQNR without and with it, mean over samples and outputs (:mod:`qconvert.recover.judge`).
+        changed: how many layers (links) it changed.
+        held_out: whether it was judged on samples that it has not seen.
+    """
+
+    name: str
+    kept: bool
+    before_db: float
+    after_db: float
+    changed: int
+    held_out: bool = True
+
+    def __str__(self) -> str:
+        where = "samples that it has not seen" if self.held_out else "the samples that it has seen"
+        return (
+            f"recovery, {self.name}: {self.before_db:.1f} -> {self.after_db:.1f} dB a sample on {where}, "
+            f"{self.changed} changes {'kept' if self.kept else 'dropped'}"
+        )
+
+
+class Recovery(Protocol):
+    """A pass. Its options are a frozen dataclass of its own module."""
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        ...
+
+    @property
+    def stage(self) -> Stage:
+        """When it works."""
+        ...
+
+    def apply(self, subject: Subject) -> Changes:
+        """What to change; nothing where there is nothing to gain."""
+        ...
+
+
+RECOVERIES: Registry[Recovery] = Registry("recovery pass")
+RECOVERIES.discover("qconvert.recover.passes")

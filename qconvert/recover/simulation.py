@@ -1,0 +1,61 @@
+"""The quantized model as a float model with free biases: what a pass of stage SOLVED measures on.
+
+It rounds what the plan rounds, and clamps stay where they were, so that a layer's result can be observed before and
+after its clamp. Up to float summation it computes what the integer kernels compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qconvert.graph.constants import Port, with_constants
+from qconvert.graph.model import Model
+from qconvert.graph.simulate import Rounding, simulated
+from qconvert.numerics.affine import dequantize, quantize, weight_params
+from qconvert.numerics.spec import QParams
+from qconvert.plan.model import QuantPlan
+from qconvert.recover.layers import Array, Layer, find_layers
+from qconvert.recover.recovery import Subject
+
+
+def integer_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
+    """The layers that run on integers."""
+    found = find_layers(subject.graph)
+    return {n: layer for n, layer in found.items() if plan.nodes[n].weight is not None and plan.nodes[n].activations}
+
+
+def parameters_of(subject: Subject, plan: QuantPlan, layer: Layer, weight: Array) -> QParams:
+    """The parameters that emission will use for ``weight``."""
+    chosen = subject.changes.parameters.get(layer.node)
+    planned = plan.nodes[layer.node].weight
+    if chosen is not None:
+        return chosen
+    if planned is None or planned.params is not None:
+        return planned.params  # type: ignore[union-attr,return-value]
+    return weight_params(weight, planned.spec)
+
+
+def simulation(subject: Subject, plan: QuantPlan, free: Mapping[Port, str]) -> Model:
+    """The quantized form of ``subject.model`` under ``plan``, with the biases at ``free`` as inputs of these names."""
+    constants: dict[Port, Array] = dict(subject.changes.constants)
+    for layer in integer_layers(subject, plan).values():
+        weight = subject.weight(layer)
+        params = parameters_of(subject, plan, layer, weight)
+        constants[layer.weight] = dequantize(quantize(weight, params), params)
+    constants = {port: value for port, value in constants.items() if port not in free}
+    return simulated(with_constants(subject.model, constants), _roundings(subject, plan), free)
+
+
+def _roundings(subject: Subject, plan: QuantPlan) -> list[Rounding]:
+    integer = {p.node for p in plan.taken() if p.absorbed_into is not None or p.activations}
+    reads = frozenset((p.node, port) for p in plan.taken() for port in p.activations)
+    made = {t for n in integer for t in subject.graph.nodes[n].outputs}
+    return [
+        Rounding(tensor=tensor, params=params, readers=None if tensor in made else reads)
+        for tensor, params in plan.params_of().items()
+    ]
+
+
+def channels_axis(layer: Layer) -> int:
+    """The axis of the channels in a layer's result."""
+    return -1 if layer.op_type == "MatMul" else 1

@@ -1,0 +1,175 @@
+"""Accuracy recovery around a conversion: each pass is tried on the emitted model, and kept where it helps.
+
+The passes of stage WEIGHTS change the canonical model, and planning, calibration and emission run again on it; those of
+stage SOLVED change what the plan is written into. The judge is the SQNR of the outputs against the canonical model's,
+through ONNX Runtime, on calibration samples that the pass has not seen (:mod:`qconvert.recover.judge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from qconvert.calibrate.gather import Gatherer
+from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
+from qconvert.errors import ModelError
+from qconvert.graph.build_view import view_of
+from qconvert.graph.constants import with_constants
+from qconvert.graph.model import Model
+from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
+from qconvert.graph.signature import session_of
+from qconvert.progress import Progress
+from qconvert.recipe.recipe import AUTO, NO_RECOVERY, Recipe
+from qconvert.recover.judge import Judge, Score
+from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
+from qconvert.recover.samples import Samples, seen_and_judging
+
+# What "auto" runs, in this order (docs/decisions/0011)
+CHAIN = ("equalize", "bias-correction")
+
+
+def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
+    """The passes that ``recipe`` asks for, in the order in which they run.
+
+    Raises:
+        RecipeError: there is no pass of that name.
+    """
+    names = CHAIN if recipe.recover == (AUTO,) else () if recipe.recover == (NO_RECOVERY,) else recipe.recover
+    found = [RECOVERIES.get(n) for n in dict.fromkeys(names)]
+    return tuple(sorted(found, key=lambda p: p.stage is Stage.SOLVED))
+
+
+def convert_and_recover(
+    prepared: Prepared,
+    recipe: Recipe,
+    samples: Feeds,
+    source: str,
+    watch: Stopwatch,
+    progress: Progress,
+    *,
+    base: Model | None = None,
+    kept_float: Mapping[str, str] = MappingProxyType({}),
+    required: bool = True,
+    gatherer: Gatherer | None = None,
+    place: str = "",
+) -> Quantized:
+    """:func:`qconvert.conversion.convert`, then every recovery pass of the recipe; arguments and errors are the same.
+
+    Raises:
+        RecipeError: there is no pass of that name.
+    """
+    passes = passes_of(recipe)
+    gatherer = gatherer or Gatherer()
+
+    def converted(canonical: Prepared, written_into: Model | None) -> Quantized:
+        return convert(
+            canonical,
+            recipe,
+            samples,
+            source,
+            watch,
+            progress,
+            base=written_into,
+            kept_float=kept_float,
+            required=required,
+            gatherer=gatherer if canonical is prepared else Gatherer(options=gatherer.options),
+            place=place,
+        )
+
+    result = converted(prepared, base)
+    if not passes or not quantizes(result.plan):
+        return result
+    if not gatherer.collects:
+        note = "accuracy recovery was left out: it needs data, and there are ranges only; give --calib, too"
+        return replace(result, notes=(*result.notes, note))
+    with watch.stage("recover"):
+        seen, judging = seen_and_judging(samples)
+        judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
+        score = judge.score(result.session)
+        state = _State(prepared=prepared, base=base or prepared.model, result=result, score=score)
+    outcomes: list[RecoveryOutcome] = []
+    for recovery in passes:
+        with watch.stage("recover"):
+            subject = Subject(
+                model=state.prepared.model,
+                graph=view_of(state.prepared.model),
+                samples=seen,
+                plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
+                changes=state.changes,
+            )
+            changes = recovery.apply(subject)
+        if not changes.changed:
+            continue
+        try:
+            if recovery.stage is Stage.WEIGHTS:
+                tried = _rewritten(state, changes, seen)
+                tried = replace(tried, result=converted(tried.prepared, tried.base))
+            else:
+                tried = _emitted(state, changes, recipe)
+            with watch.stage("recover"):
+                tried = replace(tried, score=judge.score(tried.result.session))
+        except ModelError:
+            continue  # a model that ONNX Runtime refuses, or of another function, is no candidate
+        kept = tried.score.better_than(state.score)
+        outcomes.append(
+            RecoveryOutcome(
+                name=recovery.name,
+                kept=kept,
+                before_db=state.score.mean_db,
+                after_db=tried.score.mean_db,
+                changed=changes.changed,
+                held_out=judge.held_out,
+            )
+        )
+        state = tried if kept else state
+    notes = (*state.result.notes, *(str(o) for o in outcomes))
+    return replace(state.result, notes=notes, recoveries=tuple(outcomes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """The best result so far.
+
+    Attributes:
+        prepared: its canonical model.
+        base: what its plan was written into, without ``changes``.
+        result, score: the quantized model and its score.
+        changes: of the passes of stage SOLVED that it holds.
+    """
+
+    prepared: Prepared
+    base: Model
+    result: Quantized
+    score: Score
+    changes: Changes = field(default_factory=Changes)
+
+
+def _rewritten(state: _State, changes: Changes, samples: Samples) -> _State:
+    """``state`` with changed FP32 weights.
+
+    Raises:
+        ModelError: they make another function.
+    """
+    model = with_constants(state.prepared.model, changes.constants)
+    base = model
+    if state.base is not state.prepared.model:
+        base = with_constants(state.base, changes.constants)
+    feed = next(iter(samples))
+    db = agreement(session_of(state.prepared.model).run(feed), session_of(model).run(feed))
+    if db < MIN_AGREEMENT_DB:
+        raise ModelError(f"the outputs change ({db:.1f} dB)")
+    return replace(state, prepared=replace(state.prepared, model=model), base=base)
+
+
+def _emitted(state: _State, changes: Changes, recipe: Recipe) -> _State:
+    """``state`` emitted anew, with changed weights, scales and biases.
+
+    Raises:
+        ModelError: ONNX Runtime refuses it.
+    """
+    together = state.changes.and_then(changes)
+    plan = together.planned(state.result.plan)
+    model, _ = emit(with_constants(state.base, together.constants), plan, recipe, state.prepared.source)
+    result = replace(state.result, model=model, plan=plan, session=session_of(model))
+    return replace(state, result=result, changes=together)
