@@ -87,6 +87,7 @@ def open_session(
     *,
     threads: int = 0,
     optimize: bool = True,
+    layouts: bool = True,
     optimized_path: Path | None = None,
     profile_prefix: Path | None = None,
 ) -> Session:
@@ -95,7 +96,8 @@ def open_session(
     Args:
         model: a file, or a serialised ModelProto.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
-        optimize: apply all graph optimizations, or none.
+        optimize: apply graph optimizations, or none.
+        layouts: with them, those that change the layout of tensors for this processor.
         optimized_path: where to save the graph as optimized.
         profile_prefix: record a profile, in files that begin so.
 
@@ -105,9 +107,9 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )
+    levels = ort.GraphOptimizationLevel
+    wanted = levels.ORT_ENABLE_ALL if layouts else levels.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = wanted if optimize else levels.ORT_DISABLE_ALL
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     if profile_prefix is not None:
