@@ -102,6 +102,7 @@ def open_session(
     folder: Path | None = None,
     threads: int = 0,
     optimize: bool = True,
+    layouts: bool = True,
     lean: bool = False,
     integers: bool = True,
     optimized_path: Path | None = None,
@@ -113,7 +114,8 @@ def open_session(
         model: a file, or a serialised ModelProto.
         folder: what the external data of a serialised model are relative to.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
-        optimize: apply all graph optimizations, or none.
+        optimize: apply graph optimizations, or none.
+        layouts: with them, those that change the layout of tensors for this processor.
         lean: hold no memory between runs. A ResNet-50 whose activations are outputs, run in two threads and three
             parts, takes 453 MB at most instead of 552, in the same processor time.
         integers: turn quantize-dequantize pairs into integer kernels; without, they are computed as they stand, and
@@ -127,9 +129,9 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )
+    levels = ort.GraphOptimizationLevel
+    wanted = levels.ORT_ENABLE_ALL if layouts else levels.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = wanted if optimize else levels.ORT_DISABLE_ALL
     options.enable_mem_pattern = not lean
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
