@@ -18,12 +18,13 @@ import numpy as np
 
 from qconvert.calibrate.fingerprint import fingerprint
 from qconvert.calibrate.source import Array, Sample, Source, match_inputs
+from qconvert.calibrate.sources._mapped import let_go
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
 
 class Stack(Source):
-    """A source over stacked arrays, in memory or mapped; samples are views.
+    """A source over stacked arrays, in memory or mapped; samples are views or copies.
 
     Args:
         path: the file.
@@ -43,7 +44,7 @@ class Stack(Source):
         self._path = path
         self._detail = detail
         self._fingerprint = ""
-        self._arrays = arrays
+        self.arrays = arrays
         matched = match_inputs(arrays, interface, name)
         used = {matched[spec.name]: spec for spec in interface}
         for key, spec in used.items():
@@ -78,10 +79,12 @@ class Stack(Source):
 
     def __getitem__(self, index: int) -> Sample:
         at = range(self._count)[index]
-        arrays = dict(self._arrays)  # arrays that feed nothing stay, uncut, so that the user can be told about them
+        arrays = dict(self.arrays)  # arrays that feed nothing stay, uncut, so that the user can be told about them
         for key, rows in self._rows.items():
             cut = arrays[key][at * rows : (at + 1) * rows] if rows else arrays[key][at]
-            arrays[key] = np.asarray(cut)  # an element of a vector is a numpy scalar, a part of a map is still a map
+            # an element of a vector is a numpy scalar; a part of a map is copied, and its pages are let go
+            arrays[key] = np.array(cut) if isinstance(arrays[key], np.memmap) else np.asarray(cut)
+            let_go(self.arrays[key])
         return Sample(arrays=arrays, origin=f"{self.name}[{at}]", stacked=True)
 
     def identity(self, index: int) -> str:

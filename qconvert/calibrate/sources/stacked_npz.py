@@ -1,4 +1,4 @@
-"""One .npz file whose arrays stack all samples along axis 0. It is read once, when opened: zips cannot be mapped."""
+"""One .npz file whose arrays stack all samples along axis 0. It stays on disk, unless it is small."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qconvert.calibrate.place import Place
 from qconvert.calibrate.source import SOURCES, Source, SourceFactory
-from qconvert.calibrate.sources._arrays import read_npz
+from qconvert.calibrate.sources._mapped import map_npz
 from qconvert.calibrate.sources._stack import Stack
 from qconvert.graph.session import IOSpec
 
@@ -22,7 +22,7 @@ def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     Raises:
         DataError: the file is damaged, or its arrays do not fit the model or each other.
     """
-    return Stack(place.path, read_npz(place.path), interface)
+    return Stack(place.path, map_npz(place.path), interface)
 
 
 SOURCES.add(
