@@ -23,10 +23,30 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from resnet50 import write_resnet50
-
 METHODS = ("minmax", "mean-minmax", "moving-average", "percentile", "mse", "entropy", "auto")
+
+PEERS = ("MinMax", "Percentile")
+
+# In a process of its own: what this one has held counts as memory of those that it starts.
+MAKE = """
+import sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from resnet50 import write_resnet50
+folder, size, count, stacked = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+model = folder / "resnet50.onnx"
+if not model.exists():
+    write_resnet50(model, size=size)
+shape = (count, 3, size, size)
+mapped = np.lib.format.open_memmap(folder / "data.npy", mode="w+", dtype=np.float32, shape=shape)
+random = np.random.default_rng(0)
+for i in range(count):
+    mapped[i] = random.normal(0, 1, shape[1:])
+mapped.flush()
+if stacked == "npz":
+    np.savez(folder / "data.npz", image=mapped)
+"""
 
 PLAIN = """
 import sys, time
@@ -133,21 +153,20 @@ def time_table(model: Path, data: Path, folder: Path, args: argparse.Namespace) 
     return rows
 
 
-def memory_table(model: Path, folder: Path, args: argparse.Namespace) -> list[dict[str, object]]:
+def make(folder: Path, size: int, count: int, stacked: str) -> tuple[Path, Path]:
+    """(model, data): a network of ResNet-50's shape, and random images in a stacked .npy or .npz."""
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", MAKE, here, str(folder), str(size), str(count), stacked], check=True)
+    return folder / "resnet50.onnx", folder / f"data.{stacked}"
+
+
+def memory_table(folder: Path, args: argparse.Namespace) -> list[dict[str, object]]:
     """Peak memory with few and many samples, which lie in a .npy file."""
     rows = []
     for count in (10, 1000):
-        data = folder / f"{count}.npy"
-        shape = (count, 3, args.size, args.size)
-        mapped = np.lib.format.open_memmap(data, mode="w+", dtype=np.float32, shape=shape)
-        random = np.random.default_rng(0)
-        for i in range(count):
-            mapped[i] = random.normal(0, 1, shape[1:])
-        mapped.flush()
-        del mapped
+        model, data = make(folder, args.size, count, "npy")
         for name, command in contenders(model, data, folder, args.methods, []).items():
             rows.append({"contender": name, "samples": count, "peak MB": round(run(command).peak_mb)})
-        data.unlink()
     return rows
 
 
@@ -178,12 +197,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, data = args.model, args.data
-        if model is None:
-            model, data = folder / "resnet50.onnx", folder / "calib.npz"
-            write_resnet50(model, size=args.size)
-            images = np.random.default_rng(0).normal(0, 1, (args.samples, 3, args.size, args.size))
-            np.savez(data, image=images.astype(np.float32))
-        rows = memory_table(model, folder, args) if args.memory else time_table(model, data, folder, args)
+        if model is None and not args.memory:
+            model, data = make(folder, args.size, args.samples, "npz")
+        rows = memory_table(folder, args) if args.memory else time_table(model, data, folder, args)
     show(rows)
     if args.json is not None:
         args.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")

@@ -47,9 +47,9 @@ def map_npz(path: Path) -> dict[str, Array]:
         raise damaged(path, ".npz", error) from error
 
 
-def let_go(array: Array) -> None:
+def let_go(array: object) -> None:
     """Tell the system that what has been read of a mapped ``array`` is not needed in memory."""
-    base: object = array.base
+    base: object = getattr(array, "base", None)
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
 
@@ -69,7 +69,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
                 raise ValueError(f"{info.filename} is truncated")
             offset = _data_offset(file, info) + start if stored else 0
             mapped: Array = np.memmap(
-                file,  # type: ignore[call-overload]
+                file,
                 dtype=dtype,
                 mode="r",
                 offset=offset,
