@@ -169,3 +169,10 @@ def test_every_check_has_a_model_with_its_fault() -> None:
 def test_this_machine_is_known() -> None:
     assert this_machine() in Isa
     assert Isa.AVX2.title != Isa.VNNI.title
+
+
+def test_the_documentation_lists_every_check() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    table = text.partition("## What `qconvert check` finds")[2].partition("\n## ")[0]
+    listed = {line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")}
+    assert listed - {"finding"} == {*CHECKS.names(), "unfused", "load"}
