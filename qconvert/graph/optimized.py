@@ -87,9 +87,12 @@ def segment(model: Model, inputs: Mapping[str, np.dtype[np.generic]], outputs: I
             ir.convenience.replace_all_uses_with(value, start)
             starts[name] = start
     graph.outputs[:] = [values[name] for name in wanted]
-    for node in reversed(list(graph)):
-        if node not in needed:
-            graph.remove(node, safe=True)
+    unneeded = [node for node in graph if node not in needed]
+    for body in (b for node in unneeded for b in _bodies(node)):
+        for inner in body.all_nodes():
+            for i in range(len(inner.inputs)):
+                inner.replace_input_with(i, None)
+    graph.remove(unneeded, safe=True)
     graph.inputs[:] = list(starts.values())
     for name in list(graph.initializers):
         if not graph.initializers[name].uses() and not graph.initializers[name].is_graph_output():

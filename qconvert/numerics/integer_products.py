@@ -19,14 +19,20 @@ Codes = NDArray[np.integer]
 
 
 def matmul_sums(a: Codes, w: Codes, zero_a: int, zero_w: NDArray[np.int64], *, saturate: bool) -> NDArray[np.int64]:
-    """a [..., M, K] times w [K, N] -> [..., M, N].
+    """a [..., M, K] times w [K, N] or [..., K, N] -> [..., M, N].
 
     Args:
-        a, w: codes.
+        a, w: codes; leading axes broadcast as those of MatMul.
         zero_a: zero point of ``a``.
         zero_w: of ``w``, [] or [N].
         saturate: add pairs in 16 bits.
     """
+    if w.ndim > 2:
+        lead = np.broadcast_shapes(a.shape[:-2], w.shape[:-2])
+        left = np.broadcast_to(a, (*lead, *a.shape[-2:])).reshape(-1, *a.shape[-2:])
+        right = np.broadcast_to(w, (*lead, *w.shape[-2:])).reshape(-1, *w.shape[-2:])
+        parts = [matmul_sums(x, y, zero_a, zero_w, saturate=saturate) for x, y in zip(left, right, strict=True)]
+        return np.stack(parts).reshape(*lead, a.shape[-2], w.shape[-1])
     rows = w.reshape(-1)[matmul_order(w.shape)]
     sums = _sums(a.reshape(-1, a.shape[-1]), rows, zero_a, zero_w, saturate=saturate)
     return sums.reshape(*a.shape[:-1], w.shape[-1])

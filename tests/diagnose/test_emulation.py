@@ -11,7 +11,7 @@ import onnx
 import pytest
 from diagnose import nets
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from qconvert.diagnose.emulation import _SplitNet, saturation_damage
 from qconvert.diagnose.integer_ops import PORTS, compute, origin, saturable
@@ -19,6 +19,7 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.model import load
 from qconvert.graph.optimized import named, optimized_model, segment
 from qconvert.graph.session import open_session
+from qconvert.graph.signature import session_of
 
 F32, U8 = TensorProto.FLOAT, TensorProto.UINT8
 RNG = np.random.default_rng(0)
@@ -140,6 +141,28 @@ def test_a_segment_starts_where_it_is_told(tmp_path: Path) -> None:
     assert {v.name for v in part.ir.graph.inputs} == {"b", "x"}
     assert [n.op_type for n in part.ir.graph] == ["Add", "Mul"]
     assert segment(model, {"x": np.dtype(np.float32)}, ["x"]) is None
+
+
+def test_a_segment_does_without_a_branch_that_reads_it(tmp_path: Path) -> None:
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x, bool c) => (float[2] y, float[2] z) {
+            a = Relu(x)
+            z = Exp(a)
+            y = If(c) <then_branch = t () => (float[2] p) { p = Neg(a) },
+                       else_branch = e () => (float[2] q) { q = Abs(a) }>
+        }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    whole = named(load(tmp_path / "m.onnx"))
+    start = {"x": np.dtype(np.float32), "c": np.dtype(np.bool_)}
+    part, branches = segment(whole, start, ["z"]), segment(whole, {**start, "a": start["x"]}, ["y"])
+    assert part is not None
+    assert branches is not None
+    assert [n.op_type for n in part.ir.graph] == ["Relu", "Exp"]
+    assert [n.op_type for n in branches.ir.graph] == ["If"]
+    values = {"a": np.array([1.0, -2.0], np.float32), "c": np.array(True)}
+    assert session_of(branches).run(values)[0].tolist() == [-1.0, 2.0]
 
 
 def test_unnamed_nodes_get_names_of_their_own(tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def test_matrix_products(shape: tuple[int, ...]) -> None:
         assert (matmul_sums(a, w, 17, ZERO, saturate=saturate) == expected).all()
 
 
+@pytest.mark.parametrize(("left", "right"), [((2, 3, 7), (2, 7, 5)), ((3, 7), (4, 7, 5)), ((2, 1, 3, 7), (4, 7, 5))])
+def test_batches_of_matrices(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    a, w = rng.integers(0, 256, left).astype(np.uint8), rng.integers(-60, 61, right).astype(np.int8)
+    expected = kernel("MatMulInteger", a, w, 17, ZERO)
+    assert (matmul_sums(a, w, 17, ZERO, saturate=True) == expected).all()
+
+
 @pytest.mark.parametrize(
     ("size", "kernel_size", "strides", "pads", "dilations", "group"),
     [

@@ -74,7 +74,8 @@ def _float_operators(subject: Subject) -> Iterator[Finding]:
             continue
         sources = [graph.producer(name or "") for name in node.inputs]
         if any(s is not None and s.op_type == "DequantizeLinear" for s in sources[:2]):
-            unfused.append(node.name)
+            if node.op_type != "ConvTranspose":  # which has no integer form to be fused into
+                unfused.append(node.name)
         elif graph.is_constant(node.input(1)):
             alone.append(node.name)
     if unfused:
