@@ -80,13 +80,13 @@ def segment(model: Model, inputs: Mapping[str, np.dtype[np.generic]], outputs: I
         waiting += [v for body in _bodies(node) for v in _captured(body)]
     if not needed:
         return None
+    graph.outputs[:] = [values[name] for name in wanted]
     for name, value in list(starts.items()):
         if value.producer() is not None:
             start = ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(inputs[name])), shape=value.shape)
             value.name = f"{name} (made elsewhere)"
             ir.convenience.replace_all_uses_with(value, start)
             starts[name] = start
-    graph.outputs[:] = [values[name] for name in wanted]
     unneeded = [node for node in graph if node not in needed]
     for body in (b for node in unneeded for b in _bodies(node)):
         for inner in body.all_nodes():

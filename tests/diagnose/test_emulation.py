@@ -143,6 +143,17 @@ def test_a_segment_starts_where_it_is_told(tmp_path: Path) -> None:
     assert segment(model, {"x": np.dtype(np.float32)}, ["x"]) is None
 
 
+def test_a_segment_may_start_at_an_output(tmp_path: Path) -> None:
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x) => (float[2] y, float[2] z) { y = Relu(x)  z = Neg(y) }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    part = segment(named(load(tmp_path / "m.onnx")), {"y": np.dtype(np.float32)}, ["y", "z"])
+    assert part is not None
+    assert session_of(part).run({"y": np.array([1.0, 2.0], np.float32)})[0].tolist() == [-1.0, -2.0]
+
+
 def test_a_segment_does_without_a_branch_that_reads_it(tmp_path: Path) -> None:
     model = parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
