@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from qconvert.cli import run
 from qconvert.diagnose.integer_ops import saturable
 from qconvert.graph.build_view import view_of
 from qconvert.graph.optimized import optimized_model
-from qconvert.pipeline import QuantizeJob, quantize
 from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe_file import recipe_to_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,11 +24,14 @@ def unsafe(path: Path) -> dict[str, int]:
     return {s.node: s.unsafe for s in found}
 
 
-def made(folder: Path, name: str, recipe: Recipe) -> tuple[Path, tuple[str, ...]]:
-    output = folder / f"{recipe.target}.onnx"
-    data = ROOT / "calibration_data" / name / "calib.npz"
-    job = QuantizeJob(model=ROOT / "sample_models" / f"{name}.onnx", calib=data, output=output, recipe=recipe)
-    return output, quantize(job).notes
+def made(folder: Path, name: str, recipe: Recipe) -> tuple[Path, list[str]]:
+    """The quantized sample model, and the notes of its report."""
+    output, report, written = (folder / f"{recipe.target}{suffix}" for suffix in (".onnx", ".json", ".yaml"))
+    written.write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    arguments = ["quantize", str(ROOT / "sample_models" / f"{name}.onnx"), "-q", "--recipe", str(written)]
+    arguments += ["--calib", str(ROOT / "calibration_data" / name / "calib.npz")]
+    assert run([*arguments, "--report", str(report), "-o", str(output)]) == 0
+    return output, json.loads(report.read_text(encoding="utf-8"))["notes"]
 
 
 @pytest.mark.parametrize(("name", "per_channel"), [("digits_cnn", True), ("digits_gru", False)])
