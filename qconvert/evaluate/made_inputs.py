@@ -186,8 +186,8 @@ def _values(spec: IOSpec, shape: tuple[int, ...], rng: np.random.Generator) -> N
     return np.ones(shape, dtype)
 
 
-def data_feeds(samples: FeedSet, *, batch: int | None = None) -> list[Feed]:
-    """Up to MOST_FEEDS feeds of ``samples``, spread evenly over them; with a batch, each of that many samples.
+def data_feeds(samples: FeedSet, *, batch: int | None = None, most: int = MOST_FEEDS) -> list[Feed]:
+    """Up to ``most`` feeds of ``samples``, spread evenly over them; with a batch, each of that many samples.
 
     Raises:
         DataError: the samples differ in shape and cannot be stacked.
@@ -195,10 +195,10 @@ def data_feeds(samples: FeedSet, *, batch: int | None = None) -> list[Feed]:
     """
     check_batch(samples.interface, batch)
     if batch is None:
-        count = min(MOST_FEEDS, len(samples))
+        count = min(most, len(samples))
         return [samples.feed((2 * i + 1) * len(samples) // (2 * count)) for i in range(count)]
     rows = _rows(samples)
-    count = min(MOST_FEEDS, max(1, len(samples) // batch))
+    count = min(most, max(1, len(samples) // batch))
     return [_stack([next(rows) for _ in range(batch)], samples) for _ in range(count)]
 
 

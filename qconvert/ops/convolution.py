@@ -24,8 +24,7 @@ def _conv_transpose_axis(graph: GraphView, node: NodeView) -> int | None:
 
 
 def _conv_order(shape: tuple[int, ...], attributes: Mapping[str, int]) -> Order | None:
-    group = attributes.get("group", 1)
-    depthwise = group > 1 and shape[0] == group and shape[1] == 1
+    depthwise = shape[0] == attributes.get("group", 1) and shape[1] == 1
     return None if depthwise else conv_order(shape)
 
 

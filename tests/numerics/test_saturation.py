@@ -55,7 +55,7 @@ def test_a_safe_channel_never_saturates_and_an_unsafe_one_can(rows: NDArray[np.i
     a = data.draw(arrays(np.uint8, (2, rows.shape[1])))
     exact = product(a, rows, saturate=False)
     assert (product(a, rows, saturate=True) == exact)[:, ~unsafe].all()
-    for w in rows[unsafe]:
+    for w in rows[unsafe].astype(int):
         worst = [np.where(sign * w > 0, 255, 0).astype(np.uint8) for sign in (1, -1)]
         assert any(by_definition(x, w) != int(x.astype(int) @ w.astype(int)) for x in worst)
 
