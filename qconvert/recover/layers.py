@@ -76,6 +76,18 @@ class Layer:
         grouped = self._grouped(weight).swapaxes(1, 2)
         return grouped.reshape(self.group * weight.shape[1], weight.shape[0] // self.group, -1)
 
+    def by_outputs(self, weight: Array) -> Array:
+        """``weight`` as [groups, outputs a group, inputs a group * taps]."""
+        if self.op_type != "Conv":
+            return (weight.T if self.out_axis == 1 else weight)[None]
+        return weight.reshape(self.group, weight.shape[0] // self.group, -1)
+
+    def from_outputs(self, rows: NDArray[np.floating], like: Array) -> Array:
+        """The reverse of :meth:`by_outputs`; ``like`` gives the shape."""
+        if self.op_type != "Conv":
+            return np.asarray(rows[0].T if self.out_axis == 1 else rows[0], np.float32)
+        return np.asarray(rows.reshape(like.shape), np.float32)
+
     def inputs(self, weight: Array) -> int:
         """How many input channels it has."""
         return int(weight.shape[1] * self.group if self.op_type == "Conv" else weight.shape[1 - self.out_axis])
@@ -168,7 +180,7 @@ def find_links(graph: GraphView, layers: Mapping[str, Layer]) -> list[Link]:
 
 
 def _link(graph: GraphView, layers: Mapping[str, Layer], first: Layer) -> Link | None:
-    if not _owned(graph, first):
+    if not owns_weight(graph, first):
         return None
     tensor, blocks = first.result, 1
     rank = graph.tensors[tensor].rank
@@ -179,7 +191,7 @@ def _link(graph: GraphView, layers: Mapping[str, Layer], first: Layer) -> Link |
         if node.name in layers:
             second = layers[node.name]
             wanted = 1 if second.op_type in ("Conv", "Gemm") else (graph.tensors[tensor].rank or 0) - 1
-            if port != 0 or axis != wanted or axis < 0 or not _owned(graph, second):
+            if port != 0 or axis != wanted or axis < 0 or not owns_weight(graph, second):
                 return None
             if second.inputs(_weight(graph, second)) != blocks * _weight(graph, first).shape[first.out_axis]:
                 return None
@@ -197,8 +209,8 @@ def _weight(graph: GraphView, layer: Layer) -> Array:
     return np.asarray(graph.constant(graph.nodes[layer.node].inputs[1] or ""), np.float32)
 
 
-def _owned(graph: GraphView, layer: Layer) -> bool:
-    """Whether nothing else reads the layer's weight: two values of it would have to be stored."""
+def owns_weight(graph: GraphView, layer: Layer) -> bool:
+    """Whether nothing else reads the layer's weight; otherwise two values of it would have to be stored."""
     view = graph.tensors[graph.nodes[layer.node].inputs[1] or ""]
     return view.producer is None and len(view.consumers) == 1 and not view.captured and not view.is_output
 

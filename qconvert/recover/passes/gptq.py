@@ -1,0 +1,138 @@
+"""Rounding with compensation (GPTQ): the error of each rounded weight is made up for by those not rounded yet.
+
+    minimise over codes q    (w - s q) H (w - s q)^T,    H = E[x x^T] + damping
+
+for each output channel, w [K] its weights, s its scale, x its inputs. Inputs of trained nets are correlated, so that
+the error of one weight can be undone by others. In the order of falling H_kk, with U the upper Cholesky factor of H^-1
+(H^-1 = U^T U),
+
+    q_k = round(w_k / s),   e = (w_k - s q_k) / U_kk,   w_j -= e U_kj  for every later j
+
+Frantar et al. 2023 (arXiv:2210.17323), algorithm 1; updates of far columns wait for the end of a block. Scales are
+those of the extremes, so that the result is a plain rounded weight to everything that follows. H is that of the float
+model; it holds the inputs' means, so that shifts of the outputs are made up for, too.
+
+Layers are taken from the cheapest up to a budget: a solve costs K^3, and with thousands of inputs errors of rounding
+average out by themselves. A weight with other readers is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qconvert.graph.constants import Port
+from qconvert.numerics.bias import quantize_bias
+from qconvert.numerics.spec import QParams
+from qconvert.plan.model import QuantPlan
+from qconvert.recover.gram import second_moments
+from qconvert.recover.layers import Array, Layer, owns_weight
+from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
+from qconvert.recover.simulation import integer_layers, parameters_of
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GptqOptions:
+    """Constants of the pass.
+
+    Attributes:
+        samples, positions: samples for H, and columns of each at most.
+        damping: added to the diagonal of H, as a share of its mean.
+        block: columns that are rounded before the columns behind them are updated.
+        operations: multiplications that all layers together may cost.
+    """
+
+    samples: int = 16
+    positions: int = 256
+    damping: float = 0.01
+    block: int = 64
+    operations: float = 3e10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gptq:
+    """The pass."""
+
+    options: GptqOptions = field(default_factory=GptqOptions)
+    name: str = "gptq"
+    stage: Stage = Stage.SOLVED
+
+    def apply(self, subject: Subject) -> Changes:
+        """Weights on the grid of their scales, rounded with compensation."""
+        plan = subject.plan
+        layers = self._affordable(subject, plan) if plan is not None else {}
+        if plan is None or not layers:
+            return Changes()
+        samples = subject.samples.first(self.options.samples)
+        moments = second_moments(subject, layers, samples, self.options.positions)
+        constants: dict[Port, Array] = {}
+        parameters: dict[str, QParams] = {}
+        for name, layer in layers.items():
+            weight = subject.weight(layer)
+            if not np.isfinite(moments[name]).all():
+                continue
+            params = _final_parameters(subject, plan, layer, weight)
+            constants[layer.weight] = rounded(layer, weight, params, moments[name], self.options)
+            parameters[name] = params
+        return Changes(constants=constants, parameters=parameters, changed=len(constants))
+
+    def _affordable(self, subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
+        found = {n: layer for n, layer in integer_layers(subject, plan).items() if owns_weight(subject.graph, layer)}
+        costs = {n: _cost(layer, subject.weight(layer)) for n, layer in found.items()}
+        spent, kept = 0.0, set()
+        for name in sorted(found, key=lambda n: costs[n]):
+            spent += costs[name]
+            if spent <= self.options.operations:
+                kept.add(name)
+        return {n: layer for n, layer in found.items() if n in kept}
+
+
+def rounded(layer: Layer, weight: Array, params: QParams, moments: Matrix, options: GptqOptions) -> Array:
+    """``weight`` on the grid of ``params``, [same shape]; ``moments`` [groups, K, K] is H without damping."""
+    rows = layer.by_outputs(weight).astype(np.float64)  # [groups, O / groups, K]
+    groups, each, inputs = rows.shape
+    scale = np.broadcast_to(params.scale.astype(np.float64).reshape(-1), (groups * each,)).reshape(groups, each)
+    zero = np.broadcast_to(params.zero_point.astype(np.float64).reshape(-1), (groups * each,)).reshape(groups, each)
+    low, high = params.spec.lo - zero, params.spec.hi - zero
+
+    diagonal = np.einsum("gkk->gk", moments)
+    order = np.argsort(-diagonal, axis=1, kind="stable")
+    h = np.take_along_axis(np.take_along_axis(moments, order[:, :, None], axis=1), order[:, None, :], axis=2)
+    k = np.arange(inputs)
+    h[:, k, k] += options.damping * diagonal.mean(axis=1, keepdims=True) + 1e-12
+    upper = np.linalg.cholesky(np.linalg.inv(h)).swapaxes(1, 2)
+
+    w = np.take_along_axis(rows, order[:, None, :], axis=2)
+    for start in range(0, inputs, options.block):
+        end = min(start + options.block, inputs)
+        errors = np.zeros((groups, each, end - start))
+        for i in range(start, end):
+            q = np.clip(np.rint(w[:, :, i] / scale), low, high) * scale
+            error = (w[:, :, i] - q) / upper[:, None, i, i]
+            w[:, :, i] = q
+            w[:, :, i + 1 : end] -= error[:, :, None] * upper[:, None, i, i + 1 : end]
+            errors[:, :, i - start] = error
+        w[:, :, end:] -= errors @ upper[:, start:end, end:]
+    back = np.argsort(order, axis=1, kind="stable")
+    return layer.from_outputs(np.take_along_axis(w, back[:, None, :], axis=2), weight)
+
+
+def _cost(layer: Layer, weight: Array) -> float:
+    groups, each, inputs = layer.by_outputs(weight).shape
+    return float(groups * inputs**2 * (inputs + each))
+
+
+def _final_parameters(subject: Subject, plan: QuantPlan, layer: Layer, weight: Array) -> QParams:
+    """The parameters that emission will use, enlarged already where the bias would not fit into int32."""
+    params = parameters_of(subject, plan, layer, weight)
+    bias = subject.bias(layer) if layer.op_type != "MatMul" else None
+    if bias is None:
+        return params
+    return quantize_bias(bias, float(plan.params_of()[layer.source].scale), params).weight
+
+
+RECOVERIES.add("gptq", Gptq())

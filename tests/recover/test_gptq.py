@@ -1,0 +1,223 @@
+"""GPTQ: against a textbook version in float64, against plain rounding, and the moments against ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks.builder import Builder
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from recover.nets import prepared, quantized, sqnr, subject
+
+from qconvert.conversion import emit
+from qconvert.graph.build_view import view_of
+from qconvert.graph.constants import with_constants
+from qconvert.numerics.affine import dequantize, params_from_range, quantize, weight_params
+from qconvert.numerics.dtypes import QType
+from qconvert.numerics.spec import PerAxis, QuantSpec
+from qconvert.recipe.recipe import Recipe
+from qconvert.recover.gram import second_moments
+from qconvert.recover.layers import Layer, find_layers
+from qconvert.recover.passes.gptq import Gptq, GptqOptions, rounded
+from qconvert.recover.recovery import Stage
+
+Matrix = NDArray[np.float64]
+FOUR_BITS = QType(name="int8", bits=4, lo=-8, hi=7, onnx_code=3, min_opset=10)  # stored in a byte each
+
+
+def dense(outputs_first: bool = True) -> Layer:
+    return Layer(
+        node="g",
+        op_type="Gemm",
+        source="x",
+        result="y",
+        out_axis=0 if outputs_first else 1,
+        group=1,
+        bias=None,
+        has_bias=False,
+    )
+
+
+def spec(axis: int) -> QuantSpec:
+    return QuantSpec(qtype=FOUR_BITS, symmetric=True, granularity=PerAxis(axis=axis), narrow_range=True)
+
+
+def correlated(seed: int, inputs: int, samples: int = 512) -> Matrix:
+    """H of inputs that a third as many causes make, as features of a trained net are, with a mean above zero."""
+    rng = np.random.default_rng(seed)
+    causes = rng.standard_normal((samples, max(2, inputs // 3)))
+    x = np.maximum(causes @ rng.standard_normal((causes.shape[1], inputs)), 0) + 0.05 * rng.random((samples, inputs))
+    return np.asarray(x.T @ x / samples)[None]
+
+
+def error(weight: NDArray[np.float32], other: NDArray[np.float32], moments: Matrix) -> float:
+    """Mean squared error of the layer's outputs."""
+    d = weight.astype(np.float64) - other
+    return float(np.einsum("ok,kl,ol->", d, moments[0], d))
+
+
+def clipped_scale(weight: NDArray[np.float32], moments: Matrix) -> NDArray[np.float32]:
+    """The scale of each output that gives the least output error under plain rounding: a search over 60 shares."""
+    top = np.abs(weight).max(axis=1).astype(np.float64)
+    best, least = top / 7, np.full(top.shape, np.inf)
+    for share in np.linspace(1.0, 0.4, 60):
+        scale = top * share / 7
+        d = weight - np.clip(np.rint(weight / scale[:, None]), -7, 7) * scale[:, None]
+        loss = np.einsum("ok,kl,ol->o", d, moments[0], d)
+        best, least = np.where(loss < least, scale, best), np.minimum(loss, least)
+    return best.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_at_four_bits_it_beats_the_best_clipping_and_that_beats_rounding(seed: int) -> None:
+    moments = correlated(seed, 48)
+    weight = np.random.default_rng(seed + 100).standard_normal((16, 48)).astype(np.float32)
+    plain = weight_params(weight, spec(0))
+    clipped = params_from_range(-7 * clipped_scale(weight, moments), 7 * clipped_scale(weight, moments), spec(0))
+    nearest = error(weight, dequantize(quantize(weight, plain), plain), moments)
+    clipping = error(weight, dequantize(quantize(weight, clipped), clipped), moments)
+    compensated = error(weight, rounded(dense(), weight, plain, moments, GptqOptions()), moments)
+    assert compensated < clipping < nearest
+
+
+def textbook(weight: Matrix, scale: Matrix, moments: Matrix, damping: float) -> Matrix:
+    """Optimal brain surgeon, one weight at a time, with H^-1 updated by elimination: no Cholesky, no blocks."""
+    h = moments[0].copy()
+    diagonal = np.diag(h).copy()
+    h += np.eye(len(h)) * (damping * diagonal.mean() + 1e-12)
+    inverse, w, left = np.linalg.inv(h), weight.astype(np.float64).copy(), list(range(len(h)))
+    for k in np.argsort(-diagonal, kind="stable"):
+        q = np.clip(np.rint(w[:, k] / scale), -7, 7) * scale
+        e = (w[:, k] - q) / inverse[k, k]
+        left.remove(k)
+        w[:, left] -= e[:, None] * inverse[k, left]
+        w[:, k] = q
+        inverse -= np.outer(inverse[:, k], inverse[k]) / inverse[k, k]
+    return w
+
+
+@given(seed=st.integers(0, 10_000), inputs=st.integers(1, 24), block=st.sampled_from([1, 3, 64]), turned=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_it_is_what_the_textbook_says(seed: int, inputs: int, block: int, turned: bool) -> None:
+    moments = correlated(seed, inputs)
+    weight = np.random.default_rng(seed + 1).standard_normal((5, inputs)).astype(np.float32)
+    stored = np.ascontiguousarray(weight.T) if turned else weight
+    params = weight_params(stored, spec(1 if turned else 0))
+    options = GptqOptions(block=block)
+    ours = rounded(dense(not turned), stored, params, moments, options)
+    expected = textbook(weight.astype(np.float64), params.scale.astype(np.float64), moments, options.damping)
+    np.testing.assert_allclose(ours.T if turned else ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@given(seed=st.integers(0, 10_000), inputs=st.integers(1, 24))
+@settings(max_examples=20, deadline=None)
+def test_what_it_gives_is_on_the_grid(seed: int, inputs: int) -> None:
+    weight = np.random.default_rng(seed).standard_normal((5, inputs)).astype(np.float32)
+    params = weight_params(weight, spec(0))
+    result = rounded(dense(), weight, params, correlated(seed, inputs), GptqOptions())
+    np.testing.assert_array_equal(dequantize(quantize(result, params), params), result)
+
+
+CONVOLUTIONS: dict[str, dict[str, object]] = {
+    "plain": {"pads": [0, 0, 0, 0]},
+    "padded": {"pads": [1, 0, 2, 1]},
+    "strided": {"pads": [1, 1, 1, 1], "strides": [2, 3]},
+    "dilated": {"pads": [2, 2, 2, 2], "dilations": [2, 2]},
+    "grouped": {"pads": [1, 1, 1, 1], "group": 2},
+    "depthwise": {"pads": [1, 1, 1, 1], "group": 4},
+    "same upper": {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    "same lower": {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+    "valid": {"auto_pad": "VALID"},
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_moments_give_the_power_of_the_outputs(case: str) -> None:
+    """E[y_o^2] = w_o H w_o^T, with y from ONNX Runtime."""
+    attributes = CONVOLUTIONS[case]
+    b = Builder(seed=9)
+    x = b.input("x", [2, 4, 9, 10])
+    weight = b.weight(8, 4 // int(attributes.get("group", 1)), 3, 3)  # type: ignore[call-overload]
+    b.node("Conv", x, weight, out="y", **attributes)
+    b.output("y")
+    feeds = b.feeds(3)
+    proto = b.model()
+    model = prepared(proto, feeds[0]).model
+    layers = find_layers(view_of(model))
+    (moments,) = second_moments(subject(model, feeds), layers, feeds, positions=10**6).values()
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    y = np.concatenate([session.run(None, f)[0] for f in feeds]).astype(np.float64)
+    power = (y**2).mean(axis=(0, 2, 3))
+    w = numpy_helper.to_array(b.initializers[0]).astype(np.float64)
+    (layer,) = layers.values()
+    rows = layer.by_outputs(w)
+    np.testing.assert_allclose(np.einsum("gok,gkl,gol->go", rows, moments, rows).reshape(-1), power, rtol=1e-4)
+
+
+def test_few_positions_are_enough() -> None:
+    b = Builder(seed=10)
+    b.output(b.conv(b.input("x", [1, 3, 64, 64]), 3, 8, out="y"))
+    feeds = b.feeds(8)
+    model = prepared(b.model(), feeds[0]).model
+    layers = find_layers(view_of(model))
+    (every,) = second_moments(subject(model, feeds), layers, feeds, positions=10**6).values()
+    (some,) = second_moments(subject(model, feeds), layers, feeds, positions=256).values()
+    assert np.linalg.norm(every - some) < 0.15 * np.linalg.norm(every)
+
+
+def smooth(n: int = 16) -> list[dict[str, object]]:
+    """Images whose neighbouring pixels are alike."""
+    rng = np.random.default_rng(11)
+    noise = rng.random((n, 4, 20, 20))
+    for _ in range(3):
+        noise = (noise + np.roll(noise, 1, 2) + np.roll(noise, 1, 3) + np.roll(noise, 1, 1)) / 4
+    return [{"x": a[None, :, 2:18, 2:18].astype(np.float32)} for a in noise]
+
+
+def two_convolutions(b: Builder) -> str:
+    x = b.relu(b.conv(b.input("x", [1, 4, 16, 16]), 4, 16, 5))
+    return b.conv(x, 16, 8, 5, out="y")
+
+
+def grouped_and_dense(b: Builder) -> str:
+    x = b.relu(b.conv(b.input("x", [1, 4, 16, 16]), 4, 16, 5, group=2))
+    x = b.node("Flatten", b.node("AveragePool", x, kernel_shape=[8, 8], strides=[8, 8]))
+    return b.gemm(x, 64, 10, out="y")
+
+
+@pytest.mark.parametrize("net", [two_convolutions, grouped_and_dense], ids=lambda n: n.__name__)
+def test_a_net_of_correlated_inputs_gains(net: Callable[[Builder], str]) -> None:
+    b = Builder(seed=12)
+    b.output(net(b))
+    feeds = smooth()
+    canonical = prepared(b.model(), feeds[0])
+    result = quantized(canonical, feeds)
+    changes = Gptq().apply(subject(canonical.model, feeds, result.plan))
+    assert changes.changed == 2
+    plan = changes.planned(result.plan)
+    after = emit(with_constants(canonical.model, changes.constants), plan, Recipe(), canonical.source)[0]
+    assert sqnr(canonical.model, after, feeds) > sqnr(canonical.model, result.model, feeds) + 1.0
+    assert len(after.to_bytes()) == len(result.model.to_bytes())
+
+
+def test_a_shared_weight_and_a_large_one_are_left_alone() -> None:
+    b = Builder(seed=13)
+    w = b.weight(4, 4, 3, 3)
+    x = b.node("Conv", b.input("x", [1, 4, 16, 16]), w, pads=[1] * 4)
+    x = b.node("Conv", b.relu(x), w, pads=[1] * 4)
+    b.output(b.conv(b.relu(x), 4, 4, 7, out="y"))
+    feeds = smooth()
+    net = prepared(b.model(), feeds[0])
+    result = quantized(net, feeds)
+    assert Gptq().apply(subject(net.model, feeds, result.plan)).changed == 1
+    cheap = Gptq(options=GptqOptions(operations=1000.0))
+    assert cheap.apply(subject(net.model, feeds, result.plan)).changed == 0
+
+
+def test_it_works_on_a_solved_plan() -> None:
+    assert Gptq().stage is Stage.SOLVED
