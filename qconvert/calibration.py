@@ -26,7 +26,6 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.digest import graph_digest, model_digest
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.memory import give_back
-from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.segments import Observer
 from qconvert.graph.signature import session_of
@@ -125,7 +124,6 @@ class Forecast:
 class _Opened:
     """Model and data, ready for the pass."""
 
-    source: Model
     prepared: Prepared
     samples: FeedSet
     held_out: int
@@ -158,7 +156,7 @@ def calibrate(job: CalibrateJob, progress: Progress | None = None) -> Calibrated
         gatherer=gatherer,
         place="",
     )
-    origin = origin_of(opened.source, opened.prepared, job, gatherer)
+    origin = origin_of(opened.prepared, job.recipe.method, gatherer, shard=job.shard)
     with watch.stage("write"):
         write_bytes(job.output, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
     passes = gatherer.passes
@@ -232,15 +230,16 @@ def forecast(job: CalibrateJob) -> Forecast:
     )
 
 
-def origin_of(source: Model, prepared: Prepared, job: CalibrateJob, gatherer: Gatherer) -> Origin:
+def origin_of(prepared: Prepared, method: str, gatherer: Gatherer, *, shard: tuple[int, int] = (1, 1)) -> Origin:
     """What a statistics file says of where it comes from."""
-    share, of = job.shard
+    share, of = shard
     witness = gatherer.witness
+    path = prepared.source.path
     return Origin(
-        model=job.model.name,
-        model_sha256=model_digest(source),
+        model=path.name if path is not None else "",
+        model_sha256=model_digest(prepared.source),
         graph_sha256=graph_digest(view_of(prepared.model)),
-        method=job.recipe.method,
+        method=method,
         data=witness.digest if witness is not None else f"{0:064x}",
         samples=witness.samples if witness is not None else 0,
         shards=(share,) if of > 1 else (),
@@ -271,7 +270,6 @@ def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
     source.release()
     give_back()
     return _Opened(
-        source=source,
         prepared=prepared,
         samples=samples,
         held_out=len(data.evaluation) if data.held_out else 0,

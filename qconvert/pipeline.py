@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
+from qconvert.calibrate.cache import cache_file
 from qconvert.calibrate.collect import CollectOptions
 from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.labels import Labels, load_labels
-from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges
+from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
+from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, Stopwatch, quantizes
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
@@ -37,7 +42,7 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
-from qconvert.report.output import check_output
+from qconvert.report.output import check_output, write_bytes
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
@@ -54,6 +59,7 @@ class QuantizeJob:
         recipe: the choices.
         eval_data, labels, metric: evaluation data; labels only together with it.
         options: how the calibration pass is run.
+        cache: a folder in which statistics are kept and found again; None keeps nothing.
         force: replace an existing output.
     """
 
@@ -66,6 +72,7 @@ class QuantizeJob:
     labels: Path | None = None
     metric: str | None = None
     options: CollectOptions = field(default_factory=CollectOptions)
+    cache: Path | None = None
     force: bool = False
 
     @property
@@ -96,7 +103,8 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
         source.release()
         give_back()
-        gatherer = gatherer_of(job, ranges, prepared)
+        kept = _cache_file(job, data, prepared)
+        gatherer = gatherer_of(job, ranges, prepared, kept)
     quantized = make_quantized(prepared, job.recipe, data.calibration, _source(job, ranges), watch, progress, gatherer)
     with watch.stage("verify"):
         reference = session_of(source)
@@ -107,6 +115,9 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         latency = measure_speed(reference, quantized.session, data)
     with watch.stage("write"):
         save(quantized.model, job.output)
+        if kept is not None and gatherer.passes:
+            origin = origin_of(prepared, job.recipe.method, gatherer)
+            write_bytes(kept, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
     return build_report(
         BuildInputs(
             source=source,
@@ -155,13 +166,32 @@ def data_of(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
     )
 
 
-def gatherer_of(job: QuantizeJob, ranges: Ranges | None, prepared: Prepared) -> Gatherer:
-    """Where the run gets its statistics.
+def _cache_file(job: QuantizeJob, data: Data, prepared: Prepared) -> Path | None:
+    """Where the statistics of this run are kept, if the user wants that.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    if job.cache is None or job.calib is None:
+        return None
+    versions = (__version__, version("onnxruntime"), version("numpy"))
+    graph = graph_digest(view_of(prepared.model))
+    # the budget decides where a wide model is cut, which may change last bits
+    what = (model_digest(prepared.source), graph, job.recipe.method, str(job.options.budget), *versions)
+    return cache_file(job.cache, (*what, job.calib.preprocess or "", *data.calibration.listing()))
+
+
+def gatherer_of(job: QuantizeJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None) -> Gatherer:
+    """Where the run gets its statistics: ``ranges``, or the cache's file ``kept`` if it is there, or the data.
 
     Raises:
         DataError: the ranges are of another model, or of another form of it.
     """
     if ranges is None or job.ranges is None:
+        if kept is not None and kept.exists():
+            with contextlib.suppress(DataError):  # a damaged file is as good as none, and is written anew
+                found = load_ranges(kept)
+                return Gatherer(options=job.options, stored=found.tables, origin=found.origin)
         return Gatherer(options=job.options)
     check_ranges(
         job.ranges,

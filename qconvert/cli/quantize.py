@@ -53,6 +53,12 @@ from qconvert.cli.terminal import TerminalProgress
 )
 @data_options
 @pass_options
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep statistics in FOLDER, and take them from there when model, data and versions are the same.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be observed and how long it would take; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -75,6 +81,7 @@ def command(
     threads: int,
     batch: int,
     memory: int,
+    cache: Path | None,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -135,6 +142,7 @@ def command(
         recipe=recipe,
         eval_data=data(eval_data),
         options=options,
+        cache=cache,
         labels=labels,
         metric=metric,
         force=force,

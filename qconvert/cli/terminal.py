@@ -23,9 +23,17 @@ class TerminalProgress:
             yield from items
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.progress import TimeRemainingColumn as Left
+        from rich.text import Text
 
-        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        class Rate(ProgressColumn):
+            """Samples a second."""
+
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), Rate(), Left())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             yield from bar.track(items, total=total, description=label)
 

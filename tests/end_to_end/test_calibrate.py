@@ -144,3 +144,22 @@ def test_a_suspicious_set_is_pointed_out(qconvert: Command, tmp_path: Path) -> N
     assert ran.code == 0
     assert "warning: " in ran.err
     assert "equal" in ran.err or "same" in ran.err
+
+
+def test_the_cache_is_used_and_never_stale(qconvert: Command, tmp_path: Path) -> None:
+    data, cache = tmp_path / "calib.npz", tmp_path / "cache"
+    np.savez(data, image=images(40))
+    arguments = ["quantize", model_of("digits_cnn"), "--calib", data, "--cache", cache, "--recover", "none"]
+    assert qconvert(*arguments, "-o", tmp_path / "one.onnx").code == 0
+    (kept,) = cache.iterdir()
+    kept_bytes = kept.read_bytes()
+    assert qconvert(*arguments, "-o", tmp_path / "two.onnx").code == 0
+    assert [p.read_bytes() for p in cache.iterdir()] == [kept_bytes]
+    assert (tmp_path / "two.onnx").read_bytes() == (tmp_path / "one.onnx").read_bytes()
+    np.savez(data, image=images(40) * 2)
+    assert qconvert(*arguments, "-o", tmp_path / "three.onnx").code == 0
+    assert len(list(cache.iterdir())) == 2
+    kept.write_bytes(b"damaged")
+    np.savez(data, image=images(40))
+    assert qconvert(*arguments, "-o", tmp_path / "four.onnx").code == 0
+    assert kept.read_bytes() == kept_bytes
