@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
-from qconvert.errors import ModelError
+from qconvert.errors import DataError, ModelError, QConvertError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
@@ -94,45 +94,47 @@ def convert_and_recover(
     with watch.stage("recover"):
         seen, judging = seen_and_judging(samples)
         judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
-        score = judge.score(result.session)
-        state = _State(prepared=prepared, base=base or prepared.model, result=result, score=score)
+        if not judge.is_repeatable():
+            note = "no recovery: the model gives different results on the same input, which cannot be compared"
+            return replace(result, notes=(*result.notes, note))
+        state = _State(prepared=prepared, base=base or prepared.model, result=result)
     outcomes: list[RecoveryOutcome] = []
+    failures: list[str] = []
     for recovery in passes:
-        with watch.stage("recover"):
-            subject = Subject(
-                model=state.prepared.model,
-                graph=view_of(state.prepared.model),
-                samples=seen,
-                plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
-                changes=state.changes,
-            )
-            with threadpool_limits(limits=1, user_api="blas"):  # its sums depend on the number of threads
-                changes = recovery.apply(subject)
-        if not changes.changed:
-            continue
         try:
+            with watch.stage("recover"):
+                changes = _changes(recovery, state, seen)
+                if not changes.changed:
+                    continue
+                before = state.score or judge.score(state.result.session)
+                state = replace(state, score=before)
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
                 tried = replace(tried, result=converted(tried.prepared, tried.base))
             else:
-                tried = _emitted(state, changes, recipe)
+                with watch.stage("emit"):
+                    tried = _emitted(state, changes, recipe)
             with watch.stage("recover"):
-                tried = replace(tried, score=judge.score(tried.result.session))
-        except ModelError:
-            continue  # a model that ONNX Runtime refuses, or of another function, is no candidate
-        kept = tried.score.better_than(state.score)
+                after = judge.score(tried.result.session)
+        except DataError:
+            raise
+        except Exception as error:  # there is a good result already, whatever goes wrong with a better one
+            message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+            failures.append(f"recovery, {recovery.name}: left out: {message[:300]}")
+            continue
+        kept = after.better_than(before)
         outcomes.append(
             RecoveryOutcome(
                 name=recovery.name,
                 kept=kept,
-                before_db=state.score.mean_db,
-                after_db=tried.score.mean_db,
+                before_db=before.mean_db,
+                after_db=after.mean_db,
                 changed=changes.changed,
                 held_out=judge.held_out,
             )
         )
-        state = tried if kept else state
-    notes = (*state.result.notes, *(str(o) for o in outcomes))
+        state = replace(tried, score=after) if kept else state
+    notes = (*state.result.notes, *(str(o) for o in outcomes), *failures)
     return replace(state.result, notes=notes, recoveries=tuple(outcomes))
 
 
@@ -143,15 +145,27 @@ class _State:
     Attributes:
         prepared: its canonical model.
         base: what its plan was written into, without ``changes``.
-        result, score: the quantized model and its score.
+        result, score: the quantized model and its score, once that is needed.
         changes: of the passes of stage SOLVED that it holds.
     """
 
     prepared: Prepared
     base: Model
     result: Quantized
-    score: Score
+    score: Score | None = None
     changes: Changes = field(default_factory=Changes)
+
+
+def _changes(recovery: Recovery, state: _State, samples: Samples) -> Changes:
+    subject = Subject(
+        model=state.prepared.model,
+        graph=view_of(state.prepared.model),
+        samples=samples,
+        plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
+        changes=state.changes,
+    )
+    with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads
+        return recovery.apply(subject)
 
 
 def _rewritten(state: _State, changes: Changes, samples: Samples) -> _State:

@@ -62,13 +62,19 @@ class Judge:
     held_out: bool
     _kept: dict[int, list[NDArray[np.generic]]] = field(default_factory=dict)
 
+    def is_repeatable(self) -> bool:
+        """Whether the reference gives the same outputs twice; random numbers cannot be compared."""
+        feed, names = next(iter(self.samples)), self._names()
+        first, second = self.reference.run(feed, names), self.reference.run(feed, names)
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True))
+
     def score(self, quantized: Session) -> Score:
         """The score of ``quantized``, whose outputs have the reference's names.
 
         Raises:
             ModelError: it does not run.
         """
-        names = [spec.name for spec in self.reference.outputs if spec.dtype.startswith("float")]
+        names = self._names()
         every: list[float] = []
         signal, noise = np.zeros(len(names)), np.zeros(len(names))
         for number, feed in enumerate(self.samples):
@@ -83,6 +89,9 @@ class Judge:
             mean_db=sum(every) / len(every) if every else CEILING_DB,
             pooled_db=_db(1.0, sum(ratios) / len(ratios)) if ratios else CEILING_DB,
         )
+
+    def _names(self) -> list[str]:
+        return [spec.name for spec in self.reference.outputs if spec.dtype.startswith("float")]
 
     def _expected(self, number: int, feed: Feed, names: Sequence[str]) -> list[NDArray[np.generic]]:
         """The reference's outputs for a sample; kept, if they are small, for the next score."""

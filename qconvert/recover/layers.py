@@ -118,7 +118,10 @@ def _layer(graph: GraphView, node: NodeView) -> Layer | None:
         return None
     if not graph.is_constant(weight) or graph.is_constant(node.input(0)) or not graph.tensors[weight or ""].is_float:
         return None
-    rank = graph.tensors[weight or ""].rank or 0
+    shape = graph.tensors[weight or ""].shape or ()
+    rank = len(shape)
+    if 0 in shape:
+        return None
     result, axis, group = node.outputs[0], 1, 1
     bias: Port | None = (node.name, 2)
     has_bias = node.input(2) is not None

@@ -75,7 +75,7 @@ class BiasCorrection:
         plan = subject.plan
         if plan is None:
             return Changes()
-        layers = {n: layer for n, layer in integer_layers(subject, plan).items() if layer.bias is not None}
+        layers = {n: layer for n, layer in integer_layers(subject, plan).items() if _measurable(subject.graph, layer)}
         if not layers:
             return Changes()
         waves = merged(waves_of(subject.graph, layers), self.options.waves)
@@ -208,6 +208,11 @@ def merged(waves: list[list[str]], most: int) -> list[list[list[str]]]:
     count = min(most, len(waves))
     edges = [i * len(waves) // count for i in range(count + 1)]
     return [waves[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def _measurable(graph: GraphView, layer: Layer) -> bool:
+    """Whether it has a place for a bias, and its values a known rank to take means over."""
+    return layer.bias is not None and None not in (graph.tensors[layer.source].rank, graph.tensors[layer.result].rank)
 
 
 def _outputs(subject: Subject, layer: Layer) -> int:
