@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Feeds, Stopwatch, quantizes
 from qconvert.errors import DataError, QConvertError, RecipeError
 from qconvert.graph.bodies import Branch, extract, observer, splice, weighted_branches
@@ -102,7 +103,14 @@ class BranchFeeds:
 
 
 def quantize_branches(
-    prepared: Prepared, recipe: Recipe, samples: Feeds, watch: Stopwatch, progress: Progress, *, where: str = ""
+    prepared: Prepared,
+    recipe: Recipe,
+    samples: Feeds,
+    watch: Stopwatch,
+    progress: Progress,
+    *,
+    gatherer: Gatherer,
+    where: str = "",
 ) -> QuantizedBranches:
     """Quantize the If branches of a canonical model that hold weights, as far as possible.
 
@@ -111,6 +119,7 @@ def quantize_branches(
         recipe: the user's choices.
         samples: calibration inputs of the model.
         watch, progress: told what goes on.
+        gatherer: gives the statistics of the branches.
         where: "If_12/then_branch/" when the model is itself a branch.
 
     Raises:
@@ -120,7 +129,7 @@ def quantize_branches(
     for branch in weighted_branches(prepared.model):
         place = f"{where}{branch.node}/{branch.attribute}"
         try:
-            done = _quantize_branch(prepared, branch, place, done, recipe, samples, watch, progress)
+            done = _quantize_branch(prepared, branch, place, done, recipe, samples, watch, progress, gatherer)
         except (DataError, RecipeError):
             raise
         except Exception as error:  # a branch that cannot be quantized is no reason to fail, whatever the reason is
@@ -138,6 +147,7 @@ def _quantize_branch(
     samples: Feeds,
     watch: Stopwatch,
     progress: Progress,
+    gatherer: Gatherer,
 ) -> QuantizedBranches:
     """``done`` with one branch more."""
     feeds = branch_feeds(prepared.model, branch, samples)
@@ -147,7 +157,7 @@ def _quantize_branch(
         return replace(done, notes=(*done.notes, f"{place} stays float: no calibration sample selects it"))
     with watch.stage("prepare"):
         inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset)
-    nested = quantize_branches(inner, recipe, feeds, watch, progress, where=f"{place}/")
+    nested = quantize_branches(inner, recipe, feeds, watch, progress, gatherer=gatherer, where=f"{place}/")
     view = view_of(inner.model)
     own = _selecting(recipe, view, place)
     local = replace(
@@ -157,7 +167,17 @@ def _quantize_branch(
     )
     kept = _all_float(view) if recipe.include and not local.include else {}
     result = convert_and_recover(
-        inner, local, feeds, place, watch, progress, base=nested.model, kept_float=kept, required=False
+        inner,
+        local,
+        feeds,
+        place,
+        watch,
+        progress,
+        base=nested.model,
+        kept_float=kept,
+        required=False,
+        gatherer=gatherer,
+        place=place,
     )
     plans = {**done.plans, place: result.plan, **nested.plans}
     model = done.model

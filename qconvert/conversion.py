@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
-from qconvert.calibrate.collect import collect
+from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.method import METHODS
 from qconvert.calibrate.solve import requests_for, skipped_values, solve
 from qconvert.emit.cleanup import clean
@@ -21,6 +21,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
+from qconvert.graph.view import GraphView
 from qconvert.ops import OPS
 from qconvert.ops.rule import Kind
 from qconvert.plan.build import build_plan
@@ -34,6 +35,8 @@ from qconvert.targets import TARGETS
 
 # Operators that people expect to be quantized: their reasons come first when nothing is.
 WEIGHTED_OPS = tuple(rule.op_type for rule in OPS if rule.kind is Kind.WEIGHTED)
+
+AT_MASKS = "infinite or mask values pass through it"
 
 # How many nodes may be sent back to float because ONNX Runtime refuses the quantized graph.
 MAX_REPAIRS = 6
@@ -103,6 +106,8 @@ def convert(
     base: Model | None = None,
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
+    gatherer: Gatherer | None = None,
+    place: str = "",
 ) -> Quantized:
     """Plan, calibrate, solve and emit. A node that ONNX Runtime refuses in quantized form goes back to float.
 
@@ -113,31 +118,32 @@ def convert(
         base: the model to write the plan into, where branches are quantized already; by default ``prepared.model``.
         kept_float: nodes that must stay float: name -> reason.
         required: refuse a graph in which there is nothing to quantize.
+        gatherer: gives the statistics; by default all are collected from ``samples``.
+        place: which graph it is: "" the main one, "If_12/then_branch" a branch.
 
     Raises:
         ModelError: there is nothing to quantize.
         InternalError: ONNX Runtime refuses the result even so.
     """
     view = view_of(prepared.model)
-    target = TARGETS.get(recipe.target)
     method = METHODS.get(recipe.method)
+    gatherer = gatherer or Gatherer()
     notes: list[str] = []
     failure = ""
     kept = dict(kept_float)
-    total = len(samples) if isinstance(samples, Sized) else None
     for _ in range(MAX_REPAIRS):
-        with watch.stage("plan"):
-            plan = build_plan(view, recipe, target, kept)
-            if required and not quantizes(plan):
-                raise nothing_to_quantize(prepared.source, plan)
-        with watch.stage("calibrate"):
-            stats = collect(prepared.model, requests_for(plan, method), samples, total=total, progress=progress)
-        masked = nodes_at_masks(plan, stats)
-        if masked:
-            notes.append(f"{len(masked)} operators stay float because infinite or mask values pass through them")
-            failure = "infinite or mask values pass through its operators"
-            kept.update(dict.fromkeys(masked, "infinite or mask values pass through it"))
-            continue
+        plan, stats = plan_and_observe(
+            prepared,
+            view,
+            recipe,
+            samples,
+            watch,
+            progress,
+            kept=kept,
+            required=required,
+            gatherer=gatherer,
+            place=place,
+        )
         with watch.stage("solve"):
             plan = solve(plan, stats, method, view.constant)
         with watch.stage("emit"):
@@ -165,12 +171,64 @@ def convert(
             plan=plan,
             session=session,
             calibration=calibration,
-            notes=(*notes, *emission_notes),
+            notes=(*masked_notes(kept), *notes, *emission_notes),
         )
     raise InternalError(
         f"ONNX Runtime refuses the quantized model: {failure}",
         hint="--exclude the operator named above; attach the model, or its graph without weights, to a report",
     )
+
+
+def plan_and_observe(
+    prepared: Prepared,
+    view: GraphView,
+    recipe: Recipe,
+    samples: Feeds,
+    watch: Stopwatch,
+    progress: Progress,
+    *,
+    kept: dict[str, str],
+    required: bool,
+    gatherer: Gatherer,
+    place: str,
+) -> tuple[QuantPlan, StatsTable]:
+    """A plan without numbers, and the statistics for it; again as long as masks turn up in what it quantizes.
+
+    Args:
+        prepared, view: the canonical graph.
+        recipe, samples: the choices and the data.
+        watch, progress: told what goes on.
+        kept: nodes that must stay float, with the reason; those at masks are added.
+        required: refuse a graph in which there is nothing to quantize.
+        gatherer, place: where statistics come from, and which graph it is.
+
+    Raises:
+        ModelError: there is nothing to quantize.
+    """
+    target = TARGETS.get(recipe.target)
+    method = METHODS.get(recipe.method)
+    total = len(samples) if isinstance(samples, Sized) else None
+    while True:
+        with watch.stage("plan"):
+            plan = build_plan(view, recipe, target, kept)
+            prepared.model.release()
+            if required and not quantizes(plan):
+                raise nothing_to_quantize(prepared.source, plan)
+        with watch.stage("calibrate"):
+            requests = requests_for(plan, method)
+            stats = gatherer.table(
+                place, prepared.model, requests, recipe.method, samples, total=total, progress=progress
+            )
+        masked = [n for n in nodes_at_masks(plan, stats) if n not in kept]
+        if not masked:
+            return plan, stats
+        kept.update(dict.fromkeys(masked, AT_MASKS))
+
+
+def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:
+    """What to tell of the nodes that stay float because of masks."""
+    count = sum(reason == AT_MASKS for reason in kept.values())
+    return (f"{count} operators stay float because infinite or mask values pass through them",) if count else ()
 
 
 def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
+from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
-from qconvert.calibrate.feeds import FeedSet, feeds, split
+from qconvert.calibrate.cache import cache_file
+from qconvert.calibrate.collect import CollectOptions
+from qconvert.calibrate.data import DataSpec, open_data_set
+from qconvert.calibrate.feeds import FeedSet
+from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.labels import Labels, load_labels
-from qconvert.calibrate.source import open_source
+from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
+from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, Stopwatch, quantizes
-from qconvert.errors import DataError, InternalError, ModelError, RecipeError
+from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.evaluate.metric import METRICS, infer_metric
 from qconvert.graph.bodies import body_parameters
+from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
-from qconvert.graph.model import Model, load, save
+from qconvert.graph.digest import graph_digest, model_digest
+from qconvert.graph.memory import give_back
+from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.quantized import quantized_ops
-from qconvert.graph.session import IOSpec, Session, open_session
+from qconvert.graph.session import IOSpec, Session
+from qconvert.graph.signature import session_of
+from qconvert.inputs import Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
-from qconvert.report.output import check_output
+from qconvert.report.output import check_output, write_bytes
+
+# With ranges from a file and no data at all, the model still has to be run on something.
+_NO_DATA = DataSpec(sources=("random:4",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,40 +53,33 @@ class QuantizeJob:
     """What to quantize, with what, to where.
 
     Attributes:
-        model, calib, output: the FP32 model, calibration data, the file to write.
+        model, output: the FP32 model, the file to write.
+        calib: calibration data; may be left out where there are ranges.
+        ranges: a statistics file in place of a pass over the data.
         recipe: the choices.
         eval_data, labels, metric: evaluation data; labels only together with it.
+        options: how the calibration pass is run.
+        cache: a folder in which statistics are kept and found again; None keeps nothing.
         force: replace an existing output.
     """
 
     model: Path
-    calib: Path
     output: Path
+    calib: DataSpec | None = None
+    ranges: Path | None = None
     recipe: Recipe = field(default_factory=Recipe)
-    eval_data: Path | None = None
+    eval_data: DataSpec | None = None
     labels: Path | None = None
     metric: str | None = None
+    options: CollectOptions = field(default_factory=CollectOptions)
+    cache: Path | None = None
     force: bool = False
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that are read and must stay as they are."""
-        return tuple(p for p in (self.model, self.calib, self.eval_data, self.labels) if p is not None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """Calibration samples, and the samples that the result is judged on."""
-
-    calibration: FeedSet
-    evaluation: FeedSet
-    held_out: bool
-    evaluation_source: str
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the sources had to say."""
-        return tuple(dict.fromkeys((*self.calibration.warnings, *self.evaluation.warnings)))
+        sources = [path for spec in (self.calib, self.eval_data) if spec is not None for path in spec.paths]
+        return tuple(p for p in (self.model, self.ranges, self.labels, *sources) if p is not None)
 
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
@@ -80,22 +91,23 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     progress = progress or Silent()
     watch = Stopwatch()
     check_output(job.output, force=job.force, inputs=job.inputs)
-    if job.labels is not None and job.eval_data is None:
-        raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
-    if job.metric is not None:
-        METRICS.get(job.metric)
-        if job.labels is None:
-            raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
+    _check_options(job)
     with watch.stage("load"):
         source = load_float_model(job.model)
-        reference = open_session(job.model)
+        ranges = load_ranges(job.ranges) if job.ranges is not None else None
+        interface = session_of(source, optimize=False).inputs
     with watch.stage("data"):
-        data = open_data(job, reference.inputs)
-        labels = open_labels(job, reference, data.evaluation)
+        data = data_of(job, interface)
+        labels = open_labels(job, source, data.evaluation)
     with watch.stage("prepare"):
         prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
-    quantized = make_quantized(prepared, job.recipe, data.calibration, str(job.calib), watch, progress)
+        source.release()
+        give_back()
+        kept = _cache_file(job, data, prepared)
+        gatherer = gatherer_of(job, ranges, prepared, kept)
+    quantized = make_quantized(prepared, job.recipe, data.calibration, _source(job, ranges), watch, progress, gatherer)
     with watch.stage("verify"):
+        reference = session_of(source)
         verification = verify(quantized, reference)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
@@ -103,6 +115,9 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         latency = measure_speed(reference, quantized.session, data)
     with watch.stage("write"):
         save(quantized.model, job.output)
+        if kept is not None and gatherer.passes:
+            origin = origin_of(prepared, job.recipe.method, gatherer)
+            write_bytes(kept, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
     return build_report(
         BuildInputs(
             source=source,
@@ -111,79 +126,127 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             plan=quantized.plan,
             branches=quantized.branches,
             recipe=job.recipe,
-            calibration=quantized.calibration,
+            calibration=replace(quantized.calibration, skipped_samples=data.skipped),
             accuracy=accuracy,
             latency=latency,
             verification=verification,
             notes=(*prepared.notes, *quantized.notes),
-            warnings=(*data.warnings, *quantized.warnings),
+            warnings=(*data.warnings, *gatherer.remarks(), *quantized.warnings),
             seconds=watch.seconds,
         )
     )
 
 
-def load_float_model(path: Path) -> Model:
-    """Read the model to quantize.
+def _check_options(job: QuantizeJob) -> None:
+    """Refuse options that do not go together.
 
     Raises:
-        ModelError: unreadable, or quantized already.
+        RecipeError: which, and what is missing.
     """
-    model = load(path)
-    already = quantized_ops(model)
-    if already:
-        raise ModelError(
-            f"{path} is quantized already: it holds {', '.join(already[:4])}{' ...' if len(already) > 4 else ''}",
-            hint="give the FP32 model that it was made from",
-        )
-    return model
+    if job.calib is None and job.ranges is None:
+        raise RecipeError("there is nothing to calibrate with", hint="give --calib DATA, or --ranges FILE")
+    if job.labels is not None and job.eval_data is None:
+        raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
+    if job.metric is not None:
+        METRICS.get(job.metric)
 
 
-def least_opset(recipe: Recipe) -> int:
-    """The least opset whose QuantizeLinear can express ``recipe``: 13 knows scales a channel, 10 scales a tensor."""
-    return 13 if recipe.per_channel else 10
-
-
-def open_data(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
-    """Open calibration and evaluation data; without --eval a part of the calibration samples is held out.
+def data_of(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
+    """The data of the run; where there are ranges and no calibration data, the evaluation data, or random ones.
 
     Raises:
         DataError: a sample does not fit the model.
     """
-    calibration = feeds(open_source(job.calib, interface), interface)
-    if job.eval_data is not None:
-        evaluation = feeds(open_source(job.eval_data, interface), interface)
-        return Data(calibration=calibration, evaluation=evaluation, held_out=True, evaluation_source=str(job.eval_data))
-    kept, held = split(calibration)
-    if len(held) == 0:
-        return Data(calibration=calibration, evaluation=calibration, held_out=False, evaluation_source=str(job.calib))
-    return Data(calibration=kept, evaluation=held, held_out=True, evaluation_source=f"{job.calib} (held out)")
+    if job.calib is not None:
+        return open_data(job.calib, job.eval_data, interface)
+    spec = job.eval_data or _NO_DATA
+    samples = open_data_set(spec, interface)
+    return Data(
+        calibration=samples, evaluation=samples, held_out=job.eval_data is not None, evaluation_source=spec.name
+    )
 
 
-def open_labels(job: QuantizeJob, reference: Session, evaluation: FeedSet) -> Labels | None:
+def _cache_file(job: QuantizeJob, data: Data, prepared: Prepared) -> Path | None:
+    """Where the statistics of this run are kept, if the user wants that.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    if job.cache is None or job.calib is None:
+        return None
+    versions = (__version__, version("onnxruntime"), version("numpy"))
+    graph = graph_digest(view_of(prepared.model))
+    # the budget decides where a wide model is cut, which may change last bits
+    what = (model_digest(prepared.source), graph, job.recipe.method, str(job.options.budget), *versions)
+    return cache_file(job.cache, (*what, job.calib.preprocess or "", *data.calibration.listing()))
+
+
+def gatherer_of(job: QuantizeJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None) -> Gatherer:
+    """Where the run gets its statistics: ``ranges``, or the cache's file ``kept`` if it is there, or the data.
+
+    Raises:
+        DataError: the ranges are of another model, or of another form of it.
+    """
+    if ranges is None or job.ranges is None:
+        if kept is not None and kept.exists():
+            with contextlib.suppress(DataError):  # a damaged file is as good as none, and is written anew
+                found = load_ranges(kept)
+                return Gatherer(options=job.options, stored=found.tables, origin=found.origin)
+        return Gatherer(options=job.options)
+    check_ranges(
+        job.ranges,
+        ranges.origin,
+        model=job.model,
+        model_sha256=model_digest(prepared.source),
+        graph_sha256=graph_digest(view_of(prepared.model)),
+    )
+    return Gatherer(options=job.options, stored=ranges.tables, origin=ranges.origin, collects=job.calib is not None)
+
+
+def _source(job: QuantizeJob, ranges: Ranges | None) -> str:
+    """Where the ranges come from, for the report."""
+    if ranges is None or job.ranges is None:
+        return job.calib.name if job.calib is not None else ""
+    missing = (
+        f", shards {', '.join(map(str, ranges.origin.shards))} of {ranges.origin.parts}" if ranges.origin.shards else ""
+    )
+    return f"{job.ranges}{missing}"
+
+
+def open_labels(job: QuantizeJob, source: Model, evaluation: FeedSet) -> Labels | None:
     """Read the labels, and refuse those that could not be scored before any work is done.
 
     Raises:
         DataError: they are damaged, mean nothing to the metric, or are not for as many samples as there are.
     """
-    if job.labels is None:
+    known = evaluation.labels if job.eval_data is not None else None
+    if job.labels is None and known is None:
+        if job.metric is not None:
+            raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
         return None
-    labels = load_labels(job.labels)
-    outputs = reference.run(evaluation.feed(0))
+    labels = load_labels(job.labels) if job.labels is not None else np.asarray(known).reshape(-1)
+    outputs = session_of(source, optimize=False).run(evaluation.feed(0))
     metric = METRICS.get(job.metric or infer_metric(labels, [a.shape for a in outputs]))
     metric.start(labels)
     needed = metric.samples_needed(labels)
     # feeds of several samples may end in a part of one: only the comparison itself can count those
     if leading_axis(outputs) == 1 and needed != len(evaluation):
         raise DataError(
-            f"{job.labels} has {len(labels)} labels, which are for {needed} samples ({metric.name}), "
-            f"but {job.eval_data} holds {len(evaluation)}",
+            f"{job.labels or 'the data'} has {len(labels)} labels, which are for {needed} samples ({metric.name}), "
+            f"but {job.eval_data.name if job.eval_data else 'the data'} holds {len(evaluation)}",
             hint="give the labels of exactly these samples, in the same order",
         )
     return labels
 
 
 def make_quantized(
-    prepared: Prepared, recipe: Recipe, samples: FeedSet, source: str, watch: Stopwatch, progress: Progress
+    prepared: Prepared,
+    recipe: Recipe,
+    samples: FeedSet,
+    source: str,
+    watch: Stopwatch,
+    progress: Progress,
+    gatherer: Gatherer | None = None,
 ) -> Quantized:
     """Quantize the branches of If nodes, then the main graph around them.
 
@@ -191,7 +254,8 @@ def make_quantized(
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    inner = quantize_branches(prepared, recipe, samples, watch, progress)
+    gatherer = gatherer or Gatherer()
+    inner = quantize_branches(prepared, recipe, samples, watch, progress, gatherer=gatherer)
     held = body_parameters(prepared.model)
     within, kept_float = inner.outer_recipe(recipe, prepared)
 
@@ -206,6 +270,7 @@ def make_quantized(
             base=base,
             kept_float=kept_float,
             required=not held,
+            gatherer=gatherer,
         )
 
     try:
@@ -252,14 +317,36 @@ def measure_accuracy(
     data: Data, reference: Session, quantized: Session, metric: str | None, labels: Labels | None, progress: Progress
 ) -> AccuracyReport:
     """Run the evaluation samples through both models."""
+    good: Sequence[int] = range(len(data.evaluation))
+    if data.evaluation.ledger.limit:
+        # labels go with samples by number, so the bad ones have to be known first
+        good = tuple(number for number, _ in data.evaluation.items())
+        labels = _labels_of(labels, good, len(data.evaluation)) if labels is not None else None
     watched = progress.track(iter(data.evaluation), label="evaluating", total=len(data.evaluation))
     comparison = compare_models(reference, quantized, watched, metric=metric, labels=labels)
     return AccuracyReport(
         source=data.evaluation_source,
-        samples=len(data.evaluation),
+        samples=len(good),
         held_out=data.held_out,
         comparison=comparison,
     )
+
+
+def _labels_of(labels: Labels, good: Sequence[int], total: int) -> Labels:
+    """The labels of the samples with the numbers ``good`` of ``total``, [N * b, ...] -> [len(good) * b, ...].
+
+    Raises:
+        DataError: labels that do not go with single samples cannot follow when bad ones are passed over.
+    """
+    if len(good) == total:
+        return labels
+    if len(labels) % total:
+        raise DataError(
+            f"{total - len(good)} samples are bad, and the labels are not for one sample each",
+            hint="repair the samples, or leave them and their labels out",
+        )
+    by_sample = labels.reshape(total, len(labels) // total, *labels.shape[1:])
+    return by_sample[list(good)].reshape(-1, *labels.shape[1:])
 
 
 def measure_speed(reference: Session, quantized: Session, data: Data) -> LatencyReport:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from threadpoolctl import threadpool_limits
 
+from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
 from qconvert.errors import DataError, ModelError, QConvertError
 from qconvert.graph.build_view import view_of
@@ -55,6 +56,8 @@ def convert_and_recover(
     base: Model | None = None,
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
+    gatherer: Gatherer | None = None,
+    place: str = "",
 ) -> Quantized:
     """:func:`qconvert.conversion.convert`, then every recovery pass of the recipe; arguments and errors are the same.
 
@@ -62,6 +65,7 @@ def convert_and_recover(
         RecipeError: there is no pass of that name.
     """
     passes = passes_of(recipe)
+    gatherer = gatherer or Gatherer()
 
     def converted(canonical: Prepared, written_into: Model | None) -> Quantized:
         return convert(
@@ -74,11 +78,16 @@ def convert_and_recover(
             base=written_into,
             kept_float=kept_float,
             required=required,
+            gatherer=gatherer if canonical is prepared else Gatherer(options=gatherer.options),
+            place=place,
         )
 
     result = converted(prepared, base)
     if not passes or not quantizes(result.plan):
         return result
+    if not gatherer.collects:
+        note = "accuracy recovery was left out: it needs data, and there are ranges only; give --calib, too"
+        return replace(result, notes=(*result.notes, note))
     if recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
         size = f"{prepared.model.weight_bytes() >> 20:,} MB of weights"
         return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))

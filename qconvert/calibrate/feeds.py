@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qconvert.calibrate.source import Array, Sample, Source, check_interface, match_inputs
+from qconvert.calibrate.ledger import Ledger
+from qconvert.calibrate.source import Array, ClassNumbers, Sample, Source, check_interface, match_inputs
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
@@ -31,12 +32,16 @@ _PERMUTED_RANKS = range(2, 6)  # ranks for which all permutations are tried for 
 class FeedSet:
     """Feeds for one model, read and checked when asked for.
 
+    A feed has the number of its sample in the set; bad samples keep theirs, so ``len`` counts them too. They are passed
+    over, as far as the ledger allows, or raise.
+
     Attributes:
         source: where the samples come from.
         interface: the model's inputs.
         indices: the samples of the source that belong to the set, in order.
         allow_nonfinite: let NaN and Inf pass.
         warnings: what the user should know: arrays ignored, rows dropped.
+        ledger: the bad samples, shared by all views of the set.
     """
 
     source: Source
@@ -44,30 +49,104 @@ class FeedSet:
     indices: Sequence[int]
     allow_nonfinite: bool = False
     warnings: tuple[str, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
-        return (self.feed(i) for i in range(len(self)))
+        return (feed for _, feed in self.items())
+
+    def items(self) -> Iterator[tuple[int, dict[str, Array]]]:
+        """(number, feed) of every good sample: ``feed(number)`` and ``labels[number]`` belong to it.
+
+        Raises:
+            DataError: as :meth:`feed`; or no sample is good.
+        """
+        number = None
+        for number, (_, feed) in self._good(0):
+            yield number, feed
+        if number is None and len(self):
+            raise self._none_good()
 
     def feed(self, i: int) -> dict[str, Array]:
-        """The i-th feed: {input name: native, contiguous array of the input's type and shape}.
+        """The i-th feed: {input name: native, contiguous array of the input's type and shape}; the next good one where
+        sample i is bad and may be passed over.
 
         Raises:
             DataError: the sample is damaged or does not fit the model; says which file and input, what was expected
-                and what came.
+                and what came. Where bad samples may be passed over: it is one too many, or none is good from here on.
             IndexError: there is no such feed.
         """
-        return _feed(self.source[self.indices[i]], self.interface, self.allow_nonfinite)
+        return self.first(i)[1]
+
+    def first(self, start: int = 0) -> tuple[Sample, dict[str, Array]]:
+        """The first good sample from number ``start`` on, as stored and as a feed. Raises as :meth:`feed`."""
+        for _, found in self._good(range(len(self))[start]):
+            return found
+        raise self._none_good()
+
+    def _good(self, start: int) -> Iterator[tuple[int, tuple[Sample, dict[str, Array]]]]:
+        for number in range(start, len(self)):
+            try:
+                sample = self.source[self.indices[number]]
+                feed = _feed(sample, self.interface, self.allow_nonfinite)
+            except DataError as error:
+                self.ledger.enter(self.indices[number], error)
+                continue
+            yield number, (sample, feed)
+
+    def _none_good(self) -> DataError:
+        return DataError(
+            f"{self.source.name}: no usable sample is left, {len(self.skipped)} were bad, the first: "
+            f"{next(iter(self.skipped), '')}",
+            hint="repair the data, or give more",
+        )
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What was wrong with each bad sample met so far, in this set or another view of it: a line that names the
+        file. Each counts once, however often it is read."""
+        return self.ledger.lines
+
+    @property
+    def labels(self) -> ClassNumbers | None:
+        """The class number of each sample, [N], or [N, b] where the model fixes the batch; None where unknown."""
+        known = self.source.labels
+        return None if known is None else known[np.asarray(self.indices, np.intp)]
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, class 0 first; None where unknown."""
+        return self.source.label_names
+
+    def listing(self) -> tuple[str, ...]:
+        """What identifies each sample: a line with the relative name, size and SHA-256 of its file, or of the file that
+        holds it and its number there. The same wherever the data lie. Made when asked for; reads the files.
+        """
+        return tuple(self.source.identity(i) for i in self.indices)
 
     def take(self, indices: Iterable[int]) -> FeedSet:
         """A view of the feeds with these numbers, in this order; nothing is read."""
         return replace(self, indices=tuple(self.indices[i] for i in indices))
 
 
-def feeds(source: Source, interface: tuple[IOSpec, ...], *, allow_nonfinite: bool = False) -> FeedSet:
+def feeds(
+    source: Source,
+    interface: tuple[IOSpec, ...],
+    *,
+    allow_nonfinite: bool = False,
+    skip_bad: int = 0,
+    indices: Sequence[int] | None = None,
+) -> FeedSet:
     """All feeds of a source. The first is read and checked now, so that most mistakes show before any work is done.
+
+    Args:
+        source: where the samples come from.
+        interface: the model's inputs.
+        allow_nonfinite: let NaN and Inf pass.
+        skip_bad: how many bad samples may be passed over.
+        indices: the samples that are wanted; by default all.
 
     Raises:
         DataError: the source is empty, the model cannot be fed, or the first sample does not fit.
@@ -75,18 +154,18 @@ def feeds(source: Source, interface: tuple[IOSpec, ...], *, allow_nonfinite: boo
     check_interface(interface)
     if len(source) == 0:
         raise DataError(f"{source.name} holds no samples", hint="give at least one sample, better 100 or more")
-    first = source[0]
-    _feed(first, interface, allow_nonfinite)
+    made = FeedSet(
+        source=source,
+        interface=interface,
+        indices=range(len(source)) if indices is None else indices,
+        allow_nonfinite=allow_nonfinite,
+        ledger=Ledger(limit=skip_bad),
+    )
+    first, _ = made.first()
     used = set(match_inputs(first.arrays, interface, first.origin).values())
     extra = ", ".join(repr(name) for name in first.arrays if name not in used)
     ignored = (f"{source.name}: arrays that belong to no input of the model are ignored: {extra}",) if extra else ()
-    return FeedSet(
-        source=source,
-        interface=interface,
-        indices=range(len(source)),
-        allow_nonfinite=allow_nonfinite,
-        warnings=(*source.warnings, *ignored),
-    )
+    return replace(made, warnings=(*source.warnings, *ignored))
 
 
 def split(feedset: FeedSet, holdout: int | None = None) -> tuple[FeedSet, FeedSet]:

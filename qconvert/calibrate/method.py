@@ -3,19 +3,20 @@
     needs() -> S, filled by the one pass over the data;  range(S, spec) -> (lo, hi),  min x <= lo <= hi <= max x
 
 The range is one of the data: it need not contain 0, :func:`qconvert.numerics.affine.params_from_range` widens it.
-NaN, Inf and sentinels never reach a range, since no statistic keeps them. Nothing seen gives (0, 0).
+NaN, Inf, sentinels and masks never reach a range, since no statistic keeps them. Nothing seen gives (0, 0).
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from qconvert.errors import InternalError
 from qconvert.numerics.spec import QuantSpec
 from qconvert.registry import Registry
-from qconvert.stats.histogram import Histogram
 from qconvert.stats.minmax import MinMax
 from qconvert.stats.statistic import Statistic
+
+S = TypeVar("S")
 
 
 class Method(Protocol):
@@ -39,17 +40,14 @@ METHODS: Registry[Method] = Registry("calibration method")
 METHODS.discover("qconvert.calibrate.methods")
 
 
-def extremes_of(statistic: Statistic) -> MinMax:
-    """The exact range that ``statistic`` holds: every method can share one Histogram of a tensor."""
-    if isinstance(statistic, Histogram):
-        return statistic.extremes
-    if isinstance(statistic, MinMax):
+def statistic_as(kind: type[S], statistic: Statistic) -> S:
+    """``statistic``, which must be a ``kind``."""
+    if isinstance(statistic, kind):
         return statistic
-    raise InternalError(f"a range needs a MinMax or a Histogram, got {type(statistic).__name__}")
+    raise InternalError(f"this method needs a {kind.__name__}, got {type(statistic).__name__}")
 
 
-def histogram_of(statistic: Statistic) -> Histogram:
-    """``statistic``, which must be a Histogram."""
-    if isinstance(statistic, Histogram):
-        return statistic
-    raise InternalError(f"this method needs a Histogram, got {type(statistic).__name__}")
+def serves(method: Method, statistic: Statistic) -> bool:
+    """Whether ``method`` can make a range of ``statistic``; the exact range is part of every statistic."""
+    needed = method.needs()
+    return isinstance(statistic, type(needed)) or isinstance(needed, MinMax)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import Method, extremes_of
+from qconvert.calibrate.method import Method
 from qconvert.numerics.affine import params_from_range
 from qconvert.plan.model import Group, QuantPlan
 from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
@@ -56,8 +56,4 @@ def _solve_group(
 
 def skipped_values(stats: StatsTable) -> int:
     """NaN, infinite and mask values that were seen and kept out of every range."""
-    total = 0
-    for tensor in stats:
-        seen = extremes_of(stats[tensor])
-        total += seen.nan + seen.posinf + seen.neginf + seen.sentinels
-    return total
+    return sum(stats[tensor].extremes.skipped for tensor in stats)

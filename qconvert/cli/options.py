@@ -85,3 +85,39 @@ def verbosity_options(function: F) -> F:
     """-v and -q."""
     function = click.option("-q", "--quiet", is_flag=True, help="One line only.")(function)
     return click.option("-v", "--verbose", is_flag=True, help="Every decision, with its reason.")(function)
+
+
+def pass_options(function: F) -> F:
+    """--threads, --batch and --memory: how the pass over the calibration data is run; they do not change its result."""
+    options = [
+        click.option(
+            "--threads",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            help="Samples that are calibrated on at the same time.  [default: one for each processor, 8 at most]",
+        ),
+        click.option(
+            "--batch",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            help="Samples in one run, where that changes no bit of the result.  [default: chosen by measurement]",
+        ),
+        click.option(
+            "--memory",
+            type=click.IntRange(min=1),
+            default=32,
+            metavar="MB",
+            help="Activations that one thread may hold at once; a wide model is observed in parts.  [default: 32]",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def given(choices: dict[str, object]) -> dict[str, object]:
+    """The recipe fields that were given as flags."""
+    named = {("format" if name == "format_" else name): value for name, value in choices.items()}
+    return {name: value for name, value in named.items() if value is not None and value != ()}

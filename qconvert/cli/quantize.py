@@ -6,18 +6,19 @@ from pathlib import Path
 
 import click
 
-from qconvert.cli.options import names_in, recipe_options, verbosity_options
+from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
+from qconvert.cli.options import given, names_in, pass_options, recipe_options, verbosity_options
 from qconvert.cli.terminal import TerminalProgress
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
+@source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}")
 @click.option(
-    "--calib",
-    required=True,
+    "--ranges",
     type=click.Path(path_type=Path),
-    metavar="SOURCE",
-    help="Calibration data: a folder of .npz or .npy samples, one stacked .npz or .npy, or test_data_set_* folders.",
+    metavar="FILE",
+    help="Statistics from `qconvert calibrate` or `merge`, in place of a pass over --calib.",
 )
 @click.option(
     "-o",
@@ -27,13 +28,7 @@ from qconvert.cli.terminal import TerminalProgress
     help="Where to write the quantized model.  [default: MODEL with .int8.onnx]",
 )
 @recipe_options
-@click.option(
-    "--eval",
-    "eval_data",
-    type=click.Path(path_type=Path),
-    metavar="SOURCE",
-    help="Evaluation data, same forms as --calib.  [default: a held-out part of --calib]",
-)
+@source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -56,19 +51,38 @@ from qconvert.cli.terminal import TerminalProgress
     metavar="FILE",
     help="Write a report; the suffix decides the form: .json or .txt (repeatable).",
 )
+@data_options
+@pass_options
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep statistics in FOLDER, and take them from there when model, data and versions are the same.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be observed and how long it would take; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @verbosity_options
 def command(
     model: Path,
-    calib: Path,
+    calib: tuple[str, ...],
+    ranges: Path | None,
     output: Path | None,
     recipe_file: Path | None,
-    eval_data: Path | None,
+    eval_data: tuple[str, ...],
     labels: Path | None,
     metric: str | None,
     save_recipe: Path | None,
     reports: tuple[Path, ...],
+    samples: int | None,
+    seed: int,
+    preprocess: str | None,
+    skip_bad: int,
+    threads: int,
+    batch: int,
+    memory: int,
+    cache: Path | None,
+    dry_run: bool,
     as_json: bool,
     force: bool,
     verbose: bool,
@@ -85,6 +99,9 @@ def command(
       qconvert quantize sample_models/digits_cnn.onnx --calib calibration_data/digits_cnn/calib.npz \\
           -o digits_cnn.int8.onnx
     """
+    from qconvert.calibrate.collect import CollectOptions
+    from qconvert.calibrate.data import DataSpec
+    from qconvert.calibrate.ranges_file import load_ranges
     from qconvert.pipeline import QuantizeJob, quantize
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
@@ -94,13 +111,38 @@ def command(
     from qconvert.report.renderers.json import JSON
 
     output = output or default_output(model)
-    recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), given(choices))
+    chosen = given(choices)
+    if ranges is not None and "method" not in chosen and recipe_file is None:
+        chosen["method"] = load_ranges(ranges).origin.method
+    recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), chosen)
+    options = CollectOptions(threads=threads, batch=batch, budget=memory << 20)
+
+    def data(sources: tuple[str, ...]) -> DataSpec | None:
+        wanted = samples if sources is calib else None
+        spec = DataSpec(sources=sources, samples=wanted, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+        return spec if sources else None
+
+    calibration = data(calib)
+    if dry_run:
+        if calibration is None:
+            raise click.UsageError("--dry-run needs --calib")
+        from qconvert.calibration import CalibrateJob, forecast
+        from qconvert.cli.forecast import show_forecast
+
+        show_forecast(
+            forecast(CalibrateJob(model=model, calib=calibration, output=output, recipe=recipe, options=options)),
+            verbose=verbose,
+        )
+        return
     job = QuantizeJob(
         model=model,
-        calib=calib,
+        calib=calibration,
+        ranges=ranges,
         output=output,
         recipe=recipe,
-        eval_data=eval_data,
+        eval_data=data(eval_data),
+        options=options,
+        cache=cache,
         labels=labels,
         metric=metric,
         force=force,
@@ -128,9 +170,3 @@ def command(
 def default_output(model: Path) -> Path:
     """``model.onnx`` -> ``model.int8.onnx`` beside it."""
     return model.with_name(f"{model.stem}.int8.onnx")
-
-
-def given(choices: dict[str, object]) -> dict[str, object]:
-    """The recipe fields that were given as flags."""
-    named = {("format" if name == "format_" else name): value for name, value in choices.items()}
-    return {name: value for name, value in named.items() if value is not None and value != ()}

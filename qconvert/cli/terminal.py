@@ -23,9 +23,17 @@ class TerminalProgress:
             yield from items
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.progress import TimeRemainingColumn as Left
+        from rich.text import Text
 
-        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        class Rate(ProgressColumn):
+            """Samples a second."""
+
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), Rate(), Left())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             yield from bar.track(items, total=total, description=label)
 
@@ -55,3 +63,10 @@ def show_defect(message: str, hint: str, trace: str) -> None:
         or "please report it with the text above, the command line, `qconvert --version` and, if you can, the model",
         err=True,
     )
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """What a person should look at, a line each, on stderr."""
+    for warning in warnings:
+        click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+        click.echo(warning, err=True)

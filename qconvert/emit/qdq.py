@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from qconvert.emit.weights import ConstantStore, constant_array
 from qconvert.errors import InternalError
@@ -25,6 +26,7 @@ from qconvert.graph.edit import add_initializer, give_way, take_over, values_of
 from qconvert.graph.model import Model
 from qconvert.numerics.affine import weight_params
 from qconvert.numerics.bias import quantize_bias
+from qconvert.numerics.saturation import shrink
 from qconvert.numerics.spec import QParams
 from qconvert.ops import OPS
 from qconvert.ops.rule import key
@@ -68,6 +70,7 @@ class _Emitter:
     notes: list[str] = field(default_factory=list)
     scales: dict[int, ir.Value] = field(default_factory=dict)
     made: dict[str, int] = field(default_factory=dict)
+    shrunk: int = 0
 
     def run(self) -> None:
         nodes = {n.name or "": n for n in self.graph}
@@ -94,6 +97,10 @@ class _Emitter:
                 self._activation(value, reads, store, everyone=name in integer_outputs)
         for p in taken:
             self._on_codes(nodes[p.node], p)
+        if self.shrunk:
+            self.notes.append(
+                f"{self.shrunk} channels could saturate on {self.target.title}; their weights were made smaller"
+            )
         if repaired:
             self.notes.append(
                 f"{repaired} channels have a bias too large for int32 at scale s_x * s_w; "
@@ -121,25 +128,45 @@ class _Emitter:
         source = node.inputs[plan.activations[0]] if plan.activations else None
         if value is None:
             raise InternalError(f"{node.name} lost an input that the plan names")
-        params = plan.weight.params
-        if params is None:
-            params = weight_params(np.asarray(constant_array(value), np.float32), plan.weight.spec)
+        array: NDArray[np.float32] = np.asarray(constant_array(value), np.float32)
+        params = plan.weight.params or weight_params(array, plan.weight.spec)
         repaired = 0
         bias = node.inputs[plan.bias] if plan.bias is not None else None
         if bias is not None and plan.bias is not None and source is not None:
             input_scale = float(self.params[source.name or ""].scale)
-            quantized = quantize_bias(np.asarray(constant_array(bias), np.float32), input_scale, params)
+            numbers = np.asarray(constant_array(bias), np.float32)
+            quantized = quantize_bias(numbers, input_scale, params)
             params, repaired = quantized.weight, quantized.repaired
+            array, params = self._unsaturated(node, source, array, params)
+            quantized = quantize_bias(numbers, input_scale, params)  # scales have only grown: no second repair
             codes = add_initializer(self.graph, f"{node.name}_b_q", quantized.codes)
             scale = add_initializer(self.graph, f"{node.name}_b_s", quantized.scale)
             axis = 0 if quantized.scale.ndim else None
             node.replace_input_with(plan.bias, self._dequantize(node, codes, scale, None, axis, f"{node.name}_b"))
-        stored, scale, zero = store.weight(value, params)
+        elif source is not None:
+            array, params = self._unsaturated(node, source, array, params)
+        stored, scale, zero = store.weight(value, params, array)
         node.replace_input_with(
             plan.weight.port,
             self._dequantize(node, stored, scale, zero, params.spec.axis, f"{node.name}_w"),
         )
         return repaired
+
+    def _unsaturated(
+        self, node: ir.Node, source: ir.Value, array: NDArray[np.float32], params: QParams
+    ) -> tuple[NDArray[np.float32], QParams]:
+        """Weight and parameters with which no sum of products saturates, where the target's kernels could."""
+        rule = OPS.find(key(node.domain, node.op_type))
+        mixed = params.spec.qtype.signed and not self.params[source.name or ""].spec.qtype.signed
+        if not (self.target.saturates and mixed) or rule is None or rule.weight_order is None:
+            return array, params
+        integers = {a.name: a.as_int() for a in node.attributes.values() if a.type == ir.AttributeType.INT}
+        order = rule.weight_order(array.shape, integers)
+        if order is None:
+            return array, params
+        shrunk = shrink(array, params, order)
+        self.shrunk += shrunk.channels
+        return shrunk.weight, shrunk.params
 
     def _table(self, node: ir.Node, plan: NodePlan, store: ConstantStore) -> None:
         """Gather(table, i) -> Gather(codes, i) * Gather(scale [V, 1], i): only the picked rows are dequantized."""

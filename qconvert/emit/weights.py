@@ -53,12 +53,20 @@ class ConstantStore:
             self._zeros[key] = add_initializer(self.graph, "_".join(["zp", *parts]).replace("-", "m"), zero)
         return self._zeros[key]
 
-    def weight(self, value: ir.Value, params: QParams) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def weight(
+        self, value: ir.Value, params: QParams, array: NDArray[np.generic] | None = None
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """(codes, scale, zero point) of a constant weight; one behind a Transpose is stored as its source and
-        transposed as codes, so that a matrix shared with an embedding table is stored once."""
+        transposed as codes, so that a matrix shared with an embedding table is stored once.
+
+        Args:
+            value: the weight.
+            params: how it is stored.
+            array: what is stored in place of the weight's own numbers, of the same shape.
+        """
         behind = transposed_constant(value) if value.const_value is None else None
         if behind is None:
-            stored = self.put(value.name or "weight", _array(value), params)
+            stored = self.put(value.name or "weight", _array(value) if array is None else array, params)
             return stored.codes, stored.scale, stored.zero_point
         source, perm = behind
         axis = params.spec.axis
@@ -70,7 +78,8 @@ class ConstantStore:
             narrow_range=params.spec.narrow_range,
         )
         moved = QParams(spec=spec, scale=params.scale, zero_point=params.zero_point)
-        stored = self.put(source.name or "weight", _array(source), moved)
+        numbers = _array(source) if array is None else np.transpose(array, np.argsort(perm))
+        stored = self.put(source.name or "weight", numbers, moved)
         transpose = ir.node(
             "Transpose", [stored.codes], attributes={"perm": list(perm)}, name=f"{value.name}_codes_Transpose"
         )

@@ -8,7 +8,7 @@ timed in turn (A B, B A, ...) they meet the same one, and the ratio of the two r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -54,7 +54,7 @@ class Speedup:
 
 def measure_latency(
     sessions: Mapping[str, Session],
-    feed: Feed,
+    feed: Feed | Sequence[Feed],
     *,
     seconds: float = 2.0,
     min_runs: int = 11,
@@ -65,7 +65,8 @@ def measure_latency(
 
     Args:
         sessions: models by name.
-        feed: one feed that all of them take.
+        feed: one feed that all of them take, or several: each goes through every order of the models
+            before the next one comes.
         seconds: time to spend on all of them together; the measurement ends once it is spent and ``min_runs`` are in.
         min_runs: fewest rounds, unless five times ``seconds`` have passed; three rounds are always run.
         max_runs: most rounds.
@@ -77,18 +78,19 @@ def measure_latency(
     names = list(sessions)
     if not names:
         return {}
+    feeds = [feed] if isinstance(feed, Mapping) else list(feed)
     start = perf_counter()
     for done in range(warmup):
         if done and perf_counter() - start > seconds:
             break
         for name in names:
-            sessions[name].run(feed)
+            sessions[name].run(feeds[done % len(feeds)])
     times: dict[str, list[float]] = {name: [] for name in names}
     start, rounds = perf_counter(), 0
     while rounds < max(max_runs, _FEWEST_ROUNDS):
         for name in turn(names, rounds):
             begin = perf_counter()
-            sessions[name].run(feed)
+            sessions[name].run(feeds[rounds // (2 * len(names)) % len(feeds)])
             times[name].append((perf_counter() - begin) * 1e3)
         rounds += 1
         spent = perf_counter() - start

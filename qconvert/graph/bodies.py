@@ -58,16 +58,16 @@ def weighted_branches(model: Model) -> tuple[Branch, ...]:
             continue
         for attribute in ("then_branch", "else_branch"):
             body = node.attributes[attribute].as_graph()
-            captured = _captured(body)
+            outer = captured(body)
             held = [v for g in (body, *body.subgraphs()) for v in g.initializers.values()]
-            if not any(_is_weight(v) for v in (*held, *captured)):
+            if not any(_is_weight(v) for v in (*held, *outer)):
                 continue
             found.append(
                 Branch(
                     node=node.name or "",
                     attribute=attribute,
                     condition=node.inputs[0].name or "",
-                    captured=tuple(v.name or "" for v in captured if not _is_constant(v)),
+                    captured=tuple(v.name or "" for v in outer if not _is_constant(v)),
                 )
             )
     return tuple(found)
@@ -81,7 +81,7 @@ def extract(model: Model, branch: Branch) -> Model:
     """
     body = _body(model, branch).clone(allow_outer_scope_values=True)
     inside: dict[ir.Value, ir.Value] = {}
-    for outer in _captured(body):
+    for outer in captured(body):
         if not isinstance(outer.type, ir.TensorType):
             raise ModelError(f"it reads {outer.name}, which is not known to be a tensor")
         value = ir.Value(name=outer.name, type=outer.type, shape=outer.shape.copy() if outer.shape else outer.shape)
@@ -174,7 +174,13 @@ def _body(model: Model, branch: Branch) -> ir.Graph:
     return _node(model, branch).attributes[branch.attribute].as_graph()
 
 
-def _captured(body: ir.Graph) -> list[ir.Value]:
+def bodies_of(node: ir.Node) -> list[ir.Graph]:
+    """The control-flow bodies that ``node`` holds, without those within them."""
+    graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    return [*graphs, *(g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs())]
+
+
+def captured(body: ir.Graph) -> list[ir.Value]:
     """What ``body`` and the bodies in it read of the graphs around it, in order of first use."""
     graphs = [body, *body.subgraphs()]
     own = {v for g in graphs for v in values_of(g)}

@@ -7,20 +7,25 @@ CVE-2026-34445).
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
+from onnx_ir import TensorProtocol as Tensor
 
 from qconvert.errors import ModelError, OutputError
+from qconvert.graph.skeleton import skeleton
 
 # A protobuf message cannot exceed 2 GiB; stay clear of it.
 PROTO_LIMIT = 1_800_000_000
+
+_RANDOM = frozenset("Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +35,22 @@ class Model:
     Attributes:
         ir: the onnx-ir model (only ``graph`` and ``emit`` look inside).
         path: the file it was read from, None when made in memory.
+        folder: what the places of its external tensors are relative to; weights that stay in the model's own file are
+            external tensors of that file.
     """
 
     ir: ir.Model
     path: Path | None = None
+    folder: Path | None = None
 
     def clone(self) -> Model:
         """An independent copy; weights are shared, not copied."""
-        return Model(ir=self.ir.clone(), path=self.path)
+        return replace(self, ir=self.ir.clone())
+
+    def release(self) -> None:
+        """Unmap the weights that are still on disk; they are mapped again when somebody asks for them."""
+        for tensor in self.constants():
+            unmap(tensor)
 
     @property
     def opset(self) -> int:
@@ -54,16 +67,43 @@ class Model:
         if self.weight_bytes() > PROTO_LIMIT:
             raise too_large
         proto = ir.to_proto(self.ir)
-        if self.path is not None:
-            _embed_external_data(proto, self.path.parent)
+        if self.folder is not None:
+            _embed_external_data(proto, self.folder)
         if proto.ByteSize() > PROTO_LIMIT:
             raise too_large
         return bytes(proto.SerializeToString(deterministic=True))
 
-    def weight_bytes(self) -> int:
-        """Bytes of all initializers, those of control-flow bodies included."""
-        values = [v for graph in self.ir.graphs() for v in graph.initializers.values()]
-        return sum(v.const_value.nbytes for v in values if v.const_value is not None)
+    def to_skeleton(self) -> bytes:
+        """The serialised ModelProto, in which weights that are on disk are references relative to :attr:`folder`.
+
+        Raises:
+            ModelError: what is in memory would exceed the limit of a protobuf message.
+        """
+        if self.weight_bytes(in_memory=True) > PROTO_LIMIT:
+            raise ModelError("the model is over 2 GB and cannot be held in one protobuf message")
+        return bytes(ir.to_proto(self.ir).SerializeToString(deterministic=True))
+
+    def weight_bytes(self, *, in_memory: bool = False) -> int:
+        """Bytes of all initializers, those of control-flow bodies included; or only of those that are not on disk."""
+        return sum(t.nbytes for t in self.constants() if not (in_memory and isinstance(t, ir.ExternalTensor)))
+
+    def is_random(self) -> bool:
+        """Whether it holds operators that draw random numbers, so that one run differs from the next."""
+        return any(n.op_type in _RANDOM for n in ir.traversal.RecursiveGraphIterator(self.ir.graph))
+
+    def constants(self) -> Iterator[Tensor]:
+        """Every initializer, those of control-flow bodies included."""
+        for graph in self.ir.graphs():
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    yield value.const_value
+
+
+def unmap(tensor: object) -> None:
+    """Let go of a tensor's file, if it is on disk and nothing holds a view of it."""
+    if isinstance(tensor, ir.ExternalTensor):
+        with contextlib.suppress(BufferError):
+            tensor.release()
 
 
 def load(path: Path) -> Model:
@@ -82,9 +122,17 @@ def load(path: Path) -> Model:
         f"{path} is not an ONNX model, or is damaged or truncated",
         hint="export or download it again; `python -m onnx.checker` style checks must accept it",
     )
+    folder = path.resolve().parent
     try:
-        proto = onnx.load_model(str(path), load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
+        # onnx-ir and ONNX Runtime refuse external data that is a hard link, which a model's own file may well be
+        own = path.resolve() if path.stat().st_nlink == 1 else None
+        proto = onnx.ModelProto.FromString(skeleton(own) if own is not None else path.read_bytes())
+        if own is not None and folder != path.parent.resolve() and _refers_elsewhere(proto, own.name):
+            # a link to a model with data files: these lie beside the link
+            own, proto = None, onnx.ModelProto.FromString(path.read_bytes())
+        if own is None:
+            folder = path.parent
+    except (DecodeError, ValueError, OSError, RecursionError) as error:
         raise not_onnx from error
     if not proto.HasField("graph") or proto.ir_version <= 0:
         raise not_onnx
@@ -92,7 +140,7 @@ def load(path: Path) -> Model:
         raise not_onnx  # protobuf hands out bytes where a damaged name is no UTF-8
     if not proto.graph.node:
         raise ModelError(f"{path} holds a graph without any node", hint="there is nothing to quantize")
-    _check_external_data(proto, path)
+    _check_external_data(proto, path, own)
     if any(True for _ in _sparse(proto)):
         raise ModelError(f"{path} holds sparse tensors, which qconvert cannot read", hint="export dense weights")
     try:
@@ -100,17 +148,27 @@ def load(path: Path) -> Model:
     except Exception as error:  # onnx-ir raises many kinds on inconsistent protos
         raise ModelError(f"{path} is not a valid ONNX model: {error}", hint="check it with onnx.checker") from error
     for graph in (model.graph, *(f.graph for f in model.functions.values())):
-        ir.external_data.set_base_dir(graph, path.parent)
-    return Model(ir=model, path=path)
+        ir.external_data.set_base_dir(graph, folder)
+    return Model(ir=model, path=path, folder=folder)
 
 
-def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
+def _refers_elsewhere(proto: onnx.ModelProto, own: str) -> bool:
+    """Whether a tensor's data are in another file than the model's ``own``."""
+    external = (t for t in _tensors(proto) if t.data_location == onnx.TensorProto.EXTERNAL)
+    return any(e.key == "location" and e.value != own for t in external for e in t.external_data)
+
+
+def _check_external_data(proto: onnx.ModelProto, path: Path, own: Path | None) -> None:
+    """Check that every tensor's data are where they may be, and complete; ``own``: the model's file, if mapped."""
     base = path.parent.resolve()
     for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entry = {e.key: e.value for e in tensor.external_data}
         location = entry.get("location", "")
+        if own is not None and location == own.name:
+            _check_size(tensor, entry, own, f"{path}: tensor {tensor.name!r}")
+            continue
         where = f"{path}: external data of {tensor.name!r}"
         unsafe = "external data must be a plain file in or below the model's folder"
         if not location or Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location:
@@ -123,17 +181,22 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
             raise ModelError(f"{where} goes through a symbolic link: {location!r}", hint=unsafe)
         if not target.is_file() or target.stat().st_nlink > 1:
             raise ModelError(f"{where} is not a plain file, or a hard link: {location!r}", hint=unsafe)
-        try:
-            offset, length = int(entry.get("offset", "0")), int(entry.get("length", "-1"))
-        except ValueError as error:
-            raise ModelError(f"{where} has an offset or length that is no number", hint="export it again") from error
-        need = tensor_bytes(tensor)
-        length = need if length < 0 else length
-        if offset < 0 or length < need or offset + length > target.stat().st_size:
-            raise ModelError(
-                f"{where}: {location!r} has {target.stat().st_size} bytes, too few for {need} bytes at offset {offset}",
-                hint="the data file is truncated or belongs to another model",
-            )
+        _check_size(tensor, entry, target, where)
+
+
+def _check_size(tensor: onnx.TensorProto, entry: dict[str, str], target: Path, where: str) -> None:
+    """Check that the part of ``target`` that ``entry`` names holds the data of ``tensor``."""
+    try:
+        offset, length = int(entry.get("offset", "0")), int(entry.get("length", "-1"))
+    except ValueError as error:
+        raise ModelError(f"{where} has an offset or length that is no number", hint="export it again") from error
+    need, size = tensor_bytes(tensor), target.stat().st_size
+    length = need if length < 0 else length
+    if offset < 0 or length < need or offset + length > size:
+        raise ModelError(
+            f"{where}: {target.name!r} has {size} bytes, too few for {need} bytes at offset {offset}",
+            hint="the data file is truncated or belongs to another model",
+        )
 
 
 def tensor_bytes(tensor: onnx.TensorProto) -> int:

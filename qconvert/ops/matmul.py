@@ -7,7 +7,10 @@ because one scale for each last-axis slice of a batched W has no kernel form. Ge
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qconvert.graph.view import GraphView, NodeView
+from qconvert.numerics.saturation import Order, matmul_order
 from qconvert.ops.rule import FloatOutput, Kind, Lowering, OpRule, Role, register
 
 
@@ -45,12 +48,17 @@ def _gemm_objection(graph: GraphView, node: NodeView) -> str:
     return ""
 
 
+def _order(shape: tuple[int, ...], attributes: Mapping[str, int]) -> Order | None:
+    return matmul_order(shape, transposed=bool(attributes.get("transB", 0))) if len(shape) > 1 else None
+
+
 register(
     OpRule(
         op_type="MatMul",
         kind=Kind.WEIGHTED,
         inputs=(Role.ACTIVATION, Role.WEIGHT),
         weight_axis=_matmul_axis,
+        weight_order=_order,
         objection=_matmul_objection,
         lowering=Lowering(
             op_type="QLinearMatMul",
@@ -65,6 +73,7 @@ register(
         kind=Kind.WEIGHTED,
         inputs=(Role.ACTIVATION, Role.WEIGHT, Role.BIAS),
         weight_axis=_gemm_axis,
+        weight_order=_order,
         objection=_gemm_objection,
         lowering=Lowering(
             op_type="QGemm",

@@ -7,11 +7,12 @@ these facts; no other module has a table of operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from qconvert.graph.view import GraphView, NodeView
+from qconvert.numerics.saturation import Order
 from qconvert.registry import Registry
 
 
@@ -110,6 +111,8 @@ class OpRule:
         variadic: takes any number of inputs (Concat).
         constraint: how scales of its ports depend on each other.
         weight_axis: channel axis of the weight at the WEIGHT port, given graph and node; None: per tensor only.
+        weight_order: in which order x86 kernels go through the weight, given its shape and the node's integer
+            attributes; None where sums are never made in 16 bits (numerics/saturation.py).
         fixed_range: output range under FIXED_OUTPUT.
         table_port: an input that, when it is a constant, is a table of which rows are picked (embedding): it is stored
             as integers and the picked rows are dequantized.
@@ -124,6 +127,7 @@ class OpRule:
     variadic: bool = False
     constraint: Constraint = Constraint.NONE
     weight_axis: Callable[[GraphView, NodeView], int | None] | None = None
+    weight_order: Callable[[tuple[int, ...], Mapping[str, int]], Order | None] | None = None
     fixed_range: tuple[float, float] | None = None
     table_port: int | None = None
     objection: Callable[[GraphView, NodeView], str] = no_objection

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from qconvert import __version__
+from qconvert.evaluate.footprint import peak_mb
 from qconvert.graph.bodies import body_parameters
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared
@@ -74,7 +73,7 @@ def build_report(parts: BuildInputs) -> Report:
         ),
         body_parameters=body_parameters(written),
         seconds=dict(parts.seconds),
-        peak_mb=_peak_mb(),
+        peak_mb=peak_mb(),
         versions=_versions(),
         notes=parts.notes,
         warnings=(*parts.warnings, *_warnings(parts)),
@@ -118,20 +117,6 @@ def _warnings(parts: BuildInputs) -> list[str]:
             f"{parts.calibration.skipped_values} NaN, infinite or mask values were kept out of the calibrated ranges"
         )
     return found
-
-
-def _peak_mb() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the process was before it became this program
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
-        if found is not None:
-            return int(found[1]) / 1e3
-    try:
-        import resource
-    except ImportError:  # Windows has no such module
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, KiB elsewhere
 
 
 def _versions() -> Versions:

@@ -49,6 +49,7 @@ class CalibrationReport:
         method: name of the method.
         tensors: how many tensors were observed.
         skipped_values: NaN, infinite and mask values that no range was made from.
+        skipped_samples: bad samples that were passed over, a line each.
     """
 
     source: str
@@ -56,6 +57,7 @@ class CalibrationReport:
     method: str
     tensors: int
     skipped_values: int = 0
+    skipped_samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

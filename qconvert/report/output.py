@@ -47,7 +47,12 @@ def check_distinct(places: Iterable[tuple[str, Path]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file beside it.
+    """Write ``text`` to ``path`` in UTF-8, as :func:`write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file beside it.
 
     Raises:
         OutputError: it cannot be written.
@@ -55,8 +60,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             # mkstemp makes private files; a report is as readable as any other new file
             mask = os.umask(0)
             os.umask(mask)

@@ -1,24 +1,17 @@
 """A histogram whose result does not depend on the order, batching or splitting of the data.
 
-    w = 2**k            bin width: the least power of two for which floor(hi / w) - floor(lo / w) + 1 <= bins,
-                        [lo, hi] = range of all usable elements so far, widened to contain 0
-    bin(x) = floor(x / w)
+Bins have a power of two as width (:mod:`qconvert.stats.bins`), so counts are exact functions of the set of elements,
+and merge is associative and commutative to the bit. Of large arrays a sample and the tails are counted
+(:mod:`qconvert.stats.sampling`): what an array adds depends on that array alone, so the law holds over updates; with
+``max_elements=None`` it holds over elements. float64 elements are rounded to float32 first, as the quantizer does.
 
-k is a function of the range, and the range is one of the *set* of elements. When it grows, k grows by d and counts
-coarsen exactly, because floor(x / (2**d w)) == floor(x / w) >> d; so counts are what they would be had the final width
-been known from the start, and merge is associative and commutative to the bit. x / w is exact: a product of a float32
-with a power of two, in float64. float64 elements are rounded to float32 first, as the quantizer does.
-
-Large arrays are sampled: each ``stride``-th element counts ``stride`` times, save in the tails. Elements beyond the
-sample's outer 256ths are counted exactly, since few of them decide how much clipping costs, and a sample that misses
-one outlier of a fixed place (a transformer's massive activations) would miss it in every array. What an array adds
-depends on that array alone, so the law above holds over updates; with ``max_elements=None`` it holds over elements.
-Source: arithmetic.
+Elements of the size of masks (:mod:`qconvert.stats.minmax`) have bins of their own until it is asked what they are:
+masks are left out then, anything else joins the other elements, at the width that fits both, which is where they would
+be had they never been apart. So a mask of -1e9 makes nobody's bins coarse.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -27,112 +20,119 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.errors import DataError, InternalError
-from qconvert.stats.minmax import MinMax
+from qconvert.stats.bins import Bins
+from qconvert.stats.minmax import MinMax, Span, is_near, single
+from qconvert.stats.sampling import Blocks, blocks_of, stride
 
 # At least 8 bins to a step of an 8-bit grid, as a range takes more than half of the bins.
 DEFAULT_BINS = 4096
 
-# Of an array [1, 64, 112, 112], counting all elements takes three times as long as range, tails and a 64k sample do.
-DEFAULT_MAX_ELEMENTS = 1 << 16
-
-# Share of the sample beyond which, at each end, elements are counted exactly: 1 / 256.
-_TAIL = 256
-
-# The least positive float32 is 2**-149: a narrower bin could not tell more values apart.
-_MIN_EXPONENT = -149
-
-
-def _layout(lo: float, hi: float, bins: int) -> tuple[int, int, int]:
-    """Exponent of the width, first bin, and number of bins for data in [lo, hi] (an empty range is [0, 0])."""
-    # Rounding to float32 is monotone, so rounded elements stay within the rounded range.
-    a, b = float(np.float32(min(lo, 0.0))), float(np.float32(max(hi, 0.0)))
-    # With m = max(-a, b) >= 2**(e - 1) and 2**s > bins, the width 2**(e - 1 - s) is too small: start there, go up.
-    exponent = max(math.frexp(max(-a, b))[1] - 1 - bins.bit_length(), _MIN_EXPONENT)
-    while True:
-        first, last = math.floor(math.ldexp(a, -exponent)), math.floor(math.ldexp(b, -exponent))
-        if last - first < bins:
-            return exponent, first, last - first + 1
-        exponent += 1
-
-
-def stride(size: int, max_elements: int | None) -> int:
-    """Step of the sub-sample of an array of ``size`` elements: 1 where all are counted.
-
-    The least step that brings the sample under ``max_elements`` and has no divisor in common with ``size``: every axis
-    length divides ``size``, so the sample visits all indices of every axis evenly instead of, say, one channel of four.
-    """
-    if max_elements is None or size <= max_elements:
-        return 1
-    step = -(-size // max_elements)
-    while math.gcd(step, size) != 1:
-        step += 1
-    return step
-
-
-def _tails(sample: NDArray[np.floating[Any]]) -> tuple[np.floating[Any], np.floating[Any]]:
-    """Bounds with about 1 / 256 of ``sample`` beyond each; rough, as they only say what is counted exactly."""
-    # Sorting is what costs here, hence a sample of the sample; an odd step falls in with fewer axis lengths.
-    thin = sample[::17]
-    cut = thin.size // _TAIL
-    parted = np.partition(thin, (cut, thin.size - 1 - cut))
-    return parted[cut], parted[thin.size - 1 - cut]
+# Counting an element costs ten times as much as finding the range of one. The tails are exact anyway, and 4096 elements
+# a sample show the shape of the rest.
+DEFAULT_MAX_ELEMENTS = 1 << 12
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Histogram:
-    """Counts of bins of width 2**exponent, from bin ``lo_bin`` on.
+    """Counts of the usable elements.
 
     Attributes:
         bins: most bins there may be, at least 2.
         max_elements: size above which arrays are sampled; None never samples.
         extremes: exact range and tally of unusable elements.
-        exponent, lo_bin: bin i of ``counts`` is [(lo_bin + i) * width, (lo_bin + i + 1) * width).
-        counts: int64, at most [bins]; bin 0 of the number line is always among them.
+        counted: how many elements were looked at, of those that are no masks' size: the worth of the counts.
     """
 
     bins: int = DEFAULT_BINS
     max_elements: int | None = DEFAULT_MAX_ELEMENTS
     extremes: MinMax = field(default_factory=MinMax)
-    exponent: int = field(default=_MIN_EXPONENT, init=False)
-    lo_bin: int = field(default=0, init=False)
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64), init=False)
+    counted: int = field(default=0, init=False)
+    _near: Bins = field(init=False, repr=False)
+    _far: Bins = field(init=False, repr=False)
+    _joined: Bins | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.bins < 2:
             raise InternalError(f"a histogram needs a bin on each side of 0, so at least 2, got {self.bins}")
         if self.max_elements is not None and self.max_elements < 1:
             raise InternalError(f"max_elements must be positive or None, got {self.max_elements}")
-        self._refit()
+        self._near, self._far = Bins(limit=self.bins), Bins(limit=self.bins)
+        self._near.fit(self.extremes.near.lo, self.extremes.near.hi)
+        self._far.fit(self.extremes.far.lo, self.extremes.far.hi)
+
+    @property
+    def exponent(self) -> int:
+        """The width of a bin is 2**exponent."""
+        return self._usable.exponent
+
+    @property
+    def lo_bin(self) -> int:
+        """Bin i of :attr:`counts` is [(lo_bin + i) * width, (lo_bin + i + 1) * width)."""
+        return self._usable.lo_bin
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Of the usable elements, at most [bins]; bin 0 of the number line is always among them."""
+        return self._usable.counts
 
     @property
     def width(self) -> float:
         """Width of a bin, a power of two."""
-        return math.ldexp(1.0, self.exponent)
+        return self._usable.width
 
     def edges(self) -> NDArray[np.float64]:
         """Edges of the bins, one more than counts; each is exact."""
         return np.arange(self.lo_bin, self.lo_bin + self.counts.size + 1, dtype=np.float64) * self.width
 
-    def update(self, array: NDArray[np.floating[Any]]) -> None:
-        """Take in every element of ``array`` [any shape]; of large ones a sample and the tails."""
-        values = self.extremes.take(array)
-        if values.size == 0:
-            return
-        self._refit()
-        step = stride(np.size(array), self.max_elements)
-        if step == 1:
-            self._count(values, 1)
-            return
-        sample = values[::step]
-        low, high = _tails(sample)
-        self._count(values[(values < low) | (values > high)], 1)
-        self._count(sample[(sample >= low) & (sample <= high)], step)
+    @property
+    def _usable(self) -> Bins:
+        """Bins of the usable elements."""
+        if self.extremes.far.count == 0 or self.extremes.masked:
+            return self._near
+        if self._joined is None:
+            self._joined = Bins(limit=self.bins)
+            self._joined.fit(self.extremes.lo, self.extremes.hi)
+            self._joined.absorb(self._near)
+            self._joined.absorb(self._far)
+        return self._joined
 
-    def _count(self, values: NDArray[np.floating[Any]], weight: int) -> None:
-        """Count flat ``values``, which lie within the present range, ``weight`` times each."""
-        exact = values.astype(np.float32, copy=False).astype(np.float64)
-        index = np.floor(exact * math.ldexp(1.0, -self.exponent)).astype(np.int64) - self.lo_bin
-        self.counts += np.bincount(index, minlength=self.counts.size) * weight
+    def update(self, array: NDArray[np.floating[Any]]) -> None:
+        """Take in ``array`` [any shape], one sample: all of it, or of a large one the tails and an even part."""
+        self.update_many(single(array).reshape(1, -1))
+
+    def update_many(self, rows: NDArray[np.float32]) -> None:
+        """Take in ``rows`` [n, elements], n samples: to the bit the same as n updates."""
+        rows = np.ascontiguousarray(rows, np.float32)
+        if rows.size == 0:
+            return
+        step = stride(rows.shape[1], self.max_elements)
+        blocks = blocks_of(rows) if step > 1 else None
+        lo = float(blocks.least.min() if blocks else rows.min())
+        hi = float(blocks.most.max() if blocks else rows.max())
+        if not is_near(lo, hi):
+            for row in rows:
+                self._sift(row)
+            return
+        self.extremes.near += Span(lo + 0.0, hi + 0.0, rows.size)
+        self._fit()
+        self.counted += _count(self._near, blocks or rows, step)
+
+    def _sift(self, row: NDArray[np.float32]) -> None:
+        """Take in ``row`` [elements], which may hold anything."""
+        near, far = self.extremes.sift(row)
+        self._fit()
+        for values, bins in ((near, self._near), (far, self._far)):
+            if values.size:
+                step = stride(values.size, self.max_elements)
+                counted = _count(bins, blocks_of(values[None]) if step > 1 else values, step)
+                self.counted += counted if bins is self._near else 0
+
+    def _fit(self) -> None:
+        """Give the bins the layout of the present ranges, for what is counted next."""
+        self._near.fit(self.extremes.near.lo, self.extremes.near.hi)
+        if self.extremes.far.count:
+            self._far.fit(self.extremes.far.lo, self.extremes.far.hi)
+            self._joined = None
 
     def merge(self, other: Self) -> Self:
         """The histogram of both sets of samples."""
@@ -142,25 +142,11 @@ class Histogram:
                 f"{(other.bins, other.max_elements)} cannot be merged"
             )
         both = type(self)(bins=self.bins, max_elements=self.max_elements, extremes=self.extremes.merge(other.extremes))
-        both._absorb(self.exponent, self.lo_bin, self.counts)
-        both._absorb(other.exponent, other.lo_bin, other.counts)
+        both.counted = self.counted + other.counted
+        for part in (self, other):
+            both._near.absorb(part._near)
+            both._far.absorb(part._far)
         return both
-
-    def _refit(self) -> None:
-        """Give the bins the layout of the present range, coarsening what has been counted."""
-        exponent, lo_bin, size = _layout(self.extremes.lo, self.extremes.hi, self.bins)
-        if (exponent, lo_bin, size) == (self.exponent, self.lo_bin, self.counts.size):
-            return
-        old = self.exponent, self.lo_bin, self.counts
-        self.exponent, self.lo_bin, self.counts = exponent, lo_bin, np.zeros(size, np.int64)
-        self._absorb(*old)
-
-    def _absorb(self, exponent: int, lo_bin: int, counts: NDArray[np.int64]) -> None:
-        """Add ``counts`` of a layout that is at most as wide and as coarse as this one."""
-        # Indices are below 2**62, so a shift by 62 says the same as any longer one, and int64 allows no more than 63.
-        doublings = min(self.exponent - exponent, 62)
-        index = (np.arange(lo_bin, lo_bin + counts.size, dtype=np.int64) >> doublings) - self.lo_bin
-        np.add.at(self.counts, index, counts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Histogram):
@@ -171,9 +157,12 @@ class Histogram:
     __hash__ = None  # type: ignore[assignment]
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """``counts``, ``options`` [2] int64 (bins, max_elements or 0) and MinMax's; the range implies the layout."""
-        options = np.array([self.bins, self.max_elements or 0], np.int64)
-        return {"counts": self.counts.copy(), "options": options, **self.extremes.to_arrays()}
+        """``near`` and ``far``: counts of the two kinds of bins, whose layout the ranges imply; ``options`` [3] int64
+        (bins, max_elements or 0, counted); and MinMax's.
+        """
+        options = np.array([self.bins, self.max_elements or 0, self.counted], np.int64)
+        counts = {"near": self._near.counts.copy(), "far": self._far.counts.copy()}
+        return {**counts, "options": options, **self.extremes.to_arrays()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
@@ -182,13 +171,29 @@ class Histogram:
         Raises:
             DataError: the counts do not fit the range.
         """
-        bins, limit = (int(v) for v in arrays["options"].astype(np.int64))
+        bins, limit, counted = (int(v) for v in arrays["options"].astype(np.int64))
         made = cls(bins=bins, max_elements=limit or None, extremes=MinMax.from_arrays(arrays))
-        counts = arrays["counts"]
-        if counts.shape != made.counts.shape:
-            raise DataError(
-                f"a stored histogram has {counts.shape} counts, its range asks for {made.counts.shape}",
-                hint="the statistics file is damaged: calibrate again",
-            )
-        made.counts = counts.astype(np.int64)
+        for own, counts in ((made._near, arrays["near"]), (made._far, arrays["far"])):
+            if counts.shape != own.counts.shape:
+                raise DataError(
+                    f"a stored histogram has {counts.shape} counts, its range asks for {own.counts.shape}",
+                    hint="the statistics file is damaged: calibrate again",
+                )
+            own.counts = counts.astype(np.int64)
+        made.counted = counted
         return made
+
+
+def _count(bins: Bins, values: Blocks | NDArray[np.float32], step: int) -> int:
+    """Count ``values``, which fit the layout of ``bins``: of blocks the tails, and each ``step``-th of the rest.
+
+    Returns:
+        How many elements were counted.
+    """
+    if isinstance(values, Blocks):
+        body, tails = values.pick(step)
+        bins.count(body, step)
+        bins.count(tails, 1)
+        return body.size + tails.size
+    bins.count(values, 1)
+    return values.size

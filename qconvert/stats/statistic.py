@@ -16,12 +16,23 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from qconvert.stats.minmax import MinMax
+
 
 class Statistic(Protocol):
     """Something that accumulates over arrays."""
 
+    @property
+    def extremes(self) -> MinMax:
+        """The exact range, and what was no ordinary number."""
+        ...
+
     def update(self, array: NDArray[np.floating]) -> None:
-        """Take in every element of ``array`` [any shape, float]."""
+        """Take in ``array`` [any shape, float]: the tensor of one sample."""
+        ...
+
+    def update_many(self, rows: NDArray[np.float32]) -> None:
+        """Take in ``rows`` [n, elements]: the tensor of n samples, flat. The same, to the bit, as n updates."""
         ...
 
     def merge(self, other: Self) -> Self:

@@ -76,6 +76,8 @@ class Target:
         per_channel: whether weights should have a scale a channel.
         capabilities: by operator ("Conv", "com.microsoft:Gelu").
         quantize_ns, dequantize_ns: cost of a boundary for each element, layout change included.
+        saturates: its kernels add two products of an unsigned and a signed byte in 16 bits, so weights must be kept
+            small enough (numerics/saturation.py).
         convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
     """
@@ -89,6 +91,7 @@ class Target:
     quantize_ns: float
     dequantize_ns: float
     products: Capability
+    saturates: bool = False
     convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ def _float(reason: str, float_ns: float = 0.3) -> Capability:
 _NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"
 _MOVE = _kernel(0.15, 0.06)
 
-register(
+X86_VNNI = register(
     Target(
         name="x86-vnni",
         title="ONNX Runtime on x86 with VNNI",

@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from numpy.lib import format as npy
 from onnx import TensorProto, helper, numpy_helper
 
-from qconvert.calibrate.source import SOURCES, Source, match_inputs, natural, open_source
+from qconvert.calibrate.folder import natural
+from qconvert.calibrate.source import SOURCES, Source, match_inputs, open_source
+from qconvert.calibrate.sources._stack import Stack
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
@@ -88,11 +91,31 @@ def test_stacked_npy_is_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "calib.npy", np.arange(12, dtype=np.float32).reshape(4, 3))
     source = open_source(tmp_path / "calib.npy", (X,))
     assert len(source) == 4
-    array = source[3].arrays["x"]
-    np.testing.assert_array_equal(array, [[9, 10, 11]])
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    assert not array.flags.owndata  # the bytes belong to the map
+    np.testing.assert_array_equal(source[3].arrays["x"], [[9, 10, 11]])
+    assert isinstance(source, Stack)
+    assert isinstance(source.arrays["x"], np.memmap)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_large_stacked_npz_stays_on_disk(tmp_path: Path, save: Callable[..., None]) -> None:
+    rows = np.random.default_rng(0).normal(size=(900, 2500)).astype(np.float32)  # 9 MB
+    save(tmp_path / "calib.npz", x=rows, unused=np.asfortranarray(rows[:, :7]))
+    source = open_source(tmp_path / "calib.npz", (IOSpec(name="x", dtype="float32", shape=("n", 2500)),))
+    assert isinstance(source, Stack)
+    assert all(isinstance(a, np.memmap) for a in source.arrays.values())
+    np.testing.assert_array_equal(source[417].arrays["x"], rows[417:418])
+    np.testing.assert_array_equal(source.arrays["unused"], rows[:, :7])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_bit_of_a_large_npz_is_noticed(tmp_path: Path, save: Callable[..., None]) -> None:
+    file = tmp_path / "calib.npz"
+    save(file, x=np.random.default_rng(0).normal(size=(900, 2500)).astype(np.float32))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="not a sound"):
+        open_source(file, (IOSpec(name="x", dtype="float32", shape=("n", 2500)),))
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3,)])
@@ -183,11 +206,11 @@ def test_missing_path(tmp_path: Path) -> None:
 
 
 def test_folder_without_data_says_what_it_holds_and_what_is_usable(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.jpg", "c.txt", ".hidden.npz"):
+    for name in ("a.tif", "b.tif", "c.txt", ".hidden.npz"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
     error = refused(tmp_path)
-    assert "2 .jpg files" in error.message
+    assert "2 .tif files" in error.message
     assert "1 .txt file" in error.message
     assert "1 folder" in error.message
     for name in SOURCES.names():

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper, parser
 from rich.console import Console
 
+from qconvert.calibrate.data import DataSpec
 from qconvert.cli.inspect import command, show
 from qconvert.errors import ModelError, RecipeError
 from qconvert.graph.model import load
@@ -78,7 +79,7 @@ def test_types_and_shapes() -> None:
 def test_the_estimate_is_near_the_real_file(name: str, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     data = ROOT / "calibration_data" / name / "calib.npz"
-    quantize(QuantizeJob(model=SAMPLES / f"{name}.onnx", calib=data, output=output))
+    quantize(QuantizeJob(model=SAMPLES / f"{name}.onnx", calib=DataSpec(sources=(str(data),)), output=output))
     savings = inspect_model(SAMPLES / f"{name}.onnx", Recipe()).savings
     assert savings is not None
     assert savings.estimated_bytes == pytest.approx(output.stat().st_size, rel=0.1)

@@ -124,7 +124,7 @@ def quantize(reference: Fp32, recipe: Recipe, feed: Arrays) -> Quantized:
     target = TARGETS.get(recipe.target)
     method = METHODS.get("minmax")
     plan = build_plan(reference.graph, recipe, target)
-    stats = collect(reference.model, requests_for(plan, method), [feed], threads=1)
+    stats = collect(reference.model, requests_for(plan, method), [feed]).table
     plan = solve(plan, stats, method, reference.graph.constant)
     qdq = clean(emit_qdq(reference.model, plan, target).model, reference.source)
     return Quantized(plan=plan, qdq=qdq, qoperator=clean(lower_to_qoperator(qdq), reference.source))

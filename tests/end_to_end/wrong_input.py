@@ -349,7 +349,7 @@ WRONG = [
     Wrong(name="unknown format", make=with_options("--format", "qqq"), says=("--format", "qoperator"), usage=True),
     Wrong(name="unknown type", make=with_options("--weights", "int3"), says=("--weights", "int8"), usage=True),
     Wrong(name="unknown option", make=with_options("--mehtod", "mse"), says=("--mehtod", "--method"), usage=True),
-    Wrong(name="no data option", make=lambda f: [CNN, "-o", f / "out.onnx"], says=("--calib",), usage=True),
+    Wrong(name="no data option", make=lambda f: [CNN, "-o", f / "out.onnx"], says=("--calib", "--ranges")),
     Wrong(name="missing recipe", make=with_options("--recipe", "none.yaml"), says=("none.yaml",)),
     Wrong(name="unknown key", make=with_recipe("metod: mse\n"), says=("recipe.yaml", "'metod'", "'method'")),
     Wrong(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -73,6 +74,25 @@ def test_budget(monkeypatch: pytest.MonkeyPatch, step: float, rounds: int, warmu
     assert result["a"].runs == rounds
     assert clock.runs == rounds + warmups
     assert result["a"].median_ms == pytest.approx(step * 1e3)
+
+
+def test_each_feed_goes_through_every_order(session: Session) -> None:
+    log: list[tuple[str, int]] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, feed: dict[str, NDArray[np.generic]]) -> None:
+            log.append((self.name, int(feed["x"][0])))
+
+    feeds = [{"x": np.array([i])} for i in range(2)]
+    sessions = {name: Named(name) for name in "ab"}
+    measure_latency(sessions, feeds, seconds=math.inf, min_runs=8, max_runs=8, warmup=0)  # type: ignore[arg-type]
+    rounds = [(log[i], log[i + 1]) for i in range(0, len(log), 2)]
+    for i in range(2):
+        orders = {first[0] + second[0] for first, second in rounds if first[1] == second[1] == i}
+        assert orders == {"ab", "ba"}
 
 
 def test_no_models() -> None:

@@ -73,7 +73,7 @@ def quantize(prepared: Prepared, feeds: Sequence[Feed], recipe: Recipe) -> Resul
     view, target = view_of(prepared.model), TARGETS.get(recipe.target)
     method = METHODS.get(recipe.method)
     plan = build_plan(view, recipe, target)
-    stats = collect(prepared.model, requests_for(plan, method), feeds)
+    stats = collect(prepared.model, requests_for(plan, method), feeds).table
     plan = solve(plan, stats, method, view.constant)
     model = clean(emit_qdq(prepared.model, plan, target).model, prepared.source)
     if recipe.format == "qoperator":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qconvert.calibrate.method import METHODS, extremes_of
+from qconvert.calibrate.method import METHODS
 from qconvert.numerics.spec import QuantSpec
 from qconvert.stats.minmax import MinMax
 from qconvert.stats.statistic import Statistic
@@ -27,7 +27,7 @@ class MinMaxMethod:
 
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """Least and greatest element seen."""
-        extremes = extremes_of(statistic)
+        extremes = statistic.extremes
         return (0.0, 0.0) if extremes.empty else (extremes.lo, extremes.hi)
 
 

@@ -11,7 +11,8 @@ bin that t cuts) each inner sum costs O(1):
 The search takes n s**2 / 12 for the n elements of all cells but zero's, so that a candidate costs O(1); zero's cell
 stays exact, since zero is on every grid and ReLU puts half of the data there. Both ends are fractions of the data's
 range, on a coarse grid that is refined around its best point. The best of each round and min-max then compete on E
-itself, so the result is never worse than min-max. Data of one sign and symmetric grids have one end to search.
+itself, so the result is never worse than min-max, save that a single outlier (:mod:`qconvert.calibrate.outliers`) is
+left out beforehand. Data of one sign and symmetric grids have one end to search.
 Source: Banner et al. 2019, arXiv:1810.05723 (rounding and clipping error); the search is ours.
 """
 
@@ -22,7 +23,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import METHODS, histogram_of
+from qconvert.calibrate.method import METHODS, statistic_as
+from qconvert.calibrate.outliers import Inliers, inliers
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.spec import PerAxis, QuantSpec
 from qconvert.stats.histogram import Histogram
@@ -40,11 +42,11 @@ _Floats = NDArray[np.float64]
 class _Moments:
     """F_0, F_1, F_2 of a histogram at any point, by the uniform model within bins."""
 
-    def __init__(self, hist: Histogram) -> None:
+    def __init__(self, hist: Histogram, kept: Inliers) -> None:
         # The outermost bins reach beyond the data; their elements do not.
-        edges = np.clip(hist.edges(), hist.extremes.lo, hist.extremes.hi)
+        edges = np.clip(hist.edges(), kept.lo, kept.hi)
         self.left, self.span = edges[:-1], np.diff(edges)
-        self.counts = hist.counts.astype(np.float64)
+        self.counts = kept.counts.astype(np.float64)
         self.width, self.lo_bin = hist.width, hist.lo_bin
         right = edges[1:]
         first = self.counts * (self.left + right) / 2
@@ -108,15 +110,16 @@ class Mse:
 
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """The range with the least expected squared error."""
-        hist = histogram_of(statistic)
+        hist = statistic_as(Histogram, statistic)
         if hist.extremes.empty:
             return 0.0, 0.0
-        least, most = hist.extremes.lo, hist.extremes.hi
+        kept = inliers(hist)
+        least, most = kept.lo, kept.hi
         if spec.hi - spec.lo >= hist.bins:
             # A grid finer than the histogram (16 bits and up): what clipping could gain is less than it can tell.
             return least, most
         largest = max(-least, most)
-        moments = _Moments(hist)
+        moments = _Moments(hist, kept)
 
         def bounds(u: _Floats, v: _Floats) -> tuple[_Floats, _Floats]:
             """Ranges of the fractions ``u`` and ``v`` of the lower and the upper end."""

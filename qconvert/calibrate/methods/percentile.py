@@ -4,8 +4,8 @@
     asymmetric   lo, hi                 the innermost bin edges beyond which at most N r / 2 elements lie, at each end
     symmetric    T, [-T, T]             the same for |x| with N r; |x| of bin i < 0 lies in bin -1 - i
 
-The bin of the true quantile is inside, so the edges are exact to one bin. Where a tail is worth less than one element
-nothing is cut. Results are clamped into [min x, max x].
+The bin of the true quantile is inside, so the edges are exact to one bin. Where a tail is worth less than one element,
+only a single outlier is cut (:mod:`qconvert.calibrate.outliers`). Results are clamped into [min x, max x].
 Source: Wu et al. 2020, arXiv:2004.09602, section 5.
 """
 
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import METHODS, histogram_of
+from qconvert.calibrate.method import METHODS, statistic_as
+from qconvert.calibrate.outliers import inliers
 from qconvert.errors import RecipeError
 from qconvert.numerics.spec import QuantSpec
 from qconvert.stats.histogram import Histogram
@@ -47,10 +48,11 @@ class Percentile:
 
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """The range that holds the given share of the data."""
-        hist = histogram_of(statistic)
+        hist = statistic_as(Histogram, statistic)
         if hist.extremes.empty:
             return 0.0, 0.0
-        lo, hi = hist.extremes.lo, hist.extremes.hi
+        kept = inliers(hist)
+        lo, hi = kept.lo, kept.hi
         tail = hist.extremes.usable * (1.0 - self.percentile / 100.0)
         if not spec.symmetric:
             tail /= 2.0

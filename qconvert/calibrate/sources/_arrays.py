@@ -30,7 +30,7 @@ def map_npy(path: Path) -> Array:
     """
     try:
         with path.open("rb") as stream:
-            shape, fortran, dtype, nbytes = _header(stream, str(path))
+            shape, fortran, dtype, nbytes = header_of(stream, str(path))
             offset = stream.tell()
         if offset + nbytes > path.stat().st_size:
             raise ValueError(f"truncated: the header declares {nbytes} bytes of data")
@@ -40,7 +40,7 @@ def map_npy(path: Path) -> Array:
     except DataError:
         raise
     except Exception as error:  # on damaged bytes numpy raises ValueError, SyntaxError, TokenError and more
-        raise _damaged(path, ".npy", error) from error
+        raise damaged(path, ".npy", error) from error
 
 
 def read_npy(path: Path) -> Array:
@@ -64,12 +64,12 @@ def read_npz(path: Path) -> dict[str, Array]:
     except DataError:
         raise
     except Exception as error:  # zipfile and zlib have no common base class for damaged bytes either
-        raise _damaged(path, ".npz", error) from error
+        raise damaged(path, ".npz", error) from error
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
     with archive.open(info) as stream:
-        shape, fortran, dtype, nbytes = _header(stream, f"{path}, array {info.filename.removesuffix('.npy')!r}")
+        shape, fortran, dtype, nbytes = header_of(stream, f"{path}, array {info.filename.removesuffix('.npy')!r}")
         if stream.tell() + nbytes > info.file_size:
             raise ValueError(f"{info.filename} is truncated: its header declares {nbytes} bytes of data")
         # read() allocates for the bytes that exist, whatever the archive claims; at the end it verifies the checksum
@@ -81,7 +81,13 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
     return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(stream: IO[bytes], origin: str) -> _Header:
+def header_of(stream: IO[bytes], origin: str) -> _Header:
+    """(shape, Fortran order, type, bytes of data) that the header of a .npy stream declares.
+
+    Raises:
+        DataError: it holds pickled objects.
+        ValueError: it is damaged.
+    """
     version = npy.read_magic(stream)
     if version == (1, 0):
         shape, fortran, dtype = npy.read_array_header_1_0(stream)
@@ -99,7 +105,8 @@ def _header(stream: IO[bytes], origin: str) -> _Header:
     return shape, fortran, dtype, math.prod(shape) * dtype.itemsize
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> DataError:
+def damaged(path: Path, kind: str, error: Exception) -> DataError:
+    """The error for a file that ``error`` was met in."""
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"{path} cannot be read: {error.strerror}", hint="check that the file exists and may be read")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -8,8 +8,8 @@ from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
 
-def the_input(path: Path, interface: tuple[IOSpec, ...]) -> str:
-    """The name of the model's only input.
+def the_input(path: Path | str, interface: tuple[IOSpec, ...], what: str = ".npy data") -> str:
+    """The name of the model's only input; ``what`` the data are, for the message.
 
     Raises:
         DataError: it has several.
@@ -17,7 +17,7 @@ def the_input(path: Path, interface: tuple[IOSpec, ...]) -> str:
     if len(interface) != 1:
         names = ", ".join(repr(spec.name) for spec in interface)
         raise DataError(
-            f"{path}: .npy data carry no names, and the model has {len(interface)} inputs: {names}",
-            hint="save .npz files whose arrays are named after the inputs",
+            f"{path}: {what} carry no names, and the model has {len(interface)} inputs: {names}",
+            hint="give each input its own data, input=path once for each, or save .npz files with an array for each",
         )
     return interface[0].name

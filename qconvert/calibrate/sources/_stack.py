@@ -12,30 +12,39 @@ both alike: sample i = array[i].
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from qconvert.calibrate.source import Array, Sample, match_inputs
+from qconvert.calibrate.fingerprint import fingerprint
+from qconvert.calibrate.source import Array, Sample, Source, match_inputs
+from qconvert.calibrate.sources._mapped import let_go
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
 
-class Stack:
-    """A source over stacked arrays, in memory or mapped; samples are views.
+class Stack(Source):
+    """A source over stacked arrays, in memory or mapped; samples are views or copies.
 
     Args:
-        name: the path as the user gave it.
+        path: the file.
         arrays: the arrays by stored name, each [N, ...].
         interface: the model's inputs.
+        detail: what else decides the arrays, for the listing.
 
     Raises:
         DataError: an input has no array, a rank does not fit, the arrays disagree on the number of samples, or there
             are fewer rows than the model's fixed batch.
     """
 
-    def __init__(self, name: str, arrays: Mapping[str, Array], interface: tuple[IOSpec, ...]) -> None:
-        self.name = name
-        self._arrays = arrays
+    def __init__(
+        self, path: Path, arrays: Mapping[str, Array], interface: tuple[IOSpec, ...], *, detail: str = ""
+    ) -> None:
+        self.name = name = str(path)
+        self._path = path
+        self._detail = detail
+        self._fingerprint = ""
+        self.arrays = arrays
         matched = match_inputs(arrays, interface, name)
         used = {matched[spec.name]: spec for spec in interface}
         for key, spec in used.items():
@@ -70,11 +79,19 @@ class Stack:
 
     def __getitem__(self, index: int) -> Sample:
         at = range(self._count)[index]
-        arrays = dict(self._arrays)  # arrays that feed nothing stay, uncut, so that the user can be told about them
+        arrays = dict(self.arrays)  # arrays that feed nothing stay, uncut, so that the user can be told about them
         for key, rows in self._rows.items():
             cut = arrays[key][at * rows : (at + 1) * rows] if rows else arrays[key][at]
-            arrays[key] = np.asarray(cut)  # an element of a vector is a numpy scalar, a part of a map is still a map
+            # an element of a vector is a numpy scalar; a part of a map is copied, and its pages are let go
+            arrays[key] = np.array(cut) if isinstance(arrays[key], np.memmap) else np.asarray(cut)
+            let_go(self.arrays[key])
         return Sample(arrays=arrays, origin=f"{self.name}[{at}]", stacked=True)
+
+    def identity(self, index: int) -> str:
+        """The whole file, and which of its samples."""
+        if not self._fingerprint:
+            self._fingerprint = f"{fingerprint(self._path)} {self._detail}".rstrip()
+        return f"{self._fingerprint} [{range(self._count)[index]}]"
 
 
 def _check_rank(name: str, key: str, spec: IOSpec, array: Array) -> None:

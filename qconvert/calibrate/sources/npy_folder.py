@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qconvert.calibrate.source import SOURCES, Array, Items, Source, SourceFactory, files_of
+from qconvert.calibrate.folder import files_of
+from qconvert.calibrate.place import Place
+from qconvert.calibrate.source import SOURCES, Array, Items, Source, SourceFactory
 from qconvert.calibrate.sources._arrays import read_npy
 from qconvert.calibrate.sources._single import the_input
 from qconvert.graph.session import IOSpec
@@ -15,18 +17,18 @@ def _matches(path: Path) -> bool:
     return bool(files_of(path, ".npy"))
 
 
-def _open(path: Path, interface: tuple[IOSpec, ...]) -> Source:
+def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     """One sample a file, in natural order of the names.
 
     Raises:
         DataError: the model has several inputs.
     """
-    name = the_input(path, interface)
+    name = the_input(place.path, interface)
 
     def read(file: Path) -> dict[str, Array]:
         return {name: read_npy(file)}
 
-    return Items(str(path), files_of(path, ".npy"), read)
+    return Items(place.text, files_of(place.path, ".npy"), read)
 
 
 SOURCES.add(

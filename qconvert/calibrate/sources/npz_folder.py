@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qconvert.calibrate.source import SOURCES, Items, Source, SourceFactory, files_of
+from qconvert.calibrate.folder import files_of
+from qconvert.calibrate.place import Place
+from qconvert.calibrate.source import SOURCES, Items, Source, SourceFactory
 from qconvert.calibrate.sources._arrays import read_npz
 from qconvert.graph.session import IOSpec
 
@@ -14,10 +16,10 @@ def _matches(path: Path) -> bool:
     return bool(files_of(path, ".npz"))
 
 
-def _open(path: Path, interface: tuple[IOSpec, ...]) -> Source:
+def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     """One sample a file, in natural order of the names."""
     del interface
-    return Items(str(path), files_of(path, ".npz"), read_npz)
+    return Items(place.text, files_of(place.path, ".npz"), read_npz)
 
 
 SOURCES.add(

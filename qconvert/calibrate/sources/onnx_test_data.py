@@ -12,7 +12,9 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from qconvert.calibrate.source import SOURCES, Array, Items, Source, SourceFactory, files_of, visible
+from qconvert.calibrate.folder import files_of, visible
+from qconvert.calibrate.place import Place
+from qconvert.calibrate.source import SOURCES, Array, Items, Source, SourceFactory
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
 
@@ -22,13 +24,13 @@ def _matches(path: Path) -> bool:
     return bool(_sets(path))
 
 
-def _open(path: Path, interface: tuple[IOSpec, ...]) -> Source:
+def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     """One sample a folder, in natural order of the names."""
 
     def read(folder: Path) -> dict[str, Array]:
         return {_input_name(file, interface): _tensor(file) for file in _inputs(folder)}
 
-    return Items(str(path), _sets(path), read)
+    return Items(place.text, _sets(place.path), read)
 
 
 def _sets(path: Path) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qconvert.calibrate.place import Place
 from qconvert.calibrate.source import SOURCES, Source, SourceFactory
 from qconvert.calibrate.sources._arrays import map_npy
 from qconvert.calibrate.sources._single import the_input
@@ -16,14 +17,14 @@ def _matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".npy"
 
 
-def _open(path: Path, interface: tuple[IOSpec, ...]) -> Source:
+def _open(place: Place, interface: tuple[IOSpec, ...]) -> Source:
     """The rows of the array as samples.
 
     Raises:
         DataError: the model has several inputs, the file is damaged, or its rank does not fit.
     """
-    name = the_input(path, interface)
-    return Stack(str(path), {name: map_npy(path)}, interface)
+    name = the_input(place.path, interface)
+    return Stack(place.path, {name: map_npy(place.path)}, interface)
 
 
 SOURCES.add(

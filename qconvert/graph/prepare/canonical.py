@@ -19,7 +19,6 @@ import onnx.inliner
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import (
-    DeduplicateInitializersPass,
     InlinePass,
     LiftConstantsToInitializersPass,
     NameFixPass,
@@ -32,12 +31,13 @@ from qconvert.errors import ModelError, QConvertError
 from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.batchnorm import batchnorm_to_conv
+from qconvert.graph.prepare.duplicates import merge_equal_initializers
 from qconvert.graph.prepare.fold import fold_and_fuse
 from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matmul_before_add_to_gemm
-from qconvert.graph.prepare.opset import raise_opset
+from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.prepare.sums import sum_to_add
-from qconvert.graph.session import Feed, open_session
+from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 
 # Two float32 graphs of the same function agree to about 1e-6; 60 dB (1e-3) is a different function.
@@ -80,7 +80,7 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
     if not repeatable:
         notes.append("the model gives different results on the same input, so its canonical form was not compared")
     failure = "it could not be brought into canonical form"
-    flat = _inlined(source, notes)
+    flat = lower_opset(_inlined(source, notes), notes)
     for level in (3, 2, 1, 0):
         model = flat.clone()
         tried: list[str] = []
@@ -88,7 +88,7 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
             _run_passes(model, level, min_opset, tried)
             if reference is None or feed is None:
                 return Prepared(model=model, source=source, notes=tuple(notes + tried))
-            db = agreement(reference, session_of(model).run(feed))
+            db = agreement(reference, session_of(model, optimize=False).run(feed))
         except QConvertError as error:
             failure = error.message
             notes.append(f"simplification level {level} was left out: {failure}")
@@ -105,7 +105,7 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
 
 def _reference(source: Model, feed: Feed) -> tuple[list[NDArray[np.generic]], bool]:
     """The source's outputs, and whether a second run gives the same; the session is gone when this returns."""
-    session = session_of(source) if source.path is None else open_session(source.path)
+    session = session_of(source, optimize=False)
     outputs = session.run(feed)
     return outputs, agreement(outputs, session.run(feed)) >= MIN_AGREEMENT_DB
 
@@ -131,7 +131,7 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> N
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
-            ("merging equal initializers", lambda: DeduplicateInitializersPass(size_limit=1 << 40)(model.ir)),
+            ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]
     run += [
         ("removing what nothing reads", lambda: RemoveUnusedNodesPass()(model.ir)),

@@ -1,11 +1,20 @@
-"""Raise the default operator set when the quantized form needs a newer one."""
+"""Change the default operator set where the quantized form, or ONNX Runtime's kernels for it, need another one."""
 
 from __future__ import annotations
 
+import functools
+
+import onnx
+import onnx.version_converter
 import onnx_ir as ir
 import onnxscript.version_converter
 
 from qconvert.errors import ModelError
+from qconvert.graph.model import Model
+from qconvert.graph.session import open_session
+
+# The last version of QuantizeLinear that ONNX Runtime has had from its first release with 16-bit types on.
+_SURE = 21
 
 
 def raise_opset(model: ir.Model, least: int, notes: list[str]) -> None:
@@ -24,3 +33,41 @@ def raise_opset(model: ir.Model, least: int, notes: list[str]) -> None:
     if model.opset_imports.get("", 0) < least:
         raise ModelError(f"the opset could not be raised from {now} to {least}")
     notes.append(f"opset raised from {now} to {model.opset_imports['']}")
+
+
+def lower_opset(model: Model, notes: list[str]) -> Model:
+    """``model`` at the newest opset for which ONNX Runtime has the quantizing operators; itself where it is no newer.
+
+    ONNX brings out an operator set before ONNX Runtime implements it in full; a model that uses nothing new of it says
+    the same in the set before. Where ONNX's converter cannot say it, the model stays as it is.
+    """
+    now = model.opset
+    most = next((v for v in range(now, _SURE, -1) if _has_kernels(v)), _SURE) if now > _SURE else now
+    if most == now:
+        return model
+    try:
+        lowered = onnx.version_converter.convert_version(onnx.load_model_from_string(model.to_bytes()), most)
+        notes.append(f"opset lowered from {now} to {most}, the newest whose quantizing operators ONNX Runtime has")
+        return Model(ir=ir.from_proto(lowered), path=model.path)
+    except Exception:  # ONNX's converter raises RuntimeError and more; what stays new is refused, or not, when it runs
+        return model
+
+
+@functools.cache
+def _has_kernels(opset: int) -> bool:
+    """Whether ONNX Runtime can run QuantizeLinear of ``opset``."""
+    scale = onnx.helper.make_tensor("scale", onnx.TensorProto.FLOAT, [], [1.0])
+    zero = onnx.helper.make_tensor("zero", onnx.TensorProto.UINT8, [], [0])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])],
+        "probe",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, [1])],
+        [scale, zero],
+    )
+    imports = [onnx.helper.make_opsetid("", opset)]
+    try:
+        open_session(onnx.helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString())
+    except ModelError:
+        return False
+    return True

@@ -25,7 +25,7 @@ from qconvert.report.renderers.facts import Level, facts
 MAX_WIDTH = 120
 MAX_OUTPUTS = 8
 # columns under a dashed line: the frame of box.SIMPLE in ASCII
-_BOX = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+BOX = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _GOOD, _BAD, _DIM, _HEAD = "green", "bold red", "dim", "bold"
 _STYLES = {Level.BAD: _BAD, Level.WARNING: "yellow", Level.GOOD: _GOOD, Level.PLAIN: "", Level.QUIET: _DIM}
 
@@ -98,7 +98,7 @@ def every_decision(decisions: Sequence[NodeDecision]) -> Table:
 
 
 def _table(title: str | None = None) -> Table:
-    return Table(box=_BOX, show_edge=False, header_style=_HEAD, title=title, title_justify="left", title_style=_HEAD)
+    return Table(box=BOX, show_edge=False, header_style=_HEAD, title=title, title_justify="left", title_style=_HEAD)
 
 
 def _heading(text: str, detail: str) -> Text:

@@ -1,0 +1,62 @@
+"""Options of all commands that read samples: which of them, how images are prepared, how many may be bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SOURCE_HELP = (
+    "a folder of .npz or .npy samples, of images or .wav files (or class sub-folders), or test_data_set_* folders; "
+    "a stacked .npz, .npy or .safetensors; a .csv, .tsv, .jsonl or .bin file; python:MODULE:FUNCTION; random:N"
+)
+
+
+def data_options(function: F) -> F:
+    """--samples, --seed, --preprocess and --skip-bad: the arguments samples, seed, preprocess and skip_bad."""
+    options = [
+        click.option(
+            "--samples",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Use N samples, spread over the whole set.  [default: all]",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            help="Seed of whatever is drawn at random.  [default: 0]",
+        ),
+        click.option(
+            "--preprocess",
+            metavar="SPEC",
+            help="What is done to images: imagenet, unit, tf, raw, caffe, a line such as "
+            "resize=256,crop=224,scale=1/255, or a YAML file.  [default: the model's size, 0..1]",
+        ),
+        click.option(
+            "--skip-bad",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            help="Pass over up to N samples that are damaged or do not fit.  [default: 0]",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def source_option(name: str, argument: str, what: str, *, required: bool = False) -> Callable[[F], F]:
+    """An option that takes sources: --calib or --eval. It may be given once for each input, as input=path."""
+    return click.option(
+        name,
+        argument,
+        multiple=True,
+        required=required,
+        metavar="SOURCE",
+        help=f"{what}; for several inputs also INPUT=SOURCE once for each.",
+    )

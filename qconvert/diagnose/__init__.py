@@ -1,0 +1,1 @@
+"""A doctor for quantized models, whoever made them."""
