@@ -5,8 +5,8 @@
     pooled   sums over all samples first; over outputs, the mean of noise to signal
 
 The mean decides. Pooled figures hang on the few samples that lose most (of a classifier with Softmax, those between two
-classes), and with a handful of samples they are a lottery: over four nets and their passes the mean picked what was
-better on 150 to 500 other samples in all cases but one, the pooled figure failed in three.
+classes), and with a handful of samples they are a lottery: in 14 comparisons on six nets, the verdict of the mean was
+that of the mean on 150 to 500 other samples 13 times, the pooled verdict that of the pooled figure 10 times.
 """
 
 from __future__ import annotations
