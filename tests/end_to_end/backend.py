@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from qconvert.calibrate.feeds import FeedSet, feeds
-from qconvert.calibrate.source import Sample, check_interface
+from qconvert.calibrate.source import Sample, Source, check_interface
 from qconvert.errors import InputError, QConvertError
 from qconvert.graph.prepare.canonical import Prepared, agreement, prepare
 from qconvert.graph.session import Session, open_session
@@ -48,11 +48,10 @@ class Outcome:
     faults: tuple[str, ...] = ()
 
 
-class OneSample:
+class OneSample(Source):
     """A source of a single sample in memory."""
 
     name = "in memory"
-    warnings: tuple[str, ...] = ()
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._arrays = arrays
@@ -62,6 +61,9 @@ class OneSample:
 
     def __getitem__(self, index: int) -> Sample:
         return Sample(arrays=self._arrays, origin=self.name, stacked=False)
+
+    def identity(self, index: int) -> str:
+        return self.name
 
 
 def node_cases() -> list[BackendCase]:
