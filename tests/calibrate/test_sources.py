@@ -15,8 +15,7 @@ import pytest
 from numpy.lib import format as npy
 from onnx import TensorProto, helper, numpy_helper
 
-from qconvert.calibrate.folder import natural
-from qconvert.calibrate.source import SOURCES, Source, match_inputs, open_source
+from qconvert.calibrate.source import SOURCES, Source, open_source
 from qconvert.calibrate.sources._stack import Stack
 from qconvert.errors import DataError
 from qconvert.graph.session import IOSpec
@@ -383,20 +382,3 @@ def test_arrays_that_feed_nothing_need_not_agree(tmp_path: Path) -> None:
 def test_stacked_rank_that_cannot_fit(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"'x' for input 'x' has shape .*rank 2 or 3"):
         stack(tmp_path, (X,), x=np.zeros(shape, np.float32))
-
-
-# ---------------------------------------------------------------- names
-
-
-def test_match_inputs_suggests_the_nearest_name() -> None:
-    with pytest.raises(DataError, match=r"a\.npz has no array for input 'y'.*'x', 'yy'") as caught:
-        match_inputs(["x", "yy"], (X, Y), "a.npz")
-    assert "is 'yy' meant?" in caught.value.hint
-    with pytest.raises(DataError, match="no arrays"):
-        match_inputs([], (X,), "a.npz")
-
-
-def test_natural_order() -> None:
-    names = ["a", "b", "a10", "a2", "a02", "10", "9"]
-    wanted = ["9", "10", "a", "a02", "a2", "a10", "b"]
-    assert sorted(names, key=natural) == wanted
