@@ -26,7 +26,7 @@ from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOut
 from qconvert.recover.samples import Samples, seen_and_judging
 
 # What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "bias-correction")
+CHAIN = ("equalize", "bias-correction", "ranges")
 
 
 def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:

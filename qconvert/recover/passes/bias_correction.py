@@ -31,6 +31,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.simulation import channels_axis, integer_layers, simulation
+from qconvert.recover.work import known, multiplications, outputs
 
 Vector = NDArray[np.float64]
 
@@ -82,11 +83,7 @@ class BiasCorrection:
         return Changes(constants=constants, changed=len(constants))
 
     def _samples(self, subject: Subject, layers: Mapping[str, Layer], waves: int) -> int:
-        results = list(dict.fromkeys(layer.result for layer in layers.values()))
-        session = session_of(subject.model, outputs=results)
-        arrays = session.run(_known(session, next(iter(subject.samples))), results)
-        sizes = {name: np.asarray(a).size for name, a in zip(results, arrays, strict=True)}
-        each = sum(sizes[n.result] * subject.weight(n).size / _outputs(subject, n) for n in layers.values())
+        each = multiplications(subject, layers)
         by_share = self.options.share * len(subject.samples) / waves
         by_work = self.options.operations / max(1.0, each * waves)
         return int(np.clip(max(by_share, by_work), self.options.least, self.options.most))
@@ -140,18 +137,13 @@ def _run(session: Session, outputs: Mapping[str, str], samples: Iterable[Feed], 
     count = 0
     wanted = list(dict.fromkeys(outputs.values()))
     for feed in samples:
-        results = dict(zip(wanted, session.run(_known(session, {**feed, **given}), wanted), strict=True))
+        results = dict(zip(wanted, session.run(known(session, {**feed, **given}), wanted), strict=True))
         for layer, output in outputs.items():
             mean = np.asarray(results[output], np.float64)
             mean = mean.reshape(-1, mean.shape[-1]).mean(axis=0)
             sums[layer] = sums.get(layer, 0.0) + mean
         count += 1
     return {layer: total / count for layer, total in sums.items()}
-
-
-def _known(session: Session, feed: Feed) -> Feed:
-    names = {spec.name for spec in session.inputs}
-    return {k: v for k, v in feed.items() if k in names}
 
 
 def waves_of(graph: GraphView, layers: Mapping[str, Layer]) -> list[list[str]]:
@@ -173,17 +165,13 @@ def waves_of(graph: GraphView, layers: Mapping[str, Layer]) -> list[list[str]]:
     return [wave for wave in waves if wave]
 
 
-def _outputs(subject: Subject, layer: Layer) -> int:
-    return int(subject.weight(layer).shape[layer.out_axis])
-
-
 def _port(layer: Layer) -> Port:
     return layer.bias or (layer.node, 2)
 
 
 def _start(subject: Subject, layer: Layer) -> Vector:
     bias = subject.bias(layer)
-    return np.zeros(_outputs(subject, layer)) if bias is None else bias.astype(np.float64).reshape(-1)
+    return np.zeros(outputs(subject, layer)) if bias is None else bias.astype(np.float64).reshape(-1)
 
 
 def _shaped(subject: Subject, layer: Layer, bias: Vector) -> Array:
