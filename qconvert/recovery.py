@@ -28,7 +28,7 @@ from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOut
 from qconvert.recover.samples import Samples, seen_and_judging
 
 # What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "gptq", "bias-correction")
+CHAIN = ("equalize", "gptq", "bias-correction", "ranges")
 
 # The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
 MOST_BYTES = 1 << 29

@@ -8,10 +8,11 @@ NaN, Inf, sentinels and masks never reach a range, since no statistic keeps them
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from qconvert.errors import InternalError
 from qconvert.numerics.spec import QuantSpec
+from qconvert.plan.model import RangeOption
 from qconvert.registry import Registry
 from qconvert.stats.minmax import MinMax
 from qconvert.stats.statistic import Statistic
@@ -34,6 +35,23 @@ class Method(Protocol):
     def range(self, statistic: Statistic, spec: QuantSpec) -> tuple[float, float]:
         """The range of the data that codes of ``spec`` should cover, (0, 0) where no usable element was seen."""
         ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A method that chooses among others."""
+
+    def weigh(self, statistic: Statistic, spec: QuantSpec) -> tuple[RangeOption, ...]:
+        """The ranges that others propose, the best one first."""
+        ...
+
+
+def options_of(method: Method, statistic: Statistic, spec: QuantSpec) -> tuple[RangeOption, ...]:
+    """The range that ``method`` chooses, named after the method that it is from; behind it what else was weighed."""
+    if isinstance(method, Chooser):
+        return method.weigh(statistic, spec)
+    lo, hi = method.range(statistic, spec)
+    return (RangeOption(method=method.name, lo=lo, hi=hi),)
 
 
 METHODS: Registry[Method] = Registry("calibration method")

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import Method
+from qconvert.calibrate.method import Method, options_of
 from qconvert.numerics.affine import params_from_range
-from qconvert.plan.model import Group, QuantPlan
+from qconvert.plan.model import Group, QuantPlan, RangeOption
 from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
 
 
@@ -41,17 +41,34 @@ def _solve_group(
     group: Group, stats: StatsTable, method: Method, constant: Callable[[str], NDArray[np.generic]]
 ) -> Group:
     if group.fixed_range is not None:
-        lo, hi = group.fixed_range
+        return replace(group, params=params_from_range(*group.fixed_range, group.spec))
+    merged: Statistic | None = None
+    for tensor in group.observed:
+        merged = stats[tensor] if merged is None else merged.merge(stats[tensor])
+    if merged is None:
+        options: tuple[RangeOption, ...] = (RangeOption(method=method.name, lo=0.0, hi=0.0),)
     else:
-        merged: Statistic | None = None
-        for tensor in group.observed:
-            merged = stats[tensor] if merged is None else merged.merge(stats[tensor])
-        lo, hi = method.range(merged, group.spec) if merged is not None else (0.0, 0.0)
-        for tensor in group.constants:
-            array = constant(tensor)
-            if array.size:
-                lo, hi = min(lo, float(array.min())), max(hi, float(array.max()))
-    return replace(group, params=params_from_range(lo, hi, group.spec))
+        options = options_of(method, merged, group.spec)
+    for tensor in group.constants:
+        array = constant(tensor)
+        if array.size:
+            lo, hi = float(array.min()), float(array.max())
+            options = tuple(replace(o, lo=min(o.lo, lo), hi=max(o.hi, hi)) for o in options)
+    best = options[0]
+    params = params_from_range(best.lo, best.hi, group.spec)
+    return replace(group, params=params, method=best.method, options=options)
+
+
+def methods_picked(plan: QuantPlan) -> dict[str, int]:
+    """How many scales of a solved ``plan`` come from which method, the most frequent first.
+
+    Scales that need no data are left out.
+    """
+    counts: dict[str, int] = {}
+    for group in plan.groups:
+        if group.method:
+            counts[group.method] = counts.get(group.method, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def skipped_values(stats: StatsTable) -> int:

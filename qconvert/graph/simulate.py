@@ -1,7 +1,7 @@
 """A float model that computes what a quantized one will: quantize-dequantize pairs behind tensors, rounded constants.
 
-Biases can be made inputs, so that one session serves many values of them, and of a tensor the mean over everything but
-samples and channels can be an output: [N, C, 8, 8] -> [N, C].
+Biases, scales and zero points can be made inputs, so that one session serves many values of them, and of a tensor the
+mean over everything but samples and channels can be an output: [N, C, 8, 8] -> [N, C].
 """
 
 from __future__ import annotations
@@ -21,11 +21,21 @@ from qconvert.numerics.spec import QParams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """Round ``tensor`` to the codes of ``params``; at the ports ``readers`` only, or wherever it is read (None)."""
+    """Round ``tensor`` to the codes of ``params``; at the ports ``readers`` only, or wherever it is read (None).
+
+    With ``free``, scale and zero point are inputs of the names that :func:`free_names` gives, and ``params`` says only
+    of which type they are.
+    """
 
     tensor: str
     params: QParams
     readers: frozenset[Port] | None = None
+    free: str | None = None
+
+
+def free_names(free: str) -> tuple[str, str]:
+    """Names of the inputs for scale and zero point."""
+    return f"{free}_scale", f"{free}_zero_point"
 
 
 def simulated(model: Model, roundings: Iterable[Rounding], free: Mapping[Port, str]) -> Model:
@@ -53,8 +63,14 @@ def simulated(model: Model, roundings: Iterable[Rounding], free: Mapping[Port, s
 
 def _round(graph: ir.Graph, value: ir.Value, rounding: Rounding) -> None:
     params = rounding.params
-    scale = add_initializer(graph, f"{value.name}_scale", np.asarray(params.scale, np.float32))
-    zero = add_initializer(graph, f"{value.name}_zero", params.zero_point)
+    if rounding.free is None:
+        scale = add_initializer(graph, f"{value.name}_scale", np.asarray(params.scale, np.float32))
+        zero = add_initializer(graph, f"{value.name}_zero", params.zero_point)
+    else:
+        scale, zero = (
+            _input(graph, name, array.dtype)
+            for name, array in zip(free_names(rounding.free), (params.scale, params.zero_point), strict=True)
+        )
     q = ir.node("QuantizeLinear", [value, scale, zero], name=f"{value.name}_Q")
     dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=f"{value.name}_DQ")
     q.outputs[0].name, dq.outputs[0].name = f"{value.name}_codes", f"{value.name}_rounded"
@@ -71,6 +87,16 @@ def _round(graph: ir.Graph, value: ir.Value, rounding: Rounding) -> None:
         for i, output in enumerate(graph.outputs):
             if output is value:
                 graph.outputs[i] = dq.outputs[0]
+
+
+def _input(graph: ir.Graph, name: str, dtype: np.dtype[np.generic]) -> ir.Value:
+    """The scalar input ``name`` of ``graph``, made if need be."""
+    for value in graph.inputs:
+        if value.name == name:
+            return value
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(dtype)), shape=ir.Shape([]))
+    graph.inputs.append(value)
+    return value
 
 
 def with_means(model: Model, places: Sequence[tuple[str | Port, int]]) -> tuple[Model, Sequence[str]]:

@@ -66,6 +66,22 @@ class NodePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RangeOption:
+    """A range for a group.
+
+    Attributes:
+        method: the calibration method that proposes it.
+        lo, hi: its ends.
+        noise: the squared error that it is expected to make, as a share of the tensor's; 0 where that is not known.
+    """
+
+    method: str
+    lo: float
+    hi: float
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Tensors that share one scale and zero point.
 
@@ -76,6 +92,8 @@ class Group:
         constants: members that are initializers: their own range joins in.
         fixed_range: known beforehand (Sigmoid, Softmax), needs no statistics.
         params: the numbers, once solved.
+        method: what they come from, once solved: a calibration method, or a pass that has changed them.
+        options: the ranges that were weighed, the chosen one first.
     """
 
     tensors: tuple[str, ...]
@@ -84,6 +102,8 @@ class Group:
     constants: tuple[str, ...] = ()
     fixed_range: tuple[float, float] | None = None
     params: QParams | None = None
+    method: str = ""
+    options: tuple[RangeOption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8")
 WEIGHTS = ("int8", "uint8")
 PLACEMENTS = ("static", "all")
-# as good as least squared error on the mean of seven real models, and it hardly clips (docs/decisions/0005)
-DEFAULT_METHOD = "percentile"
+# for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
+DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
 
 

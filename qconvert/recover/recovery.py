@@ -28,6 +28,9 @@ from qconvert.recover.layers import Array, Layer
 from qconvert.recover.samples import Samples
 from qconvert.registry import Registry
 
+# What the plan calls the source of a scale that a pass has chosen.
+RANGES = "ranges"
+
 
 class Stage(Enum):
     """When a pass works."""
@@ -43,11 +46,13 @@ class Changes:
     Attributes:
         constants: new values of constants, by where they are read; a bias may be new.
         parameters: scales of weights that are not those of their extremes, by node.
+        ranges: scales of activations, by the first tensor of their group.
         changed: how many layers have changed (links between layers, for equalization).
     """
 
     constants: Mapping[Port, NDArray[np.float32]] = field(default_factory=dict)
     parameters: Mapping[str, QParams] = field(default_factory=dict)
+    ranges: Mapping[str, QParams] = field(default_factory=dict)
     changed: int = 0
 
     def and_then(self, later: Changes) -> Changes:
@@ -55,11 +60,12 @@ class Changes:
         return Changes(
             constants={**self.constants, **later.constants},
             parameters={**self.parameters, **later.parameters},
+            ranges={**self.ranges, **later.ranges},
             changed=self.changed + later.changed,
         )
 
     def planned(self, plan: QuantPlan) -> QuantPlan:
-        """``plan`` with the chosen scales of weights, and with the biases that are new."""
+        """``plan`` with the chosen scales of weights and activations, and with the biases that are new."""
         nodes = dict(plan.nodes)
         for name, params in self.parameters.items():
             weight = nodes[name].weight
@@ -68,7 +74,11 @@ class Changes:
         for name, port in self.constants:
             if port == 2 and nodes[name].weight is not None and nodes[name].activations:
                 nodes[name] = replace(nodes[name], bias=port)
-        return replace(plan, nodes=nodes)
+        groups = tuple(
+            replace(g, params=self.ranges[g.tensors[0]], method=RANGES) if g.tensors[0] in self.ranges else g
+            for g in plan.groups
+        )
+        return replace(plan, nodes=nodes, groups=groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ after its clamp. Up to float summation it computes what the integer kernels comp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from qconvert.graph.constants import Port, with_constants
 from qconvert.graph.model import Model
@@ -35,24 +36,36 @@ def parameters_of(subject: Subject, plan: QuantPlan, layer: Layer, weight: Array
     return weight_params(weight, planned.spec)
 
 
-def simulation(subject: Subject, plan: QuantPlan, free: Mapping[Port, str]) -> Model:
-    """The quantized form of ``subject.model`` under ``plan``, with the biases at ``free`` as inputs of these names."""
+def simulation(
+    subject: Subject, plan: QuantPlan, free: Mapping[Port, str], ranges: Mapping[int, str] = MappingProxyType({})
+) -> Model:
+    """The quantized form of ``subject.model`` under ``plan``.
+
+    Args:
+        subject: gives the model, and changes of its constants.
+        plan: solved.
+        free: biases that are to be inputs, and the names of these.
+        ranges: groups of the plan whose scale and zero point are to be inputs, and the stems of their names
+            (:func:`qconvert.graph.simulate.free_names`).
+    """
     constants: dict[Port, Array] = dict(subject.changes.constants)
     for layer in integer_layers(subject, plan).values():
         weight = subject.weight(layer)
         params = parameters_of(subject, plan, layer, weight)
         constants[layer.weight] = dequantize(quantize(weight, params), params)
     constants = {port: value for port, value in constants.items() if port not in free}
-    return simulated(with_constants(subject.model, constants), _roundings(subject, plan), free)
+    return simulated(with_constants(subject.model, constants), _roundings(subject, plan, ranges), free)
 
 
-def _roundings(subject: Subject, plan: QuantPlan) -> list[Rounding]:
+def _roundings(subject: Subject, plan: QuantPlan, ranges: Mapping[int, str]) -> list[Rounding]:
     integer = {p.node for p in plan.taken() if p.absorbed_into is not None or p.activations}
     reads = frozenset((p.node, port) for p in plan.taken() for port in p.activations)
     made = {t for n in integer for t in subject.graph.nodes[n].outputs}
     return [
-        Rounding(tensor=tensor, params=params, readers=None if tensor in made else reads)
-        for tensor, params in plan.params_of().items()
+        Rounding(tensor=t, params=g.params, readers=None if t in made else reads, free=ranges.get(i))
+        for i, g in enumerate(plan.groups)
+        if g.params is not None
+        for t in g.tensors
     ]
 
 

@@ -38,6 +38,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.simulation import channels_axis, integer_layers, simulation
+from qconvert.recover.work import known, multiplications, outputs
 
 Vector = NDArray[np.float64]
 
@@ -97,11 +98,7 @@ class BiasCorrection:
         return Changes(constants=constants, changed=len(constants))
 
     def _samples(self, subject: Subject, layers: Mapping[str, Layer], waves: int) -> int:
-        results = list(dict.fromkeys(layer.result for layer in layers.values()))
-        session = session_of(subject.model, outputs=results)
-        arrays = session.run(_known(session, next(iter(subject.samples))), results)
-        sizes = {name: np.asarray(a).size for name, a in zip(results, arrays, strict=True)}
-        each = sum(sizes[n.result] * subject.weight(n).size / _outputs(subject, n) for n in layers.values())
+        each = multiplications(subject, layers)
         by_share = self.options.share * len(subject.samples) / waves
         by_work = self.options.operations / max(1.0, each * waves)
         return int(np.clip(max(by_share, by_work), self.options.least, self.options.most))
@@ -165,7 +162,7 @@ def _run(
     sums = {name: np.zeros(()) for name in wanted}
     count = 0
     for feed in samples:
-        for name, result in zip(wanted, session.run(_known(session, {**feed, **given}), wanted), strict=True):
+        for name, result in zip(wanted, session.run(known(session, {**feed, **given}), wanted), strict=True):
             mean = np.asarray(result, np.float64)
             sums[name] = sums[name] + mean.reshape(-1, mean.shape[-1]).mean(axis=0)
         count += 1
@@ -177,11 +174,6 @@ def _through(layer: Layer, weight: Vector, change: Vector) -> Vector:
     each = weight.shape[0] // layer.group
     grouped = change.reshape(layer.group, 1, each) @ weight.reshape(layer.group, each, -1)
     return np.asarray(grouped, np.float64).reshape(-1)
-
-
-def _known(session: Session, feed: Feed) -> Feed:
-    names = {spec.name for spec in session.inputs}
-    return {k: v for k, v in feed.items() if k in names}
 
 
 def waves_of(graph: GraphView, layers: Mapping[str, Layer]) -> list[list[str]]:
@@ -225,7 +217,7 @@ def _port(layer: Layer) -> Port:
 
 def _start(subject: Subject, layer: Layer) -> Vector:
     bias = subject.bias(layer)
-    return np.zeros(_outputs(subject, layer)) if bias is None else bias.astype(np.float64).reshape(-1)
+    return np.zeros(outputs(subject, layer)) if bias is None else bias.astype(np.float64).reshape(-1)
 
 
 def _shaped(subject: Subject, layer: Layer, bias: Vector) -> Array:

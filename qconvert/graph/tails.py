@@ -1,0 +1,44 @@
+"""Where the outputs of a model are compared: before a last Softmax, Sigmoid or ArgMax.
+
+These squash: between probabilities an error shows only where the model is undecided, so a mean over samples hangs on
+the few that are, and between indices it shows as all or nothing. What they read is as good a witness on every sample.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from qconvert.graph.model import Model
+
+_SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax", "ArgMin")
+
+# What may stand between a squashing operator and the output.
+_PASSING = (
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast"),
+    *("QuantizeLinear", "DequantizeLinear"),
+)
+
+
+def before_squashing(model: Model) -> Model:
+    """A copy of ``model`` whose outputs are what its squashing operators read; other float outputs stay, others go.
+
+    Models of one structure, quantize-dequantize pairs aside, get outputs that correspond, in the same order.
+    """
+    copy = model.clone()
+    outputs: list[ir.Value] = []
+    for output in copy.ir.graph.outputs:
+        value = _squashed(output) or output
+        if value not in outputs and (value is not output or value.type in (None, ir.TensorType(ir.DataType.FLOAT))):
+            outputs.append(value)
+    copy.ir.graph.outputs[:] = outputs
+    return copy
+
+
+def _squashed(output: ir.Value) -> ir.Value | None:
+    """What the squashing operator behind ``output`` reads, None where there is none."""
+    value: ir.Value | None = output
+    while value is not None and (node := value.producer()) is not None and node.domain in ("", "ai.onnx"):
+        if node.op_type in _SQUASHING:
+            return node.inputs[0]
+        value = node.inputs[0] if node.op_type in _PASSING else None
+    return None
