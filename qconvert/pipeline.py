@@ -19,6 +19,7 @@ from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.labels import Labels, load_labels
 from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
+from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, Stopwatch, quantizes
 from qconvert.errors import DataError, InternalError, RecipeError
@@ -126,7 +127,9 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             plan=quantized.plan,
             branches=quantized.branches,
             recipe=job.recipe,
-            calibration=replace(quantized.calibration, skipped_samples=data.skipped),
+            calibration=replace(
+                quantized.calibration, skipped_samples=data.skipped, picked=methods_picked(quantized.plan)
+            ),
             accuracy=accuracy,
             latency=latency,
             verification=verification,

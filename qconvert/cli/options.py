@@ -47,7 +47,7 @@ def recipe_options(function: F) -> F:
         click.option(
             "--method",
             type=click.Choice(list(names_in("qconvert.calibrate.methods"))),
-            help="How a range is made from calibration data.  [default: percentile]",
+            help="How a range is made from calibration data.  [default: auto]",
         ),
         click.option(
             "--recover",

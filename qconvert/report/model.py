@@ -50,6 +50,7 @@ class CalibrationReport:
         tensors: how many tensors were observed.
         skipped_values: NaN, infinite and mask values that no range was made from.
         skipped_samples: bad samples that were passed over, a line each.
+        picked: how many scales come from which method, where the method picks for each; "ranges" is the recovery pass.
     """
 
     source: str
@@ -58,6 +59,7 @@ class CalibrationReport:
     tensors: int
     skipped_values: int = 0
     skipped_samples: tuple[str, ...] = ()
+    picked: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from qconvert.graph.census import Census
-from qconvert.report.model import Report, Verification
+from qconvert.report.model import CalibrationReport, Report, Verification
 from qconvert.report.renderers import phrases
 
 _MAX_NAMES = 3
@@ -48,7 +48,8 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         Fact(
             label="calibration",
             text=f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, "
-            f"method {calibration.method}, {phrases.count(calibration.tensors, 'tensor')} observed"
+            f"method {calibration.method}{_picked(calibration)}, "
+            f"{phrases.count(calibration.tensors, 'tensor')} observed"
             + (f"; {phrases.count(skipped, 'value')} skipped (NaN, infinity, masks)" if skipped else ""),
         ),
         Fact(
@@ -73,6 +74,13 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         )
     )
     return found
+
+
+def _picked(calibration: CalibrationReport) -> str:
+    """(mse 20, minmax 8): what the scales come from, where not all are from one method."""
+    if set(calibration.picked) <= {calibration.method}:
+        return ""
+    return f" ({', '.join(f'{method} {n}' for method, n in calibration.picked.items())})"
 
 
 def scheme(recipe: Mapping[str, object]) -> str:
