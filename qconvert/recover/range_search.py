@@ -34,13 +34,13 @@ Errors = NDArray[np.float64]
 Evaluate = Callable[[Mapping[int, QParams], int], float]
 """Error of the outputs on sample i, given the parameters of groups that differ from the plan's."""
 
-# Factors of the lower and the upper end. Strong cuts first: they say at once whether a tensor can be cut at all.
-_BOTH = ((0.7, 0.7), (0.85, 0.85))
-_ONE = ((1.0, 0.85), (0.85, 1.0))
-_FINE = ((0.95, 0.95), (1.1, 1.1))
+# Factors of both ends, then of one. Strong cuts first: they say at once whether a tensor can be cut at all.
+_BOTH = (0.7, 0.85)
+_ONE = (0.85,)
+_FINE = (0.95, 1.1)
 
-# An end this much nearer to zero than the other is no end of its own.
-_ONE_SIDED = 0.02
+# An end this much nearer to zero than the other stays where it is: GELU's -0.17 holds half of the elements.
+_LOPSIDED = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +112,18 @@ class RangeSearch:
                 if not self._try(index, lo * factors[0], hi * factors[1], tried):
                     break
 
-    def _moves(self, index: int) -> tuple[tuple[float, float], ...]:
+    def _moves(self, index: int) -> list[tuple[float, float]]:
+        """Factors of the lower and the upper end, one move after the other."""
         lo, hi = self._present(index).range
-        two_sided = not self.groups[index].spec.symmetric and lo < -_ONE_SIDED * hi and hi > -_ONE_SIDED * lo
-        return (*_BOTH, *(_ONE if two_sided else ()), *_FINE)
+        both = [(f, f) for f in (*_BOTH, *_FINE)]
+        if self.groups[index].spec.symmetric:
+            return both
+        if -lo < _LOPSIDED * hi:
+            return [(1.0, f) for f, _ in both]
+        if hi < -_LOPSIDED * lo:
+            return [(f, 1.0) for f, _ in both]
+        each = [pair for f in _ONE for pair in ((1.0, f), (f, 1.0))]
+        return [*both[: len(_BOTH)], *each, *both[len(_BOTH) :]]
 
     def _present(self, index: int) -> QParams:
         params = self.chosen.get(index, self.groups[index].params)

@@ -52,3 +52,35 @@ def test_it_is_deterministic() -> None:
     first, second = searched({0: 0.6, 2: 1.3}), searched({0: 0.6, 2: 1.3})
     assert first[1] == second[1]
     assert all(first[0][i].same_as(second[0][i]) for i in first[0])
+
+
+def test_the_small_end_of_a_lopsided_range_stays() -> None:
+    # As behind GELU: half of the elements are above -0.17, and what is above 6 does not matter.
+    group = Group(tensors=("x",), spec=SPEC, observed=("x",), params=params_from_range(-0.17, 24.0, SPEC))
+
+    def error(changed: Mapping[int, QParams], sample: int) -> float:
+        lo, hi = changed[0].range if changed else (-0.17, 24.0)
+        return float(NOISE[sample] * (0.05 + (hi - 6.0) ** 2 + 1e4 * max(0.0, lo + 0.12)))
+
+    found = RangeSearch(groups=(group,), evaluate=error, samples=64, budget=4000).run([0])
+    lo, hi = found[0].range
+    assert lo < -0.12
+    assert 5.0 < hi < 7.5
+
+
+def test_a_whole_plan_can_be_where_it_starts() -> None:
+    start = {0: params_from_range(-0.5, 0.5, SPEC), 2: params_from_range(-0.6, 0.6, SPEC)}
+
+    def error(changed: Mapping[int, QParams], sample: int) -> float:
+        # either change alone is worse than none
+        return float(NOISE[sample] * {0: 1.0, 1: 2.0, 2: 0.3}[len(changed)])
+
+    search = RangeSearch(groups=GROUPS, evaluate=error, samples=64, budget=4000)
+    assert search.run([], starts=[{1: start[0]}, start]) == start
+
+
+def test_a_gain_on_the_mean_that_few_samples_carry_is_not_believed() -> None:
+    def error(changed: Mapping[int, QParams], sample: int) -> float:
+        return (50.0 if sample == 0 and not changed else 1.0) * float(NOISE[sample] if changed else 1.0)
+
+    assert RangeSearch(groups=GROUPS, evaluate=error, samples=64, budget=4000).run([0, 1, 2]) == {}

@@ -38,7 +38,7 @@ class RangesOptions:
     Attributes:
         least, most: samples to judge a range by.
         held: bytes of samples that are kept in memory.
-        operations: multiplications that the search may cost; 5e11 take about 10 s of one core.
+        operations: multiplications that the search may cost; 1e12 take about 10 s of two cores.
         runs: runs of the model that it may cost, however small the model is.
         a_group: runs a group below which the search is not begun.
     """
@@ -46,7 +46,7 @@ class RangesOptions:
     least: int = 12
     most: int = 64
     held: int = 64 << 20
-    operations: float = 5e11
+    operations: float = 1e12
     runs: int = 2000
     a_group: int = 12
 

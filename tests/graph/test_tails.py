@@ -1,0 +1,71 @@
+"""Outputs are compared before what squashes them, and at the same place in a model and in its simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from qconvert.graph.model import Model
+from qconvert.graph.signature import session_of
+from qconvert.graph.simulate import Rounding, simulated
+from qconvert.graph.tails import before_squashing
+from qconvert.numerics.affine import params_from_range
+from qconvert.numerics.dtypes import UINT8
+from qconvert.numerics.spec import QuantSpec
+
+SPEC = QuantSpec(qtype=UINT8, symmetric=False)
+FEED = {"x": np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)}
+
+
+def model(*nodes: str, outputs: dict[str, int]) -> Model:
+    """Nodes as "op in1,in2 out"; x [2, 5] is the input."""
+    made = [
+        helper.make_node(op, ins.split(","), [out], name=out, **({"to": TensorProto.FLOAT} if op == "Cast" else {}))
+        for op, ins, out in (n.split() for n in nodes)
+    ]
+    shape = numpy_helper.from_array(np.array([10], np.int64), "ten")
+    graph = helper.make_graph(
+        made,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 5])],
+        [helper.make_tensor_value_info(name, dtype, None) for name, dtype in outputs.items()],
+        [shape],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return Model(ir=ir.from_proto(proto), path=None)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax"])
+def test_the_output_moves_before_a_squashing_operator(op: str) -> None:
+    dtype = TensorProto.INT64 if op == "ArgMax" else TensorProto.FLOAT
+    squashed = before_squashing(model("Tanh x a", f"{op} a y", outputs={"y": dtype}))
+    (found,) = session_of(squashed).run(FEED)
+    assert np.allclose(found, np.tanh(FEED["x"]), atol=1e-6)
+
+
+def test_shapes_and_casts_may_stand_behind_it() -> None:
+    made = model("Tanh x a", "ArgMax a b", "Cast b c", "Identity c y", outputs={"y": TensorProto.FLOAT})
+    assert np.allclose(session_of(before_squashing(made)).run(FEED)[0], np.tanh(FEED["x"]), atol=1e-6)
+    made = model("Tanh x a", "Softmax a b", "Reshape b,ten y", outputs={"y": TensorProto.FLOAT})
+    assert session_of(before_squashing(made)).run(FEED)[0].shape == (2, 5)
+
+
+def test_other_outputs_stay_and_indices_go() -> None:
+    outputs = {"a": TensorProto.FLOAT, "y": TensorProto.FLOAT, "n": TensorProto.INT64, "z": TensorProto.FLOAT}
+    made = model("Tanh x a", "Softmax a y", "Shape x n", "Exp x z", outputs=outputs)
+    found = session_of(before_squashing(made)).run(FEED)
+    # a is both an output and what Softmax reads, and is compared once
+    assert [f.shape for f in found] == [(2, 5), (2, 5)]
+    assert np.allclose(found[1], np.exp(FEED["x"]), rtol=1e-5)
+
+
+def test_a_simulation_shows_what_the_squashing_operator_reads() -> None:
+    made = model("Tanh x a", "Softmax a y", outputs={"y": TensorProto.FLOAT})
+    coarse = params_from_range(-1.0, 1.0, SPEC)
+    rounded = simulated(made, [Rounding(tensor="a", params=coarse)], {})
+    (found,) = session_of(before_squashing(rounded), integers=False).run(FEED)
+    codes = found / float(coarse.scale)
+    assert np.allclose(codes, np.rint(codes), atol=1e-3)
+    assert np.abs(found - np.tanh(FEED["x"])).max() <= float(coarse.scale) / 2 + 1e-6
