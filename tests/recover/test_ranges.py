@@ -81,7 +81,7 @@ def test_few_samples_or_too_much_work_change_nothing() -> None:
     proto, feeds = net_with_a_silent_outlier()
     net = prepared(proto, feeds[0])
     plan = quantized(net, feeds).plan
-    assert Ranges().apply(subject(net.model, feeds[:11], plan)) == Changes()
+    assert Ranges().apply(subject(net.model, feeds[:7], plan)) == Changes()
     assert Ranges().apply(subject(net.model, feeds)) == Changes()
     for options in (RangesOptions(operations=10.0), RangesOptions(held=8)):
         assert Ranges(options=options).apply(subject(net.model, feeds, plan)) == Changes()

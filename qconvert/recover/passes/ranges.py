@@ -43,7 +43,7 @@ class RangesOptions:
         a_group: runs a group below which the search is not begun.
     """
 
-    least: int = 12
+    least: int = 8
     most: int = 64
     held: int = 64 << 20
     operations: float = 1e12
