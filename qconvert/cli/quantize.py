@@ -25,7 +25,7 @@ from qconvert.cli.terminal import TerminalProgress
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write the quantized model.  [default: MODEL with .int8.onnx]",
+    help="Where to write the quantized model.  [default: MODEL with .SCHEME.onnx]",
 )
 @recipe_options
 @source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
@@ -102,7 +102,8 @@ def command(
     from qconvert.calibrate.collect import CollectOptions
     from qconvert.calibrate.data import DataSpec
     from qconvert.calibrate.ranges_file import load_ranges
-    from qconvert.pipeline import QuantizeJob, quantize
+    from qconvert.pipeline import QuantizeJob
+    from qconvert.quantizing import quantize
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
@@ -110,11 +111,11 @@ def command(
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
 
-    output = output or default_output(model)
     chosen = given(choices)
     if ranges is not None and "method" not in chosen and recipe_file is None:
         chosen["method"] = load_ranges(ranges).origin.method
     recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), chosen)
+    output = output or default_output(model, recipe.scheme)
     options = CollectOptions(threads=threads, batch=batch, budget=memory << 20)
 
     def data(sources: tuple[str, ...]) -> DataSpec | None:
@@ -167,6 +168,6 @@ def command(
         print_report(report, verbosity=verbosity)
 
 
-def default_output(model: Path) -> Path:
-    """``model.onnx`` -> ``model.int8.onnx`` beside it."""
-    return model.with_name(f"{model.stem}.int8.onnx")
+def default_output(model: Path, scheme: str) -> Path:
+    """``model.onnx`` -> ``model.int8.onnx`` beside it, or what else ``scheme`` is called."""
+    return model.with_name(f"{model.stem}.{scheme.replace(':', '')}.onnx")

@@ -15,6 +15,13 @@ FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8")
 WEIGHTS = ("int8", "uint8")
 PLACEMENTS = ("static", "all")
+DEFAULT_SCHEME = "int8"
+WEIGHT_FORMATS = ("auto", "nbits", "qdq")
+# what an embedding table or the output matrix may be made of, where not of the scheme itself
+PARTS = ("same", "w8", "float")
+WHOLE_ROW = -1
+BLOCKS = (WHOLE_ROW, 0, 16, 32, 64, 128, 256)
+ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 # for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
 DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
@@ -29,10 +36,20 @@ class Recipe:
         format: "qdq" (QuantizeLinear/DequantizeLinear pairs) or "qoperator" (QLinearConv and the like).
         per_channel: one weight scale for each output channel, or one for the whole tensor.
         activations, weights: integer types.
-        symmetric: symmetric activation ranges.
+        symmetric: symmetric ranges: of activations, in weight-only schemes of weights.
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
         placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
+        scheme: what to quantize to, a name in ``schemes.kinds``; ``format`` to ``placement`` but for ``symmetric`` are
+            of int8.
+        block: weights that share a scale in a weight-only scheme; -1: all of an output channel, 0: the scheme's choice.
+        rounding: how weights get their codes there: "auto", or a name in ``rounding.methods``.
+        weight_format: "nbits" (MatMulNBits and GatherBlockQuantized), "qdq" (DequantizeLinear), or "auto".
+        accuracy_level: of MatMulNBits: 1 computes in float, 4 rounds activations to 8 bits.
+        embeddings, lm_head: what tables, and the product that makes an output, are stored in: "same" as the rest, "w8",
+            or "float".
+        keep_io: in half precision, inputs and outputs keep their types.
+        mix: "PATTERN=SCHEME": other schemes for some nodes; the last that fits decides.
         include, exclude: node names, globs or operator types that alone may (or must not) be quantized.
     """
 
@@ -45,6 +62,15 @@ class Recipe:
     method: str = DEFAULT_METHOD
     recover: tuple[str, ...] = (AUTO,)
     placement: str = "static"
+    scheme: str = DEFAULT_SCHEME
+    block: int = 0
+    rounding: str = AUTO
+    weight_format: str = AUTO
+    accuracy_level: int = 4
+    embeddings: str = PARTS[0]
+    lm_head: str = PARTS[0]
+    keep_io: bool = True
+    mix: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -54,9 +80,21 @@ class Recipe:
             ("activations", self.activations, ACTIVATIONS),
             ("weights", self.weights, WEIGHTS),
             ("placement", self.placement, PLACEMENTS),
+            ("weight_format", self.weight_format, WEIGHT_FORMATS),
+            ("embeddings", self.embeddings, PARTS),
+            ("lm_head", self.lm_head, PARTS),
         ):
             if value not in valid:
                 raise RecipeError(f"{field} cannot be {value!r}", hint=suggest(str(value), valid))
+        for name, number, numbers in (
+            ("block", self.block, BLOCKS),
+            ("accuracy_level", self.accuracy_level, ACCURACY_LEVELS),
+        ):
+            if number not in numbers:
+                raise RecipeError(f"{name} cannot be {number}", hint=f"valid: {', '.join(map(str, numbers))}")
+        for entry in self.mix:
+            if not all(entry.rpartition("=")):
+                raise RecipeError(f"mix cannot hold {entry!r}", hint="write PATTERN=SCHEME, for example Gather=w8")
         if not self.recover or (len(self.recover) > 1 and {AUTO, NO_RECOVERY} & set(self.recover)):
             raise RecipeError(
                 f"recover cannot be {', '.join(self.recover) or 'empty'}",

@@ -1,0 +1,129 @@
+"""Dynamic int8: scales of activations are computed while the model runs; no calibration data are needed.
+
+Products, Attention and LSTM run on integers; embedding tables are stored as int8 rows. Convolutions stay float: on
+ONNX Runtime's CPU provider ConvInteger took 2 to 18 times as long as the float Conv in every net that was measured
+(DS-CNN, MobileNetV1, ResNet-8, superres). A GRU has no integer form; its weights stay float, or are w8's with mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qconvert.emit.additions import Additions
+from qconvert.emit.block_weights import BlockEmitter, Form
+from qconvert.emit.dynamic import DynamicEmitter, Int8Rows, int8_rows, lstm_objection, product_objection
+from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
+from qconvert.emit.ties import tie_tables
+from qconvert.errors import RecipeError
+from qconvert.numerics.blocks import BlockSpec
+from qconvert.plan.model import Decision, NodePlan
+from qconvert.recipe.recipe import Recipe
+from qconvert.rounding.method import ROUNDINGS
+from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
+from qconvert.targets import TARGETS
+
+_ROWS = BlockSpec(bits=8, block=0, symmetric=True)
+_DONE = {
+    Kind.PRODUCT: "its input is quantized as the model runs",
+    Kind.ATTENTION: "its input is quantized as the model runs (QAttention)",
+    Kind.RECURRENT: "its inputs are quantized as the model runs (DynamicQuantizeLSTM)",
+    Kind.TABLE: "its table is stored as int8, a scale a row",
+}
+_CONVOLUTION = "convolutions quantized as the model runs are slower than float ones"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Decisions:
+    """Decisions by node."""
+
+    nodes: dict[str, NodePlan] = field(default_factory=dict)
+
+    def say(self, sites: Sequence[Site], reason: str, *, taken: bool = False) -> None:
+        """One decision for the nodes of all ``sites``."""
+        for site in sites:
+            decision = Decision(taken=taken, reason=reason)
+            self.nodes[site.name] = NodePlan(node=site.name, op_type=site.node.op_type, decision=decision)
+
+
+def convert(work: Work) -> Converted:
+    """Rewrite the nodes of the scheme."""
+    model = work.model.clone()
+    tie_tables(model)
+    additions = Additions(model=model.ir)
+    emitter = DynamicEmitter(additions=additions)
+    tables = BlockEmitter(additions=additions, accuracy_level=0)
+    saturates = TARGETS.get(work.recipe.target).saturates
+    decisions = _Decisions()
+    recurrent: dict[str, list[Site]] = {}
+    groups = [g for g in shared(find_sites(model)).values() if _is_ours(g, work)]
+    for group in work.progress.track(groups, label="dynamic", total=len(groups)):
+        kinds = {s.kind for s in group}
+        if other := other_readers(group):
+            decisions.say(group, f"{other} reads its weight, too")
+        elif len({work.owner(s.name, s.node.op_type) for s in group}) > 1:
+            decisions.say(group, "its weight is shared with nodes of another scheme")
+        elif Kind.CONVOLUTION in kinds:
+            decisions.say(group, _CONVOLUTION)
+        elif kinds == {Kind.RECURRENT} and len(group) == 1:
+            recurrent.setdefault(group[0].name, []).append(group[0])
+        elif kinds == {Kind.TABLE}:
+            rounded = ROUNDINGS.get("rtn").round(group[0].rows(), _ROWS, None)
+            tables.write(group, rounded.codes, [Form.ROWS] * len(group), None)
+            decisions.say(group, _DONE[Kind.TABLE], taken=True)
+        elif kinds == {Kind.TABLE, Kind.PRODUCT}:
+            rounded = ROUNDINGS.get("rtn").round(group[0].rows(), _ROWS, None)
+            forms = [Form.ROWS if s.kind is Kind.TABLE else Form.DEQUANTIZE for s in group]
+            tables.write(group, rounded.codes, forms, None)
+            decisions.say(group, "8-bit weights, stored once for table and product", taken=True)
+        else:
+            _products(group, int8_rows(group[0].rows(), saturates=saturates), emitter, decisions)
+    for sites in recurrent.values():
+        _recurrent(sites, emitter, decisions)
+    return Converted(model=model, nodes=decisions.nodes, method="as the model runs")
+
+
+def _is_ours(group: Sequence[Site], work: Work) -> bool:
+    return any(work.owner(s.name, s.node.op_type) == "dynamic" for s in group)
+
+
+def _products(group: Sequence[Site], rows: Int8Rows, emitter: DynamicEmitter, decisions: _Decisions) -> None:
+    if objection := next(filter(None, map(product_objection, group)), ""):
+        decisions.say(group, objection)
+        return
+    for site in group:
+        decisions.say([site], _DONE[site.kind], taken=True)
+        emitter.attention(site, rows) if site.kind is Kind.ATTENTION else emitter.product(site, rows)
+
+
+def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions) -> None:
+    node = sites[0].node
+    reason = "" if node.op_type == "LSTM" else f"a {node.op_type} has no integer form; w8 stores its weights in 8 bits"
+    reason = reason or lstm_objection(node) or ("" if len(sites) == 2 else "one of its weights is too small or shared")
+    if reason:
+        decisions.say(sites, reason)
+        return
+    w, r = sorted(sites, key=lambda s: s.port)
+    decisions.say(sites, _DONE[Kind.RECURRENT], taken=True)
+    emitter.lstm(node, *((s, int8_rows(s.rows(), saturates=False)) for s in (w, r)))
+
+
+def _check(recipe: Recipe) -> None:
+    if recipe.format != "qdq":
+        raise RecipeError(
+            "dynamic quantization has one form: DynamicQuantizeLinear and MatMulInteger",
+            hint="leave --format out, or use --scheme int8 for QOperator",
+        )
+
+
+SCHEMES.add(
+    "dynamic",
+    Scheme(
+        name="dynamic",
+        summary="weights of 8 bits, activations quantized as the model runs; needs no data",
+        done="on integers",
+        convert=convert,
+        least_opset=lambda recipe: 13,
+        check=_check,
+    ),
+)

@@ -1,0 +1,17 @@
+"""Static int8: the pipeline that calibrates activations (:mod:`qconvert.pipeline`)."""
+
+from __future__ import annotations
+
+from qconvert.inputs import least_opset
+from qconvert.schemes.scheme import SCHEMES, Scheme
+
+SCHEMES.add(
+    "int8",
+    Scheme(
+        name="int8",
+        summary="weights and activations of 8 bits, calibrated",
+        done="on integers",
+        convert=None,
+        least_opset=least_opset,
+    ),
+)
