@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qconvert.conversion import Quantized
-from qconvert.emit.cleanup import clean
-from qconvert.emit.sites import node_names
 from qconvert.errors import InternalError, ModelError, RecipeError
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import save
@@ -27,18 +25,15 @@ from qconvert.pipeline import (
     verify,
 )
 from qconvert.pipeline import quantize as quantize_statically
-from qconvert.plan.model import Decision, NodePlan, QuantPlan
+from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import Recipe
 from qconvert.recover.samples import Samples
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import CalibrationReport, Report
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
-from qconvert.schemes.assignment import check_patterns, owner_of
-from qconvert.schemes.scheme import SCHEMES, Converted, Work, check_combination
-
-_NO_WEIGHT = "it has no weight that the scheme stores"
+from qconvert.schemes.application import apply, least_opset
+from qconvert.schemes.scheme import SCHEMES, check_combination
 
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
@@ -64,7 +59,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
         data = data_of(job, interface)
         labels = open_labels(job, source, data.evaluation)
     with watch.stage("prepare"):
-        prepared = prepare(source, data.calibration.feed(0), min_opset=_least_opset(job.recipe))
+        prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
         source.release()
         give_back()
     with watch.stage("convert"):
@@ -114,49 +109,17 @@ def _check_options(job: QuantizeJob) -> None:
         raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
 
 
-def _schemes_of(recipe: Recipe) -> tuple[str, ...]:
-    """The schemes in use, the recipe's own last: what it does to all that is left may depend on the others."""
-    mixed = [entry.rpartition("=")[2] for entry in recipe.mix]
-    others = [name for name in dict.fromkeys(mixed) if name in SCHEMES and name != recipe.scheme]
-    return (*others, recipe.scheme)
-
-
-def _least_opset(recipe: Recipe) -> int:
-    return max(SCHEMES.get(name).least_opset(recipe) for name in _schemes_of(recipe))
-
-
 def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progress) -> Quantized:
-    """Apply the schemes one after the other.
+    """Apply the schemes, load the result and run it.
 
     Raises:
         ModelError: there is nothing to convert.
         InternalError: ONNX Runtime refuses the result.
     """
-    names = node_names(prepared.model)
-    check_patterns(job.recipe, names)
     samples = Samples(feeds=data.calibration, indices=range(len(data.calibration))) if job.calib is not None else None
-    done: list[Converted] = []
-    model = prepared.model
-    for name in _schemes_of(job.recipe):
-        convert = SCHEMES.get(name).convert
-        if convert is None:
-            raise InternalError(f"{name} cannot be mixed in")
-        work = Work(model=model, recipe=job.recipe, owner=owner_of(job.recipe), samples=samples, progress=progress)
-        done.append(convert(work))
-        model = done[-1].model
-    nodes = {n: NodePlan(node=n, op_type=op, decision=Decision(taken=False, reason=_NO_WEIGHT)) for n, op in names}
-    for converted in done:
-        nodes.update(converted.nodes)
-    if not any(n.decision.taken for n in nodes.values()):
-        reasons = dict.fromkeys(f"{n.op_type}: {n.decision.reason}" for c in done for n in c.nodes.values())
-        listed = "; ".join(list(reasons)[:5]) or "it holds no float weights of 512 numbers or more"
-        raise ModelError(
-            f"{prepared.source.path}: nothing for {job.recipe.scheme} to convert ({listed})",
-            hint="`qconvert inspect MODEL` shows what the model holds",
-        )
-    model = clean(model, prepared.source)
+    converted = apply(prepared, job.recipe, samples, progress)
     try:
-        session = session_of(model)
+        session = session_of(converted.model)
         session.run(data.evaluation.feed(0))
     except ModelError as error:
         raise InternalError(
@@ -164,14 +127,14 @@ def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progres
             hint="--exclude the operator named above; attach the model, or its graph without weights, to a report",
         ) from error
     return Quantized(
-        model=model,
-        plan=QuantPlan(nodes=nodes, groups=()),
+        model=converted.model,
+        plan=QuantPlan(nodes=converted.nodes, groups=()),
         session=session,
         calibration=CalibrationReport(
             source=job.calib.name if job.calib is not None else "",
-            samples=max(c.samples for c in done),
-            method=next((c.method for c in reversed(done) if c.method), ""),
+            samples=converted.samples,
+            method=converted.method,
             tensors=0,
         ),
-        notes=tuple(note for c in done for note in c.notes),
+        notes=converted.notes,
     )

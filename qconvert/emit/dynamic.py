@@ -13,6 +13,7 @@ ONNX Runtime 1.32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -157,6 +158,18 @@ class DynamicEmitter:
 _ATTENTION = frozenset(
     {"num_heads", "unidirectional", "past_present_share_buffer", "mask_filter_value", "do_rotary", "scale"}
 )
+
+
+def scale_input(nodes: Sequence[ir.Node], factors: NDArray[np.float32], additions: Additions) -> None:
+    """Let ``nodes``, which read one value at port 0, read it divided by ``factors`` [K]."""
+    first = nodes[0]
+    if first.graph is None or first.inputs[0] is None:
+        raise InternalError(f"{first.name} reads nothing, or belongs to no graph")
+    name = first.inputs[0].name or "x"
+    reciprocal = additions.constant(first.graph, f"{name}_f", (1.0 / factors).astype(np.float32))
+    scaled = additions.node(first, "Mul", [first.inputs[0], reciprocal], name=f"{name}_smooth")
+    for node in nodes:
+        node.replace_input_with(0, scaled)
 
 
 def lstm_objection(node: ir.Node) -> str:

@@ -51,24 +51,29 @@ def render_console(report: Report, console: Console, verbosity: int = 0) -> None
     blocks: list[RenderableType] = [headline, "", _changes(report)]
     if len(report.accuracy.comparison.fidelity.outputs) > 1:
         blocks += ["", _outputs(report)]
-    blocks += ["", *decision_blocks(report.decisions), *_bodies(report), "", _facts(report, verbosity > 0)]
+    blocks += [
+        "",
+        *decision_blocks(report.decisions, phrases.outcomes(report.recipe)),
+        *_bodies(report),
+        "",
+        _facts(report, verbosity > 0),
+    ]
     if verbosity > 0:
         blocks += ["", every_decision(report.decisions)]
     for block in blocks:
         console.print(block, width=width, highlight=False, markup=False)
 
 
-def decision_blocks(decisions: Sequence[NodeDecision], *, would: bool = False) -> list[RenderableType]:
+def decision_blocks(decisions: Sequence[NodeDecision], verbs: tuple[str, str]) -> list[RenderableType]:
     """What runs on integers and what stays float, each with counts and reasons.
 
     Args:
         decisions: of every node.
-        would: they are plans, not deeds.
+        verbs: headings of the two.
     """
     totals = tally.op_totals(decisions)
     yes, no = tally.taken(decisions), tally.left_float(decisions)
     n_yes, n_no = sum(g.nodes for g in yes), sum(g.nodes for g in no)
-    verbs = ("Would run on integers", "Would stay float") if would else ("On integers", "In float")
     blocks: list[RenderableType] = [_heading(verbs[0], f"{n_yes} of {phrases.count(n_yes + n_no, 'operation')}")]
     grid = _grid()
     for group in yes:

@@ -41,17 +41,10 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         everything: name every node and every stage, however many.
     """
     calibration, accuracy = report.calibration, report.accuracy
-    skipped = calibration.skipped_values
     found = _verification(report.verification, everything)
     found += [
         Fact(label="scheme", text=scheme(report.recipe)),
-        Fact(
-            label="calibration",
-            text=f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, "
-            f"method {calibration.method}{_picked(calibration)}, "
-            f"{phrases.count(calibration.tensors, 'tensor')} observed"
-            + (f"; {phrases.count(skipped, 'value')} skipped (NaN, infinity, masks)" if skipped else ""),
-        ),
+        _calibration(calibration),
         Fact(
             label="accuracy",
             text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
@@ -76,6 +69,20 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
     return found
 
 
+def _calibration(calibration: CalibrationReport) -> Fact:
+    skipped = calibration.skipped_values
+    samples = f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, method {calibration.method}"
+    if not calibration.samples:
+        return Fact(label="calibration", text=f"none, method {calibration.method}")
+    if not calibration.tensors:
+        return Fact(label="calibration", text=samples)
+    return Fact(
+        label="calibration",
+        text=f"{samples}{_picked(calibration)}, {phrases.count(calibration.tensors, 'tensor')} observed"
+        + (f"; {phrases.count(skipped, 'value')} skipped (NaN, infinity, masks)" if skipped else ""),
+    )
+
+
 def _picked(calibration: CalibrationReport) -> str:
     """(mse 20, minmax 8): what the scales come from, where not all are from one method."""
     if set(calibration.picked) <= {calibration.method}:
@@ -85,6 +92,9 @@ def _picked(calibration: CalibrationReport) -> str:
 
 def scheme(recipe: Mapping[str, object]) -> str:
     """uint8 activations (asymmetric), int8 weights (a scale a channel), QDQ, for x86-vnni."""
+    name = str(recipe.get("scheme", "int8"))
+    if name != "int8":
+        return phrases.scheme(name, recipe)
     symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
     channels = "a scale a channel" if recipe.get("per_channel") else "one scale each"
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from qconvert.evaluate.compare import MetricResult
 from qconvert.report.model import FileSize, LatencyReport, Report
@@ -122,6 +123,35 @@ def spread(low: float, high: float) -> str:
 def threads(latency: LatencyReport) -> str:
     """1 thread, 4 threads, default threads."""
     return count(latency.threads, "thread") if latency.threads else "default threads"
+
+
+_SCHEMES = {
+    "dynamic": "dynamic: int8 weights (a scale a channel), activations quantized as the model runs",
+    "fp16": "fp16: float16 weights and arithmetic",
+    "bf16": "bf16: bfloat16 weights and arithmetic",
+}
+
+
+def scheme(name: str, recipe: Mapping[str, object]) -> str:
+    """w4: 4-bit weights (asymmetric), blocks of 32, nbits; what is mixed in behind it."""
+    text = _SCHEMES.get(name, "")
+    if not text:
+        block = recipe.get("block")
+        blocks = "the usual blocks" if not block else "a scale a channel" if block == -1 else f"blocks of {block}"
+        symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
+        text = f"{name}: {name.lstrip('w')}-bit weights ({symmetry}), {blocks}, float arithmetic"
+    mixed = recipe.get("mix")
+    return f"{text}; {', '.join(mixed)}" if isinstance(mixed, (list, tuple)) and mixed else text
+
+
+def outcomes(recipe: Mapping[str, object], *, would: bool = False) -> tuple[str, str]:
+    """What became of operations that the scheme took, and of the others: headings."""
+    name = str(recipe.get("scheme", "int8"))
+    if name in ("int8", "dynamic"):
+        return ("Would run on integers", "Would stay float") if would else ("On integers", "In float")
+    if name in ("fp16", "bf16"):
+        return "In half precision", "As they were"
+    return "With weights of fewer bits", "As they were"
 
 
 def file_name(file: FileSize) -> str:

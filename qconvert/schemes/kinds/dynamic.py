@@ -10,19 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import BlockEmitter, Form
-from qconvert.emit.dynamic import DynamicEmitter, Int8Rows, int8_rows, lstm_objection, product_objection
+from qconvert.emit.dynamic import DynamicEmitter, Int8Rows, int8_rows, lstm_objection, product_objection, scale_input
 from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
+from qconvert.graph.build_view import view_of
 from qconvert.numerics.blocks import BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import Recipe
 from qconvert.rounding.method import ROUNDINGS
 from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
+from qconvert.schemes.smoothing import extremes, factors_of
 from qconvert.targets import TARGETS
 
+_SAMPLES = 64
 _ROWS = BlockSpec(bits=8, block=0, symmetric=True)
 _DONE = {
     Kind.PRODUCT: "its input is quantized as the model runs",
@@ -57,6 +63,7 @@ def convert(work: Work) -> Converted:
     decisions = _Decisions()
     recurrent: dict[str, list[Site]] = {}
     groups = [g for g in shared(find_sites(model)).values() if _is_ours(g, work)]
+    smoothed = _smooth(work, groups, additions) if work.samples is not None else {}
     for group in work.progress.track(groups, label="dynamic", total=len(groups)):
         kinds = {s.kind for s in group}
         if other := other_readers(group):
@@ -77,10 +84,40 @@ def convert(work: Work) -> Converted:
             tables.write(group, rounded.codes, forms, None)
             decisions.say(group, "8-bit weights, stored once for table and product", taken=True)
         else:
-            _products(group, int8_rows(group[0].rows(), saturates=saturates), emitter, decisions)
+            rows = group[0].rows() * smoothed.get(group[0].name, np.float32(1))
+            _products(group, int8_rows(rows, saturates=saturates), emitter, decisions)
     for sites in recurrent.values():
         _recurrent(sites, emitter, decisions)
-    return Converted(model=model, nodes=decisions.nodes, method="as the model runs")
+    return Converted(
+        model=model,
+        nodes=decisions.nodes,
+        notes=(f"inputs of {len(smoothed)} products smoothed",) if smoothed else (),
+        method="as the model runs",
+        samples=len(work.samples.first(_SAMPLES)) if smoothed and work.samples is not None else 0,
+    )
+
+
+def _smooth(work: Work, groups: Sequence[Sequence[Site]], additions: Additions) -> dict[str, NDArray[np.float32]]:
+    """Divide inputs of products by factors where that pays; the factors [K] by node.
+
+    A product takes part if its weight is its own; products that read one value share its factors, so all of them must.
+    """
+    if work.samples is None:
+        return {}
+    graph = view_of(work.model)
+    readers: dict[str, list[Site]] = {}
+    for site in (s for group in groups for s in group):
+        source = graph.nodes[site.name].input(0) if site.name in graph.nodes else None
+        if site.kind is Kind.PRODUCT and source is not None and not graph.is_constant(source):
+            readers.setdefault(source, []).append(site)
+    alone = {s.name for g in groups if len(g) == 1 and not other_readers(tuple(g)) for s in g}
+    kept = {t: s for t, s in readers.items() if all(x.name in alone and not product_objection(x) for x in s)}
+    norms = {t: np.sqrt(sum((x.rows().astype(np.float64) ** 2).sum(axis=0) for x in s)) for t, s in kept.items()}
+    seen = extremes(work.model, list(kept), work.samples.first(_SAMPLES))
+    factors = factors_of(seen, norms)
+    for source, f in factors.items():
+        scale_input([x.node for x in kept[source]], f, additions)
+    return {x.name: f for source, f in factors.items() for x in kept[source]}
 
 
 def _is_ours(group: Sequence[Site], work: Work) -> bool:
