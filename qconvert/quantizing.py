@@ -35,6 +35,9 @@ from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, least_opset
 from qconvert.schemes.scheme import SCHEMES, check_combination
 
+# Inputs on which values are looked at that 16 bits may not hold.
+_TRIALS = 8
+
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     """Quantize a model by the recipe's scheme, verify and measure the result, write it, and report.
@@ -117,7 +120,8 @@ def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progres
         InternalError: ONNX Runtime refuses the result.
     """
     samples = Samples(feeds=data.calibration, indices=range(len(data.calibration))) if job.calib is not None else None
-    converted = apply(prepared, job.recipe, samples, progress)
+    trials = [data.evaluation.feed(i) for i in range(min(_TRIALS, len(data.evaluation)))]
+    converted = apply(prepared, job.recipe, samples, trials, progress)
     try:
         session = session_of(converted.model)
         session.run(data.evaluation.feed(0))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from qconvert.emit.cleanup import clean
 from qconvert.emit.sites import node_names
 from qconvert.errors import InternalError, ModelError
 from qconvert.graph.prepare.canonical import Prepared
+from qconvert.graph.session import Feed
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
@@ -31,7 +33,11 @@ def least_opset(recipe: Recipe) -> int:
 
 
 def apply(
-    prepared: Prepared, recipe: Recipe, samples: Samples | None = None, progress: Progress | None = None
+    prepared: Prepared,
+    recipe: Recipe,
+    samples: Samples | None = None,
+    trials: Sequence[Feed] = (),
+    progress: Progress | None = None,
 ) -> Converted:
     """The model as ``recipe`` wants it, tidied up, with a decision for every node.
 
@@ -39,6 +45,7 @@ def apply(
         prepared: the canonical model, at :func:`least_opset` or above; not changed.
         recipe: the choices, of which :func:`~qconvert.schemes.scheme.check_combination` approves.
         samples: calibration samples, if there are any.
+        trials: some inputs, perhaps made up, on which the model runs.
         progress: told what goes on.
 
     Raises:
@@ -52,6 +59,7 @@ def apply(
         recipe=recipe,
         owner=owner_of(recipe),
         samples=samples,
+        trials=trials,
         progress=progress or Silent(),
     )
     done: list[Converted] = []

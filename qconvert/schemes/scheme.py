@@ -8,11 +8,12 @@ the nodes that are its own (:mod:`qconvert.schemes.assignment`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qconvert.errors import RecipeError
 from qconvert.graph.model import Model
+from qconvert.graph.session import Feed
 from qconvert.plan.model import NodePlan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
@@ -32,6 +33,7 @@ class Work:
         recipe: the choices.
         owner: whose a node is.
         samples: calibration samples; None where there are no data.
+        trials: some inputs, perhaps made up, on which the model runs.
         progress: told what goes on.
     """
 
@@ -39,6 +41,7 @@ class Work:
     recipe: Recipe
     owner: Owner
     samples: Samples | None = None
+    trials: Sequence[Feed] = ()
     progress: Progress = field(default_factory=Silent)
 
 

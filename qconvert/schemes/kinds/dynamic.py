@@ -112,9 +112,12 @@ def _smooth(work: Work, groups: Sequence[Sequence[Site]], additions: Additions) 
             readers.setdefault(source, []).append(site)
     alone = {s.name for g in groups if len(g) == 1 and not other_readers(tuple(g)) for s in g}
     kept = {t: s for t, s in readers.items() if all(x.name in alone and not product_objection(x) for x in s)}
-    norms = {t: np.sqrt(sum((x.rows().astype(np.float64) ** 2).sum(axis=0) for x in s)) for t, s in kept.items()}
     seen = extremes(work.model, list(kept), work.samples.first(_SAMPLES))
-    factors = factors_of(seen, norms)
+    factors = {}
+    for source, extreme in seen.items():
+        found = factors_of(extreme, np.concatenate([x.rows() for x in kept[source]]))
+        if found is not None:
+            factors[source] = found
     for source, f in factors.items():
         scale_input([x.node for x in kept[source]], f, additions)
     return {x.name: f for source, f in factors.items() for x in kept[source]}
