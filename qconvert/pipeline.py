@@ -63,6 +63,8 @@ class QuantizeJob:
         options: how the calibration pass is run.
         cache: a folder in which statistics are kept and found again; None keeps nothing.
         force: replace an existing output.
+        measure: run both models to compare them; static int8 always does.
+        shard: most bytes of a data file beside the model, 0 for no limit.
     """
 
     model: Path
@@ -76,6 +78,8 @@ class QuantizeJob:
     options: CollectOptions = field(default_factory=CollectOptions)
     cache: Path | None = None
     force: bool = False
+    measure: bool = True
+    shard: int = 0
 
     @property
     def inputs(self) -> tuple[Path, ...]:

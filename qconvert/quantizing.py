@@ -11,10 +11,12 @@ from dataclasses import replace
 
 from qconvert.conversion import Quantized
 from qconvert.errors import InternalError, ModelError, RecipeError
+from qconvert.graph.check import check_file
 from qconvert.graph.memory import give_back
-from qconvert.graph.model import save
-from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.signature import session_of
+from qconvert.graph.model import PROTO_LIMIT, Model, load, save
+from qconvert.graph.prepare.canonical import Prepared, prepare, prepare_large
+from qconvert.graph.signature import declared_inputs, session_of
+from qconvert.graph.spool import Spool
 from qconvert.inputs import Data, load_float_model
 from qconvert.pipeline import (
     QuantizeJob,
@@ -29,7 +31,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
 from qconvert.recover.samples import Samples
 from qconvert.report.build import BuildInputs, build_report
-from qconvert.report.model import CalibrationReport, Report
+from qconvert.report.model import CalibrationReport, Report, Verification
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, least_opset
@@ -37,6 +39,9 @@ from qconvert.schemes.scheme import SCHEMES, check_combination
 
 # Inputs on which values are looked at that 16 bits may not hold.
 _TRIALS = 8
+# A model beyond this many bytes that was converted a weight at a time is written so, too: with a data file.
+_ONE_FILE = 1 << 28
+_NO_LIMIT = 1 << 62
 
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
@@ -47,6 +52,11 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     """
     check_combination(job.recipe)
     if SCHEMES.get(job.recipe.scheme).convert is None:
+        if not job.measure or job.shard:
+            raise RecipeError(
+                "--no-measure and --shard do not go with --scheme int8, which runs the model to calibrate it",
+                hint="leave them out, or use --scheme w8, which needs no data",
+            )
         return quantize_statically(job, progress)
     return _rewrite(job, progress or Silent())
 
@@ -57,6 +67,10 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
     _check_options(job)
     with watch.stage("load"):
         source = load_float_model(job.model)
+    has_data = job.calib is not None or job.eval_data is not None
+    if not job.measure or (not has_data and source.weight_bytes() > PROTO_LIMIT):
+        return _rewrite_unseen(job, source, watch, progress)
+    with watch.stage("load"):
         interface = session_of(source, optimize=False).inputs
     with watch.stage("data"):
         data = data_of(job, interface)
@@ -75,7 +89,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
     with watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
     with watch.stage("write"):
-        save(quantized.model, job.output)
+        save(quantized.model, job.output, shard=job.shard)
     if not quantized.calibration.samples:
         accuracy = replace(accuracy, held_out=True)  # nothing was calibrated on anything
     return build_report(
@@ -92,6 +106,44 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
             verification=verification,
             notes=(*prepared.notes, *quantized.notes),
             warnings=(*data.warnings, *quantized.warnings),
+            seconds=watch.seconds,
+        )
+    )
+
+
+def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress: Progress) -> Report:
+    """Convert a model that is not run, one weight at a time: memory does not grow with the model."""
+    with watch.stage("prepare"):
+        prepared = prepare_large(source, min_opset=least_opset(job.recipe))
+    with Spool(parent=job.output.parent) as spool:
+        with watch.stage("convert"):
+            converted = apply(prepared, job.recipe, spool=spool, progress=progress)
+        with watch.stage("write"):
+            large = converted.model.weight_bytes() > _ONE_FILE
+            save(converted.model, job.output, shard=job.shard or (_NO_LIMIT if large else 0))
+    with watch.stage("verify"):
+        written = load(job.output)
+        names = [[s.name for s in declared_inputs(m)] for m in (source, written)]
+        verification = Verification(
+            checker=check_file(job.output),
+            loads=None,
+            interface=() if names[0] == names[1] else (f"inputs are {names[1]}, the original has {names[0]}",),
+            census=None,
+        )
+    return build_report(
+        BuildInputs(
+            source=source,
+            output_path=job.output,
+            prepared=prepared,
+            plan=QuantPlan(nodes=converted.nodes, groups=()),
+            branches={},
+            recipe=job.recipe,
+            calibration=CalibrationReport(source="", samples=0, method=converted.method, tensors=0),
+            accuracy=None,
+            latency=None,
+            verification=verification,
+            notes=(*prepared.notes, *converted.notes),
+            warnings=(),
             seconds=watch.seconds,
         )
     )
@@ -121,7 +173,7 @@ def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progres
     """
     samples = Samples(feeds=data.calibration, indices=range(len(data.calibration))) if job.calib is not None else None
     trials = [data.evaluation.feed(i) for i in range(min(_TRIALS, len(data.evaluation)))]
-    converted = apply(prepared, job.recipe, samples, trials, progress)
+    converted = apply(prepared, job.recipe, samples, trials, progress=progress)
     try:
         session = session_of(converted.model)
         session.run(data.evaluation.feed(0))

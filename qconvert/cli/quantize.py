@@ -59,6 +59,17 @@ from qconvert.cli.terminal import TerminalProgress
     metavar="FOLDER",
     help="Keep statistics in FOLDER, and take them from there when model, data and versions are the same.",
 )
+@click.option(
+    "--no-measure",
+    is_flag=True,
+    help="Schemes other than int8: do not run the models. Weights are converted one at a time, in little memory.",
+)
+@click.option(
+    "--shard",
+    type=click.IntRange(min=1),
+    metavar="MB",
+    help="Schemes other than int8: write weights to data files of at most so many megabytes.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be observed and how long it would take; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -82,6 +93,8 @@ def command(
     batch: int,
     memory: int,
     cache: Path | None,
+    no_measure: bool,
+    shard: int | None,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -147,6 +160,8 @@ def command(
         labels=labels,
         metric=metric,
         force=force,
+        measure=not no_measure,
+        shard=(shard or 0) << 20,
     )
     places = [("--output", output), *(("--report", path) for path in reports)]
     places += [("--save-recipe", save_recipe)] if save_recipe is not None else []

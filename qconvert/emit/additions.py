@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.graph.edit import values_of
+from qconvert.graph.spool import Spool
 
 CONTRIB = "com.microsoft"
 
@@ -20,10 +21,12 @@ class Additions:
 
     Attributes:
         model: changed in place.
+        spool: where large constants are kept; None keeps them in memory.
         taken: names of values and nodes so far.
     """
 
     model: ir.Model
+    spool: Spool | None = None
     taken: set[str | None] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -35,7 +38,10 @@ class Additions:
     ) -> ir.Value:
         """A new initializer of ``graph``; ``dtype`` where numpy's type does not tell (4-bit integers, bfloat16)."""
         unique = self.fresh(name)
-        tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=unique)
+        if self.spool is not None:
+            tensor = self.spool.tensor(array, dtype, unique)
+        else:
+            tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=unique)
         value = ir.Value(name=unique, const_value=tensor)
         value.shape, value.type = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
         graph.register_initializer(value)

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qconvert.graph.build_view import transposed_constant
-from qconvert.graph.model import Model
+from qconvert.graph.model import Model, unmap
 from qconvert.numerics.blocks import Rows
 
 # A smaller weight saves less than its scales and the nodes around it take.
@@ -68,11 +68,19 @@ class Site:
 
     def rows(self) -> Rows:
         """The weight as [N, K]."""
+        return np.ascontiguousarray(self.row_view())
+
+    def row_view(self) -> Rows:
+        """:meth:`rows` as a view of the tensor, which may be a mapped file, where its layout allows that."""
         tensor = self.weight.const_value
         array = np.asarray(tensor.numpy() if tensor is not None else [], np.float32)
         if self.kind is Kind.RECURRENT:
             return array.reshape(-1, array.shape[-1])
-        return np.ascontiguousarray(np.moveaxis(array, self.axis, 0).reshape(array.shape[self.axis], -1))
+        return np.moveaxis(array, self.axis, 0).reshape(array.shape[self.axis], -1)
+
+    def unmap(self) -> None:
+        """Let go of the weight's file."""
+        unmap(self.weight.const_value)
 
     @property
     def is_head(self) -> bool:

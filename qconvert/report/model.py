@@ -105,13 +105,13 @@ class Verification:
 
     Attributes:
         checker: "" when ONNX's checker accepts it, its complaint otherwise.
-        loads: it loads and runs in ONNX Runtime.
+        loads: it loads and runs in ONNX Runtime; None where that was not tried.
         interface: differences of inputs and outputs to the original; empty when they are the same.
         census: what ONNX Runtime makes of it.
     """
 
     checker: str
-    loads: bool
+    loads: bool | None
     interface: tuple[str, ...]
     census: Census | None
 
@@ -122,6 +122,7 @@ class Report:
 
     Attributes:
         recipe: every choice, as in a recipe file.
+        accuracy, latency: None where the models were not run.
         notes: what was done or left undone, and why.
         warnings: what a person should look at.
         seconds: stage -> wall time.
@@ -132,8 +133,8 @@ class Report:
     output: FileSize
     recipe: Mapping[str, object]
     calibration: CalibrationReport
-    accuracy: AccuracyReport
-    latency: LatencyReport
+    accuracy: AccuracyReport | None
+    latency: LatencyReport | None
     verification: Verification
     decisions: tuple[NodeDecision, ...]
     body_parameters: int

@@ -10,6 +10,7 @@ from qconvert.emit.sites import node_names
 from qconvert.errors import InternalError, ModelError
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Feed
+from qconvert.graph.spool import Spool
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
@@ -37,6 +38,7 @@ def apply(
     recipe: Recipe,
     samples: Samples | None = None,
     trials: Sequence[Feed] = (),
+    spool: Spool | None = None,
     progress: Progress | None = None,
 ) -> Converted:
     """The model as ``recipe`` wants it, tidied up, with a decision for every node.
@@ -46,6 +48,7 @@ def apply(
         recipe: the choices, of which :func:`~qconvert.schemes.scheme.check_combination` approves.
         samples: calibration samples, if there are any.
         trials: some inputs, perhaps made up, on which the model runs.
+        spool: where large weights are kept until the model is written; None: in memory.
         progress: told what goes on.
 
     Raises:
@@ -60,6 +63,7 @@ def apply(
         owner=owner_of(recipe),
         samples=samples,
         trials=trials,
+        spool=spool,
         progress=progress or Silent(),
     )
     done: list[Converted] = []

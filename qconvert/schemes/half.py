@@ -40,7 +40,7 @@ class Half:
                 return "excluded" if owner == "float" else f"it is of {owner}"
             return large.get(name, "")
 
-        emitter = HalfEmitter(additions=Additions(model=model.ir), blocked=blocked)
+        emitter = HalfEmitter(additions=Additions(model=model.ir, spool=work.spool), blocked=blocked)
         if self.arithmetic:
             emitter.convert(model.ir.graph, keep_io=work.recipe.keep_io)
         else:

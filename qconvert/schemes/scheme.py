@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from qconvert.errors import RecipeError
 from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
+from qconvert.graph.spool import Spool
 from qconvert.plan.model import NodePlan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
@@ -34,6 +35,7 @@ class Work:
         owner: whose a node is.
         samples: calibration samples; None where there are no data.
         trials: some inputs, perhaps made up, on which the model runs.
+        spool: where large weights are kept until the model is written; None: in memory.
         progress: told what goes on.
     """
 
@@ -42,6 +44,7 @@ class Work:
     owner: Owner
     samples: Samples | None = None
     trials: Sequence[Feed] = ()
+    spool: Spool | None = None
     progress: Progress = field(default_factory=Silent)
 
 

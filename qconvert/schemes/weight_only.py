@@ -18,10 +18,11 @@ import numpy as np
 
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
+from qconvert.emit.dynamic import product_objection
 from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
-from qconvert.numerics.blocks import BlockSpec, Rows
+from qconvert.numerics.blocks import BlockCodes, BlockSpec, Rows
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
 from qconvert.rounding.method import ROUNDINGS, Moments, Rounded
@@ -31,6 +32,8 @@ from qconvert.schemes.scheme import Converted, Work
 # without and with calibration data, where the recipe leaves it open (docs/decisions/0022)
 _DATA_FREE, _WITH_DATA = "mse", "gptq"
 _DEFAULT_BLOCK = 32
+# Numbers of a weight that are rounded at once: temporaries of 64 MB.
+_PART = 1 << 24
 _OPSETS = {8: 13, 4: 21, 2: 25}
 
 
@@ -90,16 +93,16 @@ class WeightOnly:
         plans, nodes = self._plans(find_sites(model), work)
         rounder = _Rounder(work=work)
         wanted = [s.name for p in plans if len(p.sites) == 1 for s in p.sites if s.kind is Kind.PRODUCT]
-        emitter = BlockEmitter(additions=Additions(model=model.ir), accuracy_level=work.recipe.accuracy_level)
+        additions = Additions(model=model.ir, spool=work.spool)
+        emitter = BlockEmitter(additions=additions, accuracy_level=work.recipe.accuracy_level)
         tally = _Tally()
         order = {p.sites[0].name: i for i, p in enumerate(plans) if len(p.sites) == 1}
         waiting = dict(enumerate(plans))
 
         def write(plan: _Plan, moments: Moments | None) -> None:
-            rows = plan.sites[0].rows()
-            rounded = rounder.round(rows, plan, moments)
-            tally.add(rows, rounded)
+            rounded = rounder.round(plan, moments, tally)
             emitter.write(plan.sites, rounded.codes, plan.forms, rounded.factors)
+            plan.sites[0].unmap()
 
         tracked = work.progress.track(
             self._in_turn(waiting, order, wanted, rounder, work), label=self.name, total=len(plans)
@@ -156,7 +159,7 @@ class WeightOnly:
         if "float" in parts:
             return None, "kept in float by --embeddings or --lm-head"
         bits, block = (8, 0) if "w8" in parts else (self.bits, self.block(recipe))
-        nbits = self.nbits(recipe) and block > 0
+        nbits = self.nbits(recipe) and block > 0 and not any(map(product_objection, readers))
         if kinds - {Kind.PRODUCT, Kind.TABLE}:
             bits, block, nbits = 8, 0, False
         elif Kind.TABLE in kinds:
@@ -199,10 +202,29 @@ class _Rounder:
         """Whether moments help."""
         return ROUNDINGS.get(self.method).needs_moments and self.work.samples is not None
 
-    def round(self, rows: Rows, plan: _Plan, moments: Moments | None) -> Rounded:
-        """The codes of one weight; 8 bits need no method."""
-        name = "rtn" if plan.spec.bits == 8 else self.method
-        return ROUNDINGS.get(name).round(rows, plan.spec, moments)
+    def round(self, plan: _Plan, moments: Moments | None, tally: _Tally) -> Rounded:
+        """The codes of one weight; 8 bits need no method. Rows are rounded a part at a time where no data join them."""
+        method = ROUNDINGS.get("rtn" if plan.spec.bits == 8 else self.method)
+        view = plan.sites[0].row_view()
+        step = view.shape[0] if moments is not None else max(1, _PART // max(1, view.shape[1]))
+        parts = []
+        for start in range(0, view.shape[0], step):
+            rows = np.ascontiguousarray(view[start : start + step], np.float32)
+            parts.append(method.round(rows, plan.spec, moments))
+            tally.add(rows, parts[-1])
+        tally.weights += 1
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Rounded]) -> Rounded:
+    codes = [p.codes for p in parts]
+    whole = BlockCodes(
+        spec=codes[0].spec,
+        codes=np.concatenate([c.codes for c in codes]),
+        scale=np.concatenate([c.scale for c in codes]),
+        zero=np.concatenate([c.zero for c in codes]),
+    )
+    return Rounded(codes=whole, method=parts[0].method)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,7 +238,6 @@ class _Tally:
 
     def add(self, rows: Rows, rounded: Rounded) -> None:
         real = rounded.real()
-        self.weights += 1
         self.count += rows.size
         for i, array in enumerate((rows, real)):
             self.zeros[i] += rows.size - int(np.count_nonzero(array))

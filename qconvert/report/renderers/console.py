@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qconvert.evaluate.fidelity import OutputFidelity
-from qconvert.report.model import NodeDecision, Report
+from qconvert.report.model import AccuracyReport, LatencyReport, NodeDecision, Report
 from qconvert.report.renderer import register
 from qconvert.report.renderers import phrases, tally
 from qconvert.report.renderers.facts import Level, facts
@@ -49,8 +49,8 @@ def render_console(report: Report, console: Console, verbosity: int = 0) -> None
         return
     width = min(console.width, MAX_WIDTH)
     blocks: list[RenderableType] = [headline, "", _changes(report)]
-    if len(report.accuracy.comparison.fidelity.outputs) > 1:
-        blocks += ["", _outputs(report)]
+    if report.accuracy is not None and len(report.accuracy.comparison.fidelity.outputs) > 1:
+        blocks += ["", _outputs(report.accuracy)]
     blocks += [
         "",
         *decision_blocks(report.decisions, phrases.outcomes(report.recipe)),
@@ -135,8 +135,14 @@ def _changes(report: Report) -> Table:
     )
     for kind, *counts in phrases.sizes_by_kind(before, after):
         table.add_row(f"  {kind}", *(phrases.size(n) if n else "-" for n in counts), style=_DIM)
-    _accuracy_rows(table, report)
-    latency = report.latency
+    if report.accuracy is not None:
+        _accuracy_rows(table, report.accuracy)
+    if report.latency is not None:
+        _latency_rows(table, report.latency)
+    return table
+
+
+def _latency_rows(table: Table, latency: LatencyReport) -> None:
     ratio = latency.speedup
     slower = ratio.median < 1 - phrases.SAME_SPEED
     table.add_row(
@@ -151,11 +157,10 @@ def _changes(report: Report) -> Table:
         f"{ratio.p10:.2f}x..{ratio.p90:.2f}x",
         style=_DIM,
     )
-    return table
 
 
-def _accuracy_rows(table: Table, report: Report) -> None:
-    comparison = report.accuracy.comparison
+def _accuracy_rows(table: Table, accuracy: AccuracyReport) -> None:
+    comparison = accuracy.comparison
     metric, fidelity = comparison.metric, comparison.fidelity
     if metric is not None:
         table.add_row(
@@ -199,9 +204,9 @@ def _range(output: OutputFidelity) -> str:
     return f"{phrases.significant(low)}..{phrases.significant(high)}"
 
 
-def _outputs(report: Report) -> Table:
+def _outputs(accuracy: AccuracyReport) -> Table:
     """A row for each output, the worst first."""
-    outputs = report.accuracy.comparison.fidelity.outputs
+    outputs = accuracy.comparison.fidelity.outputs
     shown = sorted(outputs, key=lambda o: (o.sqnr_db is None, o.sqnr_db or 0.0))[:MAX_OUTPUTS]
     title = (
         "Outputs, the worst first"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from qconvert.graph.census import Census
-from qconvert.report.model import CalibrationReport, Report, Verification
+from qconvert.report.model import AccuracyReport, CalibrationReport, Report, Verification
 from qconvert.report.renderers import phrases
 
 _MAX_NAMES = 3
@@ -45,12 +45,7 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
     found += [
         Fact(label="scheme", text=scheme(report.recipe)),
         _calibration(calibration),
-        Fact(
-            label="accuracy",
-            text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
-            + ("not used in calibration" if accuracy.held_out else "used in calibration too: expect less on others"),
-            level=Level.PLAIN if accuracy.held_out else Level.WARNING,
-        ),
+        *_accuracy(accuracy),
     ]
     found += [Fact(label="note", text=note) for note in report.notes]
     found += [Fact(label="warning", text=warning, level=Level.WARNING) for warning in report.warnings]
@@ -83,6 +78,19 @@ def _calibration(calibration: CalibrationReport) -> Fact:
     )
 
 
+def _accuracy(accuracy: AccuracyReport | None) -> list[Fact]:
+    if accuracy is None:
+        return []
+    return [
+        Fact(
+            label="accuracy",
+            text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
+            + ("not used in calibration" if accuracy.held_out else "used in calibration too: expect less on others"),
+            level=Level.PLAIN if accuracy.held_out else Level.WARNING,
+        )
+    ]
+
+
 def _picked(calibration: CalibrationReport) -> str:
     """(mse 20, minmax 8): what the scales come from, where not all are from one method."""
     if set(calibration.picked) <= {calibration.method}:
@@ -108,9 +116,14 @@ def _verification(verification: Verification, everything: bool) -> list[Fact]:
     passed = []
     for what, complaint in (
         ("valid ONNX", f"ONNX's checker: {verification.checker}" if verification.checker else ""),
-        ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the quantized model"),
+        (
+            "loads in ONNX Runtime",
+            "ONNX Runtime does not load the quantized model" if verification.loads is False else "",
+        ),
         ("same inputs and outputs", "; ".join(verification.interface)),
     ):
+        if what.startswith("loads") and verification.loads is None:
+            continue
         if complaint:
             found.append(Fact(label="FAILED", text=complaint, level=Level.BAD))
         else:

@@ -162,6 +162,14 @@ def file_name(file: FileSize) -> str:
 def headline(report: Report) -> str:
     """The run in one line: model -> output: size, speed and what became of accuracy."""
     before, after = report.model.bytes, report.output.bytes
+    v = report.verification
+    failed = "" if v.loads is not False and not v.checker and not v.interface else " - VERIFICATION FAILED"
+    sizes = (
+        f"{file_name(report.model)} -> {file_name(report.output)}: "
+        f"{size(before)} -> {size(after)} ({size_change(before, after)})"
+    )
+    if report.accuracy is None or report.latency is None:
+        return f"{sizes}, not run{failed}"
     comparison = report.accuracy.comparison
     metric, fidelity = comparison.metric, comparison.fidelity
     if metric is not None:
@@ -171,10 +179,4 @@ def headline(report: Report) -> str:
         accuracy = f"same top-1 class for {percent(fidelity.top1_agreement)} of samples"
     else:
         accuracy = f"SQNR {decibels(fidelity.sqnr_db)}"
-    v = report.verification
-    failed = "" if v.loads and not v.checker and not v.interface else " - VERIFICATION FAILED"
-    return (
-        f"{file_name(report.model)} -> {file_name(report.output)}: "
-        f"{size(before)} -> {size(after)} ({size_change(before, after)}), "
-        f"{speed_change(report.latency.speedup.median)}, {accuracy}{failed}"
-    )
+    return f"{sizes}, {speed_change(report.latency.speedup.median)}, {accuracy}{failed}"

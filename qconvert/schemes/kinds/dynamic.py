@@ -56,7 +56,7 @@ def convert(work: Work) -> Converted:
     """Rewrite the nodes of the scheme."""
     model = work.model.clone()
     tie_tables(model)
-    additions = Additions(model=model.ir)
+    additions = Additions(model=model.ir, spool=work.spool)
     emitter = DynamicEmitter(additions=additions)
     tables = BlockEmitter(additions=additions, accuracy_level=0)
     saturates = TARGETS.get(work.recipe.target).saturates
