@@ -15,6 +15,17 @@ from qconvert.graph.spool import Spool
 CONTRIB = "com.microsoft"
 
 
+def discard(value: ir.Value) -> None:
+    """Remove an initializer, of whatever graph, that nothing reads any more, nor a Transpose of it."""
+    for node in [use.node for use in value.uses()]:
+        dead = not node.outputs[0].uses() and not node.outputs[0].is_graph_output()
+        if node.op_type == "Transpose" and node.graph is not None and dead:
+            node.graph.remove(node, safe=True)
+    graph = value.graph
+    if isinstance(graph, ir.Graph) and not value.uses() and not value.is_graph_output():
+        graph.initializers.pop(value.name or "", None)
+
+
 @dataclass(slots=True, kw_only=True)
 class Additions:
     """What is added to ``model``.

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.emit.additions import CONTRIB, Additions
+from qconvert.emit.additions import CONTRIB, Additions, discard
 from qconvert.emit.sites import Kind, Site
 from qconvert.errors import InternalError
 from qconvert.graph.edit import take_over
@@ -83,6 +83,7 @@ class BlockEmitter:
                 self._nbits_table(site, stored)
             else:
                 self._nbits(site, stored)
+        discard(sites[0].weight)
 
     def _nbits(self, site: Site, stored: _Stored) -> None:
         node, codes = site.node, stored.codes
@@ -120,14 +121,16 @@ class BlockEmitter:
 
     def _dequantize(self, site: Site, stored: _Stored) -> None:
         node, name = site.node, f"{site.name}_{site.port}"
+        if node.graph is not stored.graph:  # ONNX Runtime fails to fuse what reads constants of an outer graph
+            node = stored.graph[0]
         codes, scale, zero, attributes = stored.dequantized(site, node)
         inputs = [codes, scale, *([zero] if zero is not None else [])]
         real = self.additions.node(node, "DequantizeLinear", inputs, attributes, name=f"{name}_DequantizeLinear")
         if site.kind is Kind.RECURRENT:  # [d G, I] has a scale a row; [d, G, I] could not
             real = self.additions.node(node, "Reshape", [real, stored.shape(site.shape)], name=f"{name}_Reshape")
-        node.replace_input_with(site.port, real)
-        if node.op_type == "Gemm":
-            node.attributes.pop("transB", None)
+        site.node.replace_input_with(site.port, real)
+        if site.node.op_type == "Gemm":
+            site.node.attributes.pop("transB", None)
 
     def _rows(self, site: Site, stored: _Stored) -> None:
         node, add, name = site.node, self.additions, site.name
@@ -158,11 +161,16 @@ class _Stored:
         if self._made is None:
             self._made = {}
         if key not in self._made:
-            graph = self.site.weight.graph
-            if graph is None:
-                raise InternalError(f"the weight {self.site.weight.name} belongs to no graph")
-            self._made[key] = self.additions.constant(graph, f"{self.site.weight.name}_{suffix}", array)
+            self._made[key] = self.additions.constant(self.graph, f"{self.site.weight.name}_{suffix}", array)
         return self._made[key]
+
+    @property
+    def graph(self) -> ir.Graph:
+        """Where the constants are: with the one reader, or where the weight was if several read it."""
+        graph = self.site.node.graph if self.alone else self.site.weight.graph
+        if not isinstance(graph, ir.Graph):
+            raise InternalError(f"the weight {self.site.weight.name} belongs to no graph")
+        return graph
 
     def packed_rows(self) -> ir.Value:
         """[N, K * bits / 8] bytes, as GatherBlockQuantized reads them."""

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.emit.additions import CONTRIB, Additions
+from qconvert.emit.additions import CONTRIB, Additions, discard
 from qconvert.emit.sites import Site
 from qconvert.errors import InternalError
 from qconvert.graph.edit import take_over
@@ -106,6 +106,8 @@ class DynamicEmitter:
         for new, old in zip(made.outputs, node.outputs, strict=True):
             take_over(new, old)
         node.graph.remove(node, safe=True)
+        discard(w[0].weight)
+        discard(r[0].weight)
 
     def _lstm_weight(self, site: Site, rows: Int8Rows) -> tuple[ir.Value, ir.Value, ir.Value]:
         """(codes [d, I, 4 H], scale [d, 4 H], zero point [d, 4 H])."""
@@ -192,5 +194,8 @@ def product_objection(site: Site) -> str:
 
 def _replace(node: ir.Node, result: ir.Value) -> None:
     take_over(result, node.outputs[0])
+    weight = node.inputs[1]
     if node.graph is not None:
         node.graph.remove(node, safe=True)
+    if weight is not None:
+        discard(weight)

@@ -84,8 +84,8 @@ class HalfEmitter:
         for value in half:
             value.type = ir.TensorType(ir.DataType.FLOAT16)
         self._outputs(graph, half, keep_io=keep_io)
-        for body in graph.subgraphs():
-            self.store(body, "fp16")
+        for holder in (graph, *graph.subgraphs()):
+            self.store(holder, "fp16")
 
     def store(self, graph: ir.Graph, kind: str) -> None:
         """Store the float32 weights of ``graph`` in 16 bits, behind a Cast."""
@@ -226,7 +226,7 @@ def _objection(node: ir.Node) -> str:
         tensor = value.const_value if value is not None and _is_float(value) else None
         if tensor is not None and 0 < tensor.size <= _FEW:
             array = np.asarray(tensor.numpy(), np.float32)
-            if np.any((array.astype(np.float16) == 0) & (array != 0)):
+            if np.any((np.clip(array, -MAX_HALF, MAX_HALF).astype(np.float16) == 0) & (array != 0)):
                 return "float16 would make one of its constants 0"
     return ""
 

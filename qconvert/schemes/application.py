@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qconvert.emit.cleanup import clean
+from qconvert.emit.cleanup import clean, drop_types_of_constants
 from qconvert.emit.sites import node_names
 from qconvert.errors import InternalError, ModelError
 from qconvert.graph.prepare.canonical import Prepared
@@ -83,8 +83,10 @@ def apply(
             f"{prepared.source.path}: nothing for {recipe.scheme} to convert ({listed})",
             hint="`qconvert inspect MODEL` shows what the model holds",
         )
+    model = clean(work.model, prepared.source)
+    drop_types_of_constants(model)
     return Converted(
-        model=clean(work.model, prepared.source),
+        model=model,
         nodes=nodes,
         notes=tuple(note for c in done for note in c.notes),
         method=next((c.method for c in reversed(done) if c.method), ""),

@@ -2,7 +2,7 @@
 
 Products, Attention and LSTM run on integers; embedding tables are stored as int8 rows. Convolutions stay float: on
 ONNX Runtime's CPU provider ConvInteger took 2 to 18 times as long as the float Conv in every net that was measured
-(DS-CNN, MobileNetV1, ResNet-8, superres). A GRU has no integer form; its weights stay float, or are w8's with mix.
+(DS-CNN, MobileNetV1, ResNet-8, superres). GRU and RNN have no integer form; their weights are stored in 8 bits.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ def convert(work: Work) -> Converted:
             decisions.say(group, "its weight is shared with nodes of another scheme")
         elif Kind.CONVOLUTION in kinds:
             decisions.say(group, _CONVOLUTION)
+        elif kinds == {Kind.RECURRENT} and any(s.node.op_type != "LSTM" for s in group):
+            rounded = ROUNDINGS.get("rtn").round(group[0].rows(), _ROWS, None)
+            tables.write(group, rounded.codes, [Form.DEQUANTIZE] * len(group), None)
+            decisions.say(group, "no integer form: 8-bit weights, float arithmetic", taken=True)
         elif kinds == {Kind.RECURRENT} and len(group) == 1:
             recurrent.setdefault(group[0].name, []).append(group[0])
         elif kinds == {Kind.TABLE}:
@@ -138,8 +142,7 @@ def _products(group: Sequence[Site], rows: Int8Rows, emitter: DynamicEmitter, de
 
 def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions) -> None:
     node = sites[0].node
-    reason = "" if node.op_type == "LSTM" else f"a {node.op_type} has no integer form; w8 stores its weights in 8 bits"
-    reason = reason or lstm_objection(node) or ("" if len(sites) == 2 else "one of its weights is too small or shared")
+    reason = lstm_objection(node) or ("" if len(sites) == 2 else "one of its weights is too small or shared")
     if reason:
         decisions.say(sites, reason)
         return
