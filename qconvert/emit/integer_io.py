@@ -10,9 +10,10 @@ Names and shapes stay. What the codes mean is in the metadata, one property a po
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
 
 from qconvert.errors import InternalError
 from qconvert.graph.edit import constant_of
@@ -41,9 +42,13 @@ def with_integer_io(model: Model) -> tuple[Model, tuple[IntegerPort, ...]]:
     """(a copy of ``model`` whose float inputs and outputs are integers as far as pairs stand at them, these ports)."""
     copy = model.clone()
     graph = copy.ir.graph
-    ports = [_input(graph, value) for value in graph.inputs]
-    ports += [_output(graph, i) for i in range(len(graph.outputs))]
-    found = tuple(port for port in ports if port is not None)
+    inputs = [port for value in graph.inputs if (port := _input(graph, value)) is not None]
+    # an input may be an output, too, and a value an output twice
+    passed_on = {v.name for v in graph.outputs if v.is_graph_input()}
+    found = (*inputs, *(replace(port, side="output") for port in inputs if port.name in passed_on))
+    outputs = [_output(graph, value) for value in {id(v): v for v in graph.outputs}.values()]
+    found += tuple(port for port in outputs if port is not None)
+    NameFixPass()(copy.ir)
     for port in found:
         numbers = {k: v for k, v in asdict(port).items() if k not in ("side", "name")}
         copy.ir.metadata_props[f"qconvert:{port.side}:{port.name}"] = json.dumps(numbers)
@@ -64,8 +69,7 @@ def _input(graph: ir.Graph, value: ir.Value) -> IntegerPort | None:
     return port
 
 
-def _output(graph: ir.Graph, index: int) -> IntegerPort | None:
-    value = graph.outputs[index]
+def _output(graph: ir.Graph, value: ir.Value) -> IntegerPort | None:
     dq = value.producer()
     codes = dq.inputs[0] if dq is not None and dq.op_type == "DequantizeLinear" else None
     if dq is None or codes is None:
@@ -78,7 +82,9 @@ def _output(graph: ir.Graph, index: int) -> IntegerPort | None:
         codes = copy.outputs[0]
     value.name, codes.name = f"{name}_float", name
     codes.type, codes.shape = ir.TensorType(kind), value.shape
-    graph.outputs[index] = codes
+    for i, output in enumerate(graph.outputs):
+        if output is value:
+            graph.outputs[i] = codes
     if not value.uses():
         graph.remove(dq, safe=True)
     return port
