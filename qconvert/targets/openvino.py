@@ -49,7 +49,8 @@ OPENVINO = register(
             **{
                 op: _of(op)
                 for op in "Conv ConvTranspose Add Mul Relu Clip PRelu Concat AveragePool GlobalAveragePool MaxPool "
-                "ReduceMean ReduceMax ReduceMin Reshape Flatten Squeeze Unsqueeze Slice Split Transpose DepthToSpace Pad Resize".split()
+                "ReduceMean ReduceMax ReduceMin Reshape Flatten Squeeze Unsqueeze Slice Split Transpose DepthToSpace "
+                "Pad Resize".split()
             },
             "Gather": Capability(
                 integer=True, reason="the rows of a constant table are stored as integers and unpacked in float"

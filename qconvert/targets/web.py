@@ -8,7 +8,9 @@ for.
 
 WebGPU has no integer kernels: of quantized graphs it runs what is float [5].
 
-Nothing was timed in a browser: costs are those of x86, and where a reason gives a figure it says so.
+Checked with onnxruntime-web 1.30.0 in Node.js 20, one thread: a small residual net gives the same outputs as natively,
+in 0.105 ms as U8S8 and 0.128 ms as S8S8; FP32 takes 0.082 ms, so a net that small gains nothing [6]. Costs are those of
+x86, and where a reason gives a figure it says so.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ WEB = register(
             "microsoft/onnxruntime, pull request 9191: QGEMM for WebAssembly SIMD, with i32x4.dot_i16x8_s",
             "microsoft/onnxruntime, pull request 22794: relaxed SIMD, a build of its own, env.wasm.relaxedSimd",
             "microsoft/onnxruntime, js/web/docs/webgpu-operators.md: no QLinear operator among them",
+            "measured: onnxruntime-web 1.30.0, Node.js 20, AMD EPYC, one thread, medians of 60 interleaved runs",
         ),
     )
 )
