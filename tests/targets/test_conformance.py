@@ -35,8 +35,8 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # one of each kind: residual, depthwise, dense and U-shaped convolution nets, embeddings, transposed convolutions,
 # tables, transformers, detectors, branches, odd interfaces
 CONVERTED = (
-    "resnet mobilenet_v2 densenet unet_convtranspose clip_variants byte_classifier autoencoder_matmul squeeze_excite "
-    "yolo encoder_layernorm table_variants input_is_output activations_are_outputs if_branches output_twice"
+    "resnet mobilenet_v2 densenet concat_of_concat unet_convtranspose clip_variants byte_classifier autoencoder_matmul "
+    "squeeze_excite yolo encoder_layernorm table_variants input_is_output activations_are_outputs if_branches output_twice"
 ).split()
 
 
