@@ -21,8 +21,11 @@ def residual_operands(
     order = {name: i for i, name in enumerate(graph.nodes)}
     found: dict[str, tuple[int, str]] = {}
     for name, node in graph.nodes.items():
-        tensors = [t or "" for t in node.inputs[:2]]
-        if node.op_type != "Add" or any(graph.is_constant(t) or not graph.tensors[t].is_float for t in tensors):
+        candidate, tensors = candidates[name], [t or "" for t in node.inputs[:2]]
+        # the target itself objects to integers on both sides; other objections are to any
+        if node.op_type != "Add" or name in integer or candidate.objection not in ("", candidate.capability.reason):
+            continue
+        if any(graph.is_constant(t) or not graph.tensors[t].is_float for t in tensors):
             continue
         sums = {port: _sum_of(graph, candidates, integer, tensor) for port, tensor in enumerate(tensors)}
         ports = [port for port, producer in sums.items() if producer]

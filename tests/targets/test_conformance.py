@@ -36,7 +36,8 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # tables, transformers, detectors, branches, odd interfaces
 CONVERTED = (
     "resnet mobilenet_v2 densenet concat_of_concat unet_convtranspose clip_variants byte_classifier autoencoder_matmul "
-    "squeeze_excite yolo encoder_layernorm table_variants input_is_output activations_are_outputs if_branches output_twice"
+    "squeeze_excite yolo encoder_layernorm table_variants input_is_output activations_are_outputs if_branches "
+    "output_twice"
 ).split()
 
 
@@ -158,6 +159,11 @@ def test_every_statement_has_a_source() -> None:
         cited = {int(part.partition("]")[0][0]) for text in texts for part in text.split("[")[1:]}
         assert cited <= set(range(1, len(target.sources) + 1)), target.name
         assert {op for op in target.capabilities if ":" not in op} <= set(OPS.names()), target.name
+
+
+def test_an_excluded_addition_is_left_alone(folder: Path) -> None:
+    result = chain.convert(NETWORKS["resnet"](), Recipe(target="tensorrt", exclude=("Add",)), folder)
+    assert "Add" not in {p.op_type for p in result.plan.taken()}
 
 
 def test_a_residual_addition_reads_integers_on_one_side(folder: Path) -> None:
