@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qconvert.conversion import Quantized
+from qconvert.delivery import Delivered
 from qconvert.errors import InternalError, ModelError, RecipeError
 from qconvert.graph.check import check_file
 from qconvert.graph.memory import give_back
@@ -29,13 +30,16 @@ from qconvert.pipeline import (
 from qconvert.pipeline import quantize as quantize_statically
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
+from qconvert.recipe.recipe import AUTO, Recipe
+from qconvert.recipe.resolve import resolve
 from qconvert.recover.samples import Samples
 from qconvert.report.build import BuildInputs, build_report
-from qconvert.report.model import CalibrationReport, Report, Verification
+from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, least_opset
 from qconvert.schemes.scheme import SCHEMES, check_combination
+from qconvert.targets.auto import detected, target_of
 
 # Inputs on which values are looked at that 16 bits may not hold.
 _TRIALS = 8
@@ -83,7 +87,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
         quantized = _convert(job, prepared, data, progress)
     with watch.stage("verify"):
         reference = session_of(source)
-        verification = verify(quantized, reference)
+        verification = verify(quantized, Delivered(model=quantized.model), reference, census=True)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
@@ -100,6 +104,8 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
             plan=quantized.plan,
             branches={},
             recipe=job.recipe,
+            target=_target(job.recipe),
+            integer_ports=(),
             calibration=replace(quantized.calibration, skipped_samples=data.skipped),
             accuracy=accuracy,
             latency=latency,
@@ -138,6 +144,8 @@ def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress:
             plan=QuantPlan(nodes=converted.nodes, groups=()),
             branches={},
             recipe=job.recipe,
+            target=_target(job.recipe),
+            integer_ports=(),
             calibration=CalibrationReport(source="", samples=0, method=converted.method, tensors=0),
             accuracy=None,
             latency=None,
@@ -146,6 +154,28 @@ def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress:
             warnings=(),
             seconds=watch.seconds,
         )
+    )
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """``recipe`` with what it leaves to its target filled in, so that it means the same anywhere.
+
+    Raises:
+        RecipeError: there is no such target, or it does not run what the recipe asks for.
+    """
+    if SCHEMES.get(recipe.scheme).convert is None:
+        return resolve(recipe)
+    return replace(recipe, target=target_of(recipe.target).name)
+
+
+def _target(recipe: Recipe) -> TargetReport:
+    target, machine = target_of(recipe.target), detected()
+    return TargetReport(
+        name=target.name,
+        title=target.title,
+        detected=recipe.target == AUTO,
+        here=target.name == machine.target,
+        machine=str(machine.processor),
     )
 
 

@@ -137,6 +137,9 @@ class HalfEmitter:
             for i, v in enumerate(node.outputs)
             if _is_float(v) and schema.outputs[min(i, len(schema.outputs) - 1)].type_str in bound
         )
+        if ports and len(made) < sum(_is_float(v) for v in node.outputs):
+            self.reasons[node.name or ""] = "its results have a type of their own"
+            return (), ()
         if not ports:
             self.reasons.setdefault(node.name or "", "it computes no float32 values")
         return tuple(ports), made
@@ -219,9 +222,9 @@ def _objection(node: ir.Node) -> str:
         return "control flow stays float32; weights inside are stored as float16"
     if is_quantized_op(node.op_type):
         return "it is quantized"
-    for value in (*node.inputs, *node.outputs):
-        if value is not None and value.type is not None and not isinstance(value.type, ir.TensorType):
-            return "it reads or makes something else than tensors"
+    typed = [v.type for v in (*node.inputs, *node.outputs) if v is not None and v.type is not None]
+    if "Sequence" in node.op_type or "Optional" in node.op_type or not all(isinstance(t, ir.TensorType) for t in typed):
+        return "it reads or makes something else than tensors"
     for value in node.inputs:
         tensor = value.const_value if value is not None and _is_float(value) else None
         if tensor is not None and 0 < tensor.size <= _FEW:

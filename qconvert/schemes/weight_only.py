@@ -74,7 +74,7 @@ class WeightOnly:
                 f"{self.name} with a scale for each output channel cannot be MatMulNBits, which has blocks",
                 hint="give --block 32 (16 to 256), or --weight-format qdq",
             )
-        if not recipe.per_channel:
+        if recipe.per_channel is False:
             raise RecipeError(
                 f"{self.name} has a scale for each block or output channel, not one in all",
                 hint="leave --per-tensor out; --block -1 has the fewest scales",
@@ -169,7 +169,7 @@ class WeightOnly:
             if not nbits or block < LEAST_BLOCK:  # standard operators pick rows of whole bytes
                 bits, block, nbits = 8, 0, False
         forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else Form.DEQUANTIZE for s in readers)
-        spec = BlockSpec(bits=bits, block=block, symmetric=recipe.symmetric)
+        spec = BlockSpec(bits=bits, block=block, symmetric=bool(recipe.symmetric))
         shared_by = "a scale for each channel" if not block else f"blocks of {block}"
         once = ", stored once for all that read it" if len(readers) > 1 else ""
         return _Plan(sites=readers, spec=spec, forms=forms), f"{bits}-bit weights, {shared_by}{once}"

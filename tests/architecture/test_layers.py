@@ -20,13 +20,14 @@ REPO = Path(__file__).resolve().parents[2]
 
 # lowest first: a module imports from its own layer and from those before it
 LAYERS = tuple(
-    """errors registry progress numerics graph ops targets recipe rounding stats plan calibrate recover emit evaluate
-    diagnose report inspection run conversion recovery branches inputs calibration schemes pipeline quantizing
-    cli""".split()
+    """errors registry progress machine numerics graph ops targets recipe rounding stats plan calibrate recover emit
+    evaluate diagnose report inspection run conversion recovery branches inputs calibration delivery schemes pipeline
+    quantizing cli""".split()
 )
 
 # library -> the only files (or folders, with a slash) that may import it
 HOMES = {
+    "archspec": ("qconvert/machine.py",),
     "onnx_ir": ("qconvert/graph/", "qconvert/emit/"),
     "onnxruntime": ("qconvert/graph/session.py",),
     "onnxscript": ("qconvert/graph/prepare/",),

@@ -26,7 +26,7 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.rounding.method import ROUNDINGS
 from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
 from qconvert.schemes.smoothing import extremes, factors_of
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 _SAMPLES = 64
 _ROWS = BlockSpec(bits=8, block=0, symmetric=True)
@@ -59,7 +59,7 @@ def convert(work: Work) -> Converted:
     additions = Additions(model=model.ir, spool=work.spool)
     emitter = DynamicEmitter(additions=additions)
     tables = BlockEmitter(additions=additions, accuracy_level=0)
-    saturates = TARGETS.get(work.recipe.target).saturates
+    saturates = target_of(work.recipe.target).saturates
     decisions = _Decisions()
     recurrent: dict[str, list[Site]] = {}
     groups = [g for g in shared(find_sites(model)).values() if _is_ours(g, work)]
