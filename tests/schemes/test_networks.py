@@ -22,8 +22,6 @@ SCHEMES = {
     "w8": (Recipe(scheme="w8"), 25.0),
     "w4": (Recipe(scheme="w4"), 7.0),
     "fp16": (Recipe(scheme="fp16"), 40.0),
-    "bf16": (Recipe(scheme="bf16"), 25.0),
-    "w4 of ONNX": (Recipe(scheme="w4", weight_format="qdq", symmetric=True), 7.0),
 }
 
 
