@@ -72,7 +72,7 @@ def absorb_relus(model: Model) -> Model:
         alone = len(relu.outputs[0].uses()) == 1 and not relu.outputs[0].is_graph_output()
         if source is None or not alone or len(source.uses()) != 1 or source.is_graph_output():
             continue
-        if zero.dtype in (np.uint8, np.int8) and np.all(zero == np.iinfo(zero.dtype).min):
+        if zero.dtype in (np.uint8, np.int8) and np.all(zero == (0 if zero.dtype == np.uint8 else -128)):
             node.replace_input_with(0, source)
             relu.graph.remove(relu, safe=True)
     return copy
