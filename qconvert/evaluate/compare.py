@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from qconvert.errors import DataError, ModelError
 from qconvert.evaluate.fidelity import Fidelity, FidelityReport, leading_axis
+from qconvert.evaluate.interval import Interval, Scores, paired_interval
 from qconvert.evaluate.metric import METRICS, Array, Metric, infer_metric
 from qconvert.graph.session import Feed, Session
 from qconvert.progress import Progress, Silent
+
+# Enough to look at by hand; the report is not the place for a whole data set.
+_WORST_SAMPLES = 5
+# What a user who accepts "half a point" must at least be able to see.
+_TELLING_POINTS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +32,8 @@ class MetricResult:
         unit: "%" (then values run 0..100 and the drop is in percentage points), "dB" or "".
         samples: samples scored.
         higher_is_better: the metric's direction.
+        interval: 95 % confidence interval of the drop, in ``unit``; None for metrics that are no mean over samples, and
+            for few samples. Both models have scored the same samples, and the interval makes use of that.
     """
 
     name: str
@@ -32,6 +43,25 @@ class MetricResult:
     unit: str
     samples: int
     higher_is_better: bool = True
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleError:
+    """One sample on which the two models differ.
+
+    Attributes:
+        number: place of its feed in the evaluation data, from 0.
+        sqnr_db: SQNR of all its outputs together, dB; -inf where shapes, or NaN and Inf, differ.
+        drop: how much worse the quantized model scores it, in the metric's unit, 100 for a hit that is lost; None
+            without a metric that scores single samples.
+        name: where it came from; "" when nobody asked.
+    """
+
+    number: int
+    sqnr_db: float
+    drop: float | None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +71,12 @@ class Comparison:
     Attributes:
         fidelity: outputs against outputs.
         metric: outputs against labels; None without labels.
+        worst_samples: up to 5 samples that differ most: by the drop of their score, then by SQNR.
     """
 
     fidelity: FidelityReport
     metric: MetricResult | None
+    worst_samples: tuple[SampleError, ...] = ()
 
 
 def compare_models(
@@ -82,10 +114,12 @@ def compare_models(
             f"the quantized model has no output {', '.join(map(repr, missing))}",
             hint=f"its outputs are {', '.join(have)}; outputs are matched by name",
         )
-    fidelity, score, empty = Fidelity(names), None, True
+    fidelity, score = Fidelity(names), None
+    rows: list[int] = []
+    ratios: list[float] = []
     for feed in progress.track(feeds, label="comparing", total=len(feeds) if isinstance(feeds, Sized) else None):
         expected, got = reference.run(feed, names), quantized.run(feed, names)
-        samples, empty = leading_axis(expected), False
+        samples = leading_axis(expected)
         if labels is not None:
             score = score or _Score(METRICS.get(metric or infer_metric(labels, [a.shape for a in expected])), labels)
             kept = min(samples, score.missing)
@@ -95,10 +129,36 @@ def compare_models(
                 feed = {name: _head(value, samples, kept) for name, value in feed.items()}
                 samples = kept
             score.update(expected, got, feed, samples)
-        fidelity.update(expected, got, samples=samples)
-    if empty:
+        ratios.append(fidelity.update(expected, got, samples=samples))
+        rows.append(samples)
+    if not rows:
         raise DataError("the evaluation data is empty", hint="give at least one sample")
-    return Comparison(fidelity=fidelity.report(), metric=score.result() if score else None)
+    return Comparison(
+        fidelity=fidelity.report(),
+        metric=score.result() if score else None,
+        worst_samples=_worst(ratios, score.drops(rows) if score else None),
+    )
+
+
+def too_few(metric: MetricResult) -> str:
+    """A warning when the evaluation set cannot tell a drop of one percentage point; "" when it can, or nobody knows."""
+    interval = metric.interval
+    if metric.unit != "%" or interval is None or interval.half_width <= _TELLING_POINTS:
+        return ""
+    return (
+        f"{metric.samples:,} samples are too few to tell a drop of {_TELLING_POINTS:g} point of {metric.name}: "
+        f"it lies between {interval.low:+.1f} and {interval.high:+.1f} points ({interval.confidence:.0%} confidence)"
+    )
+
+
+def _worst(ratios: Sequence[float], drops: Sequence[float] | None) -> tuple[SampleError, ...]:
+    """The samples that differ most; none that do not differ at all."""
+    found = [
+        SampleError(number=i, sqnr_db=ratio, drop=None if drops is None else drops[i])
+        for i, ratio in enumerate(ratios)
+        if ratio < math.inf
+    ]
+    return tuple(sorted(found, key=lambda s: (-(s.drop or 0.0), s.sqnr_db))[:_WORST_SAMPLES])
 
 
 class _Score:
@@ -136,6 +196,7 @@ class _Score:
             )
         reference, quantized = self._reference.value(), self._quantized.value()
         worse = reference - quantized if self._metric.higher_is_better else quantized - reference
+        better_first = self._scores()
         return MetricResult(
             name=self.name,
             reference=reference,
@@ -144,7 +205,34 @@ class _Score:
             unit=self._metric.unit,
             samples=self._needed,
             higher_is_better=self._metric.higher_is_better,
+            interval=None if better_first is None else in_unit(paired_interval(*better_first), self._metric.unit),
         )
+
+    def drops(self, rows: Sequence[int]) -> list[float] | None:
+        """How much worse each feed is scored, the mean over its samples; None when single samples have no score."""
+        pair = self._scores()
+        if pair is None:
+            return None
+        factor = 100.0 if self._metric.unit == "%" else 1.0
+        with np.errstate(invalid="ignore"):  # two infinite scores are no drop
+            drops = np.asarray(pair[0], np.float64) - np.asarray(pair[1], np.float64)
+        drops = np.where(np.isnan(drops), 0.0, drops)
+        ends = np.cumsum(rows)
+        return [factor * float(part.mean()) if part.size else 0.0 for part in np.split(drops, ends[:-1])]
+
+    def _scores(self) -> tuple[Scores, Scores] | None:
+        """The scores of both models, in the order in which first - second is a drop."""
+        reference, quantized = self._reference.scores(), self._quantized.scores()
+        if reference is None or quantized is None:
+            return None
+        return (reference, quantized) if self._metric.higher_is_better else (quantized, reference)
+
+
+def in_unit(interval: Interval | None, unit: str) -> Interval | None:
+    """An interval of hits, 0..1, in percentage points where that is the metric's unit."""
+    if interval is None or unit != "%":
+        return interval
+    return replace(interval, low=100 * interval.low, high=100 * interval.high)
 
 
 def _refuse_surplus(session: Session, score: _Score, samples: int) -> None:
