@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from qconvert.errors import DataError, ModelError
 from qconvert.evaluate.fidelity import Fidelity, FidelityReport, leading_axis
 from qconvert.evaluate.interval import Interval, Scores, paired_interval
-from qconvert.evaluate.metric import METRICS, Array, Metric, infer_metric
+from qconvert.evaluate.metric import METRICS, Array, infer_metric
+from qconvert.evaluate.scoring import Scoring
 from qconvert.graph.session import Feed, Session
 from qconvert.progress import Progress, Silent
 
@@ -118,25 +119,20 @@ def compare_models(
     rows: list[int] = []
     ratios: list[float] = []
     for feed in progress.track(feeds, label="comparing", total=len(feeds) if isinstance(feeds, Sized) else None):
-        expected, got = reference.run(feed, names), quantized.run(feed, names)
-        samples = leading_axis(expected)
+        expected: Sequence[Array] = reference.run(feed, names)
+        got: Sequence[Array] = quantized.run(feed, names)
         if labels is not None:
-            score = score or _Score(METRICS.get(metric or infer_metric(labels, [a.shape for a in expected])), labels)
-            kept = min(samples, score.missing)
-            if kept < samples:
-                _refuse_surplus(reference, score, samples)
-                expected, got = [_head(a, samples, kept) for a in expected], [_head(a, samples, kept) for a in got]
-                feed = {name: _head(value, samples, kept) for name, value in feed.items()}
-                samples = kept
-            score.update(expected, got, feed, samples)
-        ratios.append(fidelity.update(expected, got, samples=samples))
-        rows.append(samples)
+            chosen = METRICS.get(metric or infer_metric(labels, [a.shape for a in expected]))
+            score = score or Scoring(chosen, labels, models=2)
+            expected, got = score.take(reference, (expected, got), feed)
+        rows.append(leading_axis(expected))
+        ratios.append(fidelity.update(expected, got, samples=rows[-1]))
     if not rows:
         raise DataError("the evaluation data is empty", hint="give at least one sample")
     return Comparison(
         fidelity=fidelity.report(),
-        metric=score.result() if score else None,
-        worst_samples=_worst(ratios, score.drops(rows) if score else None),
+        metric=_result(score) if score else None,
+        worst_samples=_worst(ratios, _drops(score, rows) if score else None),
     )
 
 
@@ -161,91 +157,36 @@ def _worst(ratios: Sequence[float], drops: Sequence[float] | None) -> tuple[Samp
     return tuple(sorted(found, key=lambda s: (-(s.drop or 0.0), s.sqnr_db))[:_WORST_SAMPLES])
 
 
-class _Score:
-    """One metric's accumulators for both models."""
-
-    def __init__(self, metric: Metric, labels: Array) -> None:
-        self._metric = metric
-        self._needed = metric.samples_needed(labels)
-        self._reference, self._quantized = metric.start(labels), metric.start(labels)
-        self._seen = 0
-        self.name = metric.name
-
-    @property
-    def missing(self) -> int:
-        """Samples still to come."""
-        return self._needed - self._seen
-
-    def update(self, reference: Sequence[Array], quantized: Sequence[Array], feed: Feed, samples: int) -> None:
-        """Score one feed of ``samples`` samples."""
-        if leading_axis(quantized) != samples:
-            raise ModelError(
-                f"the quantized model gives {leading_axis(quantized)} rows where the original gives {samples}",
-                hint="compare without labels: only models that answer each sample in one row can be scored",
-            )
-        self._reference.update(reference, feed, self._seen)
-        self._quantized.update(quantized, feed, self._seen)
-        self._seen += samples
-
-    def result(self) -> MetricResult:
-        """Both values, once all samples that the labels are for have been seen."""
-        if self.missing:
-            raise DataError(
-                f"the labels are for {self._needed} samples ({self.name}), but the evaluation data holds {self._seen}",
-                hint="give one label for each sample, or for spearman one for each pair of samples",
-            )
-        reference, quantized = self._reference.value(), self._quantized.value()
-        worse = reference - quantized if self._metric.higher_is_better else quantized - reference
-        better_first = self._scores()
-        return MetricResult(
-            name=self.name,
-            reference=reference,
-            quantized=quantized,
-            drop=0.0 if reference == quantized else worse,  # inf - inf is no drop, and no NaN to slip past a gate
-            unit=self._metric.unit,
-            samples=self._needed,
-            higher_is_better=self._metric.higher_is_better,
-            interval=None if better_first is None else in_unit(paired_interval(*better_first), self._metric.unit),
-        )
-
-    def drops(self, rows: Sequence[int]) -> list[float] | None:
-        """How much worse each feed is scored, the mean over its samples; None when single samples have no score."""
-        pair = self._scores()
-        if pair is None:
-            return None
-        factor = 100.0 if self._metric.unit == "%" else 1.0
-        with np.errstate(invalid="ignore"):  # two infinite scores are no drop
-            drops = np.asarray(pair[0], np.float64) - np.asarray(pair[1], np.float64)
-        drops = np.where(np.isnan(drops), 0.0, drops)
-        ends = np.cumsum(rows)
-        return [factor * float(part.mean()) if part.size else 0.0 for part in np.split(drops, ends[:-1])]
-
-    def _scores(self) -> tuple[Scores, Scores] | None:
-        """The scores of both models, in the order in which first - second is a drop."""
-        reference, quantized = self._reference.scores(), self._quantized.scores()
-        if reference is None or quantized is None:
-            return None
-        return (reference, quantized) if self._metric.higher_is_better else (quantized, reference)
-
-
-def in_unit(interval: Interval | None, unit: str) -> Interval | None:
-    """An interval of hits, 0..1, in percentage points where that is the metric's unit."""
-    if interval is None or unit != "%":
-        return interval
-    return replace(interval, low=100 * interval.low, high=100 * interval.high)
-
-
-def _refuse_surplus(session: Session, score: _Score, samples: int) -> None:
-    """Surplus rows are padding only in the last feed of a model whose batch size is fixed; else labels are missing."""
-    batch = session.inputs[0].shape[0] if session.inputs and session.inputs[0].shape else None
-    if score.missing > 0 and isinstance(batch, int) and samples == batch > 1:
-        return
-    raise DataError(
-        f"the evaluation data holds more samples than the labels are for ({score.name})",
-        hint="give one label for each sample, or for spearman one for each pair of samples",
+def _result(score: Scoring) -> MetricResult:
+    reference, quantized = score.values()
+    metric, pair = score.metric, _better_first(score)
+    worse = reference - quantized if metric.higher_is_better else quantized - reference
+    return MetricResult(
+        name=metric.name,
+        reference=reference,
+        quantized=quantized,
+        drop=0.0 if reference == quantized else worse,  # inf - inf is no drop, and no NaN to slip past a gate
+        unit=metric.unit,
+        samples=score.needed,
+        higher_is_better=metric.higher_is_better,
+        interval=None if pair is None else score.in_unit(paired_interval(*pair)),
     )
 
 
-def _head(array: Array, rows: int, kept: int) -> Array:
-    """The first ``kept`` of ``rows`` samples; an array without that leading axis is left as it is."""
-    return array[:kept] if array.ndim and array.shape[0] == rows else array
+def _drops(score: Scoring, rows: Sequence[int]) -> list[float] | None:
+    """How much worse each feed is scored, the mean over its samples; None when single samples have no score."""
+    pair = _better_first(score)
+    if pair is None:
+        return None
+    with np.errstate(invalid="ignore"):  # two infinite scores are no drop
+        drops = np.asarray(pair[0], np.float64) - np.asarray(pair[1], np.float64)
+    return score.of_feeds(np.where(np.isnan(drops), 0.0, drops), rows)
+
+
+def _better_first(score: Scoring) -> tuple[Scores, Scores] | None:
+    """The scores of both models, in the order in which first - second is a drop."""
+    found = score.scores()
+    if found is None:
+        return None
+    reference, quantized = found
+    return (reference, quantized) if score.metric.higher_is_better else (quantized, reference)

@@ -9,8 +9,8 @@ Quantizers keep the names of the tensors that they keep, and add their own aroun
     Conv -> c -> Relu -> r   against   Conv -> c -> Q -> DQ, the clamp being the saturation of Q
                                                       the dequantized tensor stands for r, not for c
 
-Where several tensors of a model stand for the same one, the one furthest down is taken: what its readers see. Constants,
-and what is computed from constants alone, are left out.
+Where several tensors of a model stand for the same one, the one furthest down is taken: what its readers see.
+Constants, and what is computed from constants alone, are left out.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def paired_interval(reference: Scores, other: Scores, confidence: float = CONFID
     None where real scores are fewer than 5 or not finite.
     """
     if reference.dtype == other.dtype == np.bool_:
-        b, c = int(np.count_nonzero(reference & ~other)), int(np.count_nonzero(other & ~reference))
+        hit, also = np.asarray(reference, np.bool_), np.asarray(other, np.bool_)
+        b, c = int(np.count_nonzero(hit & ~also)), int(np.count_nonzero(also & ~hit))
         total, lost, won = len(reference) + 2, b + 0.5, c + 0.5
         half = _z(confidence) * math.sqrt(lost + won - (lost - won) ** 2 / total) / total
         return _around((lost - won) / total, half, confidence, least=-1.0, most=1.0)
@@ -108,4 +109,4 @@ def _t(confidence: float, degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+    return float(z + sum(term / degrees**power for power, term in enumerate(terms, start=1)))

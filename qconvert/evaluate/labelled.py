@@ -31,13 +31,14 @@ class Labelled:
     numbers: Sequence[int]
     labels: Labels | None
 
+    def origin(self, place: int) -> str:
+        """The file, or file and row, of the sample at ``place`` among the good ones."""
+        return self.samples.first(self.numbers[place])[0].origin
+
     def named(self, comparison: Comparison) -> Comparison:
-        """``comparison`` of the good samples, its worst ones with their names: the file, or file and row."""
-        worst = (
-            replace(found, name=self.samples.first(self.numbers[found.number])[0].origin)
-            for found in comparison.worst_samples
-        )
-        return replace(comparison, worst_samples=tuple(worst))
+        """``comparison`` of the good samples, its worst ones with their names."""
+        worst = tuple(replace(found, name=self.origin(found.number)) for found in comparison.worst_samples)
+        return replace(comparison, worst_samples=worst)
 
 
 def labelled(samples: FeedSet, labels: Labels | None) -> Labelled:

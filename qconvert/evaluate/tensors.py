@@ -4,8 +4,8 @@ Both models run with the tensors that they have in common (``correspondence``) a
 (``graph/segments.py``). For each sample the two runs advance side by side, so that only what one part makes, and values
 whose partner is still to come, are in memory; of the values themselves only sums are kept.
 
-Equalization scales the channels of a tensor and takes that back in the next layer. Such a tensor differs and costs nothing,
-so a scale a channel is fitted beside, over all samples, for the channel axes 1 and last:
+Equalization scales the channels of a tensor and takes that back in the next layer. Such a tensor differs and costs
+nothing, so a scale a channel is fitted beside, over all samples, for the channel axes 1 and last:
 
     a_c = sum r q / sum r^2        noise left = sum_c ( sum q^2 - (sum r q)^2 / sum r^2 )
 """
@@ -109,35 +109,35 @@ def compare_tensors(
     Raises:
         ModelError: a model cannot be run with its tensors as outputs.
     """
-    models = [_typed(reference), _typed(other)]
-    views = [view_of(m) for m in models]
-    found = pairs(views[0], views[1])
+    reference, other = _typed(reference), _typed(other)
+    graph = view_of(reference)
+    found = pairs(graph, view_of(other))
     matched = {pair.reference.name for pair in found}
-    unmatched = tuple(c.name for c in candidates(views[0]) if c.name not in matched)
+    unmatched = tuple(c.name for c in candidates(graph) if c.name not in matched)
     if not found:
         return TensorComparison(tensors=(), unmatched=unmatched, samples=0)
     count = min(_MOST_SAMPLES, len(samples))
     chosen = samples.take((2 * i + 1) * len(samples) // (2 * count) for i in range(count))
-    names = ([p.reference.name for p in found], [p.other.name for p in found])
+    left, right = [p.reference.name for p in found], [p.other.name for p in found]
     first = chosen.feed(0)
-    observers = [_observer(model, watched, first, budget) for model, watched in zip(models, names, strict=True)]
+    runs = _observer(reference, left, first, budget), _observer(other, right, first, budget)
     sums = [_Sums(pair) for pair in found]
     seen = 0
     for feed in progress.track(iter(chosen), label="tensors", total=len(chosen)):
-        for one, (left, right) in zip(sums, side_by_side(*observers, names, feed), strict=True):
-            one.update(left, right)
+        values = side_by_side(runs[0].run(feed), runs[1].run(feed), list(zip(left, right, strict=True)))
+        for one, (expected, got) in zip(sums, values, strict=True):
+            one.update(expected, got)
         seen += 1
     return TensorComparison(tensors=tuple(s.result() for s in sums), unmatched=unmatched, samples=seen)
 
 
 def side_by_side(
-    first: Observer, second: Observer, names: tuple[Sequence[str], Sequence[str]], feed: Feed
+    first: Iterator[tuple[str, Value]], second: Iterator[tuple[str, Value]], names: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[Value, Value]]:
-    """The values of names[0][i] in one model and names[1][i] in the other, i = 0, 1, ...; each as soon as both are there."""
-    runs = first.run(feed), second.run(feed)
+    """The values of each pair of ``names``, one from either run, as soon as both are there; early ones wait."""
     waiting: tuple[dict[str, Value], dict[str, Value]] = {}, {}
-    for wanted in zip(*names, strict=True):
-        for name, run, early in zip(wanted, runs, waiting, strict=True):
+    for wanted in names:
+        for name, run, early in zip(wanted, (first, second), waiting, strict=True):
             while name not in early:
                 made, value = next(run)
                 early[made] = value
@@ -145,7 +145,7 @@ def side_by_side(
 
 
 def _typed(model: Model) -> Model:
-    """A copy whose nodes have names of their own, and whose values have types and shapes as far as they can be known."""
+    """A copy whose nodes have names of their own, and whose values have types and shapes where they can be known."""
     copy = named(model)
     infer_types(copy)
     return copy
