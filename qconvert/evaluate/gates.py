@@ -39,11 +39,13 @@ class Quantity:
         name: as in a gate.
         unit: "%" (0..100), "x", "dB", "ms", "MB", "share" (1 is 100 %), or "" for a bare number.
         what: it in a few words.
+        metric: the metric that has to be computed for it; "" where none has.
     """
 
     name: str
     unit: str
     what: str
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,23 @@ def judge(gates: Iterable[Gate], values: Mapping[str, float], *, model: str = ""
         )
         for gate in gates
     )
+
+
+def metric_for(gates: Sequence[Gate], chosen: str | None) -> str | None:
+    """The metric that ``gates`` are about; ``chosen`` by the user where they are about none.
+
+    Raises:
+        RecipeError: they are about another one than the user chose, or about several: a run computes one.
+    """
+    wanted = list(
+        dict.fromkeys([*([chosen] if chosen else []), *(g.quantity.metric for g in gates if g.quantity.metric)])
+    )
+    if len(wanted) > 1:
+        raise RecipeError(
+            f"--metric and --fail-if ask for {' and '.join(wanted)}, but a run computes one metric",
+            hint="run once for each metric",
+        )
+    return wanted[0] if wanted else None
 
 
 def raise_if_broken(verdicts: Sequence[Verdict]) -> None:
