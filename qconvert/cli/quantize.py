@@ -133,16 +133,16 @@ def command(
         labels=labels,
         force=force,
     )
-    settled = outcome(
-        "quantize", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=job.inputs
-    )
     places = [("--output", output), *(("--report", path) for path in reports)]
     places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
     check_distinct(places)
-    for option, path in places:
-        # a recipe may be brought up to date in place; nothing else that is read may be replaced
-        recipe_read = [recipe_file] if recipe_file is not None and option != "--save-recipe" else []
-        check_output(path, force=force, inputs=[*job.inputs, *recipe_read])
+    read = [*job.inputs, *([recipe_file] if recipe_file is not None else [])]
+    check_output(output, force=force, inputs=read)
+    if save_recipe is not None:  # a recipe may be brought up to date in place; nothing else that is read may be replaced
+        check_output(save_recipe, force=force, inputs=job.inputs)
+    settled = outcome(
+        "quantize", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=read
+    )
     verbosity = -1 if quiet else int(verbose)
     job = replace(job, metric=metric_for(settled.gates, metric))
     report = settled.settle(quantize(job, TerminalProgress(verbosity)))

@@ -38,15 +38,15 @@ def summary_of(result: Result, *, everything: bool = False) -> Summary:
     elif isinstance(result, ModelComparison):
         subject = " -> ".join(phrases.file_name(m.path) for m in (result.reference, result.other))
         headline, grids = _compared(result, subject), tuple(_of_models(result, everything))
-        told, seconds = [*_facts_of_models(result), *gate_facts(result.gates)], result.seconds
+        told, seconds = [*gate_facts(result.gates), *_facts_of_models(result)], result.seconds
     elif isinstance(result, Evaluation):
         subject = phrases.file_name(result.path)
         headline, grids = _evaluated(result), tuple(_of_evaluation(result))
-        told, seconds = [*_facts_of_data(result), *gate_facts(result.gates)], result.seconds
+        told, seconds = [*gate_facts(result.gates), *_facts_of_data(result)], result.seconds
     else:
         subject = ", ".join(m.name for m in result.models)
         headline, grids = _timed(result), tuple(_of_benchmark(result))
-        told, seconds = [*_facts_of_benchmark(result), *gate_facts(result.gates)], 0.0
+        told, seconds = [*gate_facts(result.gates), *_facts_of_benchmark(result)], 0.0
     return Summary(
         command=command_of(result),
         subject=subject,

@@ -1,6 +1,6 @@
 """The gates as JUnit XML, which Jenkins, GitLab, GitHub and others read: a case a gate, a failure where it is broken.
 
-    testsuites > testsuite "qconvert compare" > properties (every figure by name), testcase per gate
+    testsuites > testsuite "qconvert compare: a -> b" > properties (every figure by name), testcase per gate
 
 A run without gates has one case, that it ran. Times are seconds, of the whole run.
 """
@@ -35,8 +35,8 @@ class JUnitRenderer:
         summary = summary_of(result)
         broken = sum(v.broken for v in summary.gates)
         counts = {"tests": str(max(1, len(summary.gates))), "failures": str(broken), "errors": "0"}
-        suite = f"qconvert {summary.command}"
-        root = ET.Element("testsuites", {"name": suite, **counts})
+        suite = _legal(f"qconvert {summary.command}: {summary.subject}")
+        root = ET.Element("testsuites", {"name": "qconvert", **counts})
         time = f"{summary.seconds:.3f}"
         group = ET.SubElement(root, "testsuite", {"name": suite, **counts, "skipped": "0", "time": time})
         properties = ET.SubElement(group, "properties")
@@ -49,7 +49,7 @@ class JUnitRenderer:
 
 
 def _cases(group: ET.Element, summary: Summary) -> None:
-    place = {"classname": _legal(f"qconvert.{summary.command}.{summary.subject}"), "time": "0"}
+    place = {"classname": f"qconvert.{summary.command}", "time": "0"}
     if not summary.gates:
         ET.SubElement(group, "testcase", {"name": "ran", **place})
     for verdict in summary.gates:
