@@ -138,7 +138,8 @@ def command(
     check_distinct(places)
     read = [*job.inputs, *([recipe_file] if recipe_file is not None else [])]
     check_output(output, force=force, inputs=read)
-    if save_recipe is not None:  # a recipe may be brought up to date in place; nothing else that is read may be replaced
+    if save_recipe is not None:
+        # a recipe may be brought up to date in place; nothing else that is read may be replaced
         check_output(save_recipe, force=force, inputs=job.inputs)
     settled = outcome(
         "quantize", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=read

@@ -9,7 +9,7 @@ Quantizers keep the names of the tensors that they keep, and add their own aroun
     Conv -> c -> Relu -> r   against   Conv -> c -> Q -> DQ, the clamp being the saturation of Q
                                                       the dequantized tensor stands for r, not for c
 
-Where several tensors of a model stand for the same one, the one furthest down is taken: what its readers see.
+Of the tensors that stand for the same one, the one furthest down is taken: what its readers see.
 Constants, and what is computed from constants alone, are left out.
 """
 
@@ -28,7 +28,10 @@ from qconvert.ops.rule import Constraint, Kind, rule_of
 _FLOATS = ("float32", "float16", "float64")
 _CODES = ("int8", "uint8", "int16", "uint16")
 # what ONNX Runtime, NNCF and qconvert put around the name of a tensor
-_AFTER = ("_QuantizeLinear_Output", "_DequantizeLinear_Output", "_QuantizeLinear", "_quantized", "_q", "_dq", "_float")
+_AFTER = (
+    *("_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Output"),
+    *("_QuantizeLinear", "_quantized", "_q", "_dq", "_float"),
+)
 _BEFORE = ("q_output_", "dq_output_")
 
 
@@ -76,11 +79,6 @@ class Candidate:
     clamped: str
     op_type: str
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What it may be called in another model, the surest first."""
-        return tuple(dict.fromkeys((self.name, self.root, bare(self.root))))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
@@ -96,24 +94,35 @@ class Pair:
 
 def pairs(reference: GraphView, other: GraphView) -> tuple[Pair, ...]:
     """The tensors that both models have, in the order of the reference's graph; each tensor is in one pair at most."""
-    first, second = list(candidates(reference)), list(candidates(other))
-    index: dict[str, Candidate] = {}
-    for rank in range(3):  # a tensor's own name comes before what another might stand for
-        for found in first:
-            if rank < len(found.names):
-                index.setdefault(found.names[rank], found)
-    chosen: dict[str, tuple[int, int, Pair]] = {}
-    for found in second:
-        match = next(((rank, index[name]) for rank, name in enumerate(found.names) if name in index), None)
-        if match is None:
+    first, second = _groups(reference), _groups(other)
+    owners = {member.name: root for root, members in first.items() for member in members}
+    for root in first:  # a tensor's own name comes before what another might stand for
+        owners.setdefault(bare(root), root)
+    chosen: dict[str, tuple[bool, Pair]] = {}
+    for root, members in second.items():
+        own = next((m.name for m in members if m.name in owners), None)
+        partner = owners.get(own if own is not None else bare(root))
+        if partner is None or (partner in chosen and (own is None or chosen[partner][0])):
             continue
-        rank, partner = match
-        best = chosen.get(bare(partner.root))
-        if best is None or (found.depth, -rank) > best[:2]:
-            chosen[bare(partner.root)] = (found.depth, -rank, Pair(reference=partner, other=found))
-    order = {found.name: place for place, found in enumerate(first)}
-    matched = _behind_clamps([pair for *_, pair in chosen.values()], {found.name: found for found in first}, second)
-    return tuple(sorted(matched, key=lambda pair: order[pair.reference.name]))
+        chosen[partner] = (own is not None, Pair(reference=_last(first[partner]), other=_last(members)))
+    order = {name: place for place, name in enumerate(owners)}
+    known = {name for root, members in second.items() for name in (bare(root), *(m.name for m in members))}
+    lasts = {member.name: member for members in first.values() for member in members}
+    moved = (_behind_clamp(pair, lasts, known) for _, pair in chosen.values())
+    return tuple(sorted(moved, key=lambda pair: order[pair.reference.name]))
+
+
+def _groups(graph: GraphView) -> dict[str, list[Candidate]]:
+    """Root -> the tensors that stand for it, in the order of the graph."""
+    found: dict[str, list[Candidate]] = {}
+    for candidate in candidates(graph):
+        found.setdefault(candidate.root, []).append(candidate)
+    return found
+
+
+def _last(members: list[Candidate]) -> Candidate:
+    """The one furthest down."""
+    return max(members, key=lambda member: member.depth)
 
 
 def candidates(graph: GraphView) -> Iterator[Candidate]:
@@ -151,16 +160,19 @@ def bare(name: str) -> str:
     return name
 
 
-def _behind_clamps(found: list[Pair], first: dict[str, Candidate], second: list[Candidate]) -> list[Pair]:
-    """Pairs whose quantized tensor saturates in place of a clamp that only the reference has: moved behind it."""
-    known = {name for candidate in second for name in candidate.names}
-    moved = []
-    for pair in found:
-        clamped = first.get(pair.reference.clamped)
-        saturates = pair.other.depth > 0 or pair.other.scale is not None
-        absorbed = clamped is not None and saturates and clamped.name not in known and not pair.other.clamped
-        moved.append(Pair(reference=clamped, other=pair.other) if clamped is not None and absorbed else pair)
-    return moved
+def _behind_clamp(pair: Pair, first: dict[str, Candidate], known: set[str]) -> Pair:
+    """``pair``, moved behind the clamp that only the reference has where the other's codes saturate in its place.
+
+    Args:
+        pair: two tensors.
+        first: the reference's tensors by name.
+        known: the names that the other model has.
+    """
+    clamped = first.get(pair.reference.clamped)
+    saturates = pair.other.depth > 0 or pair.other.scale is not None
+    if clamped is None or not saturates or clamped.name in known or pair.other.clamped:
+        return pair
+    return Pair(reference=clamped, other=pair.other)
 
 
 def _root(graph: GraphView, name: str) -> tuple[str, int]:

@@ -311,9 +311,7 @@ def evaluation(classifier: Report) -> Evaluation:
         ),
         worst_samples=(ScoredSample(number=287, name="eval.npz[287]", score=0.0),),
         outputs=(
-            OutputSummary(
-                name="logits", dtype="float32", shape=(1, 10), range=(-12.5, 14.0), mean=0.25, nonfinite=0
-            ),
+            OutputSummary(name="logits", dtype="float32", shape=(1, 10), range=(-12.5, 14.0), mean=0.25, nonfinite=0),
             OutputSummary(name="label", dtype="str", shape=(1,), range=None, mean=None, nonfinite=0),
         ),
         latency=classifier.latency.fp32,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import os
 import re
 import types
@@ -92,7 +91,8 @@ def descriptions(kind: Any) -> dict[str, str]:
 def generated(command: str) -> dict[str, Any]:
     defs: dict[str, Any] = {}
     top = object_schema(KINDS[command], defs)
-    top["properties"] = {"schema_version": {"const": SCHEMA_VERSION}, "command": {"const": command}, **top["properties"]}
+    head = {"schema_version": {"const": SCHEMA_VERSION}, "command": {"const": command}}
+    top["properties"] = {**head, **top["properties"]}
     top["required"] = list(top["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
