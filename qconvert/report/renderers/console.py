@@ -256,7 +256,8 @@ def render_summary(summary: Summary, console: Console) -> None:
 def _of_grid(grid: Grid) -> Table:
     table = _table(grid.title or None)
     for i, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if 0 < i <= grid.numeric else "left", overflow="fold")
+        labels = i == 0 and not name  # ours, and short
+        table.add_column(name, justify="right" if 0 < i <= grid.numeric else "left", overflow="fold", no_wrap=labels)
     for row in grid.rows:
         table.add_row(*map(Text, row))
     return table
