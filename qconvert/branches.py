@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qconvert.calibrate.gather import Gatherer
-from qconvert.conversion import Feeds, Stopwatch, quantizes
+from qconvert.conversion import quantizes
 from qconvert.errors import DataError, QConvertError, RecipeError
 from qconvert.graph.bodies import Branch, extract, observer, splice, weighted_branches
 from qconvert.graph.build_view import view_of
@@ -25,9 +24,9 @@ from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
 from qconvert.plan.candidates import matches
 from qconvert.plan.model import QuantPlan
-from qconvert.progress import Progress
 from qconvert.recipe.recipe import Recipe
 from qconvert.recovery import convert_and_recover
+from qconvert.run import Feeds, Run
 
 NOT_INCLUDED = "not among --include"
 
@@ -95,41 +94,27 @@ class BranchFeeds:
         for outer in self.outer:
             values = {**self.constants, **outer}
             if self.session is not None:
-                wanted = {s.name for s in self.session.inputs}
-                results = self.session.run({k: v for k, v in outer.items() if k in wanted})
+                results = self.session.run_on(outer)
                 values.update(zip((s.name for s in self.session.outputs), results, strict=True))
             if bool(np.asarray(values[self.branch.condition]).reshape(-1)[0]) == self.branch.taken_if:
                 yield outer, {name: values[name] for name in self.branch.captured}
 
 
-def quantize_branches(
-    prepared: Prepared,
-    recipe: Recipe,
-    samples: Feeds,
-    watch: Stopwatch,
-    progress: Progress,
-    *,
-    gatherer: Gatherer,
-    where: str = "",
-) -> QuantizedBranches:
+def quantize_branches(prepared: Prepared, run: Run) -> QuantizedBranches:
     """Quantize the If branches of a canonical model that hold weights, as far as possible.
 
     Args:
         prepared: the canonical model; not changed.
-        recipe: the user's choices.
-        samples: calibration inputs of the model.
-        watch, progress: told what goes on.
-        gatherer: gives the statistics of the branches.
-        where: "If_12/then_branch/" when the model is itself a branch.
+        run: the conversion of that model, which may be a branch itself.
 
     Raises:
         DataError: a sample is unusable.
     """
     done = QuantizedBranches(model=prepared.model)
     for branch in weighted_branches(prepared.model):
-        place = f"{where}{branch.node}/{branch.attribute}"
+        place = f"{run.place}/{branch.node}/{branch.attribute}".lstrip("/")
         try:
-            done = _quantize_branch(prepared, branch, place, done, recipe, samples, watch, progress, gatherer)
+            done = _quantize_branch(prepared, branch, place, done, run)
         except (DataError, RecipeError):
             raise
         except Exception as error:  # a branch that cannot be quantized is no reason to fail, whatever the reason is
@@ -139,25 +124,19 @@ def quantize_branches(
 
 
 def _quantize_branch(
-    prepared: Prepared,
-    branch: Branch,
-    place: str,
-    done: QuantizedBranches,
-    recipe: Recipe,
-    samples: Feeds,
-    watch: Stopwatch,
-    progress: Progress,
-    gatherer: Gatherer,
+    prepared: Prepared, branch: Branch, place: str, done: QuantizedBranches, run: Run
 ) -> QuantizedBranches:
     """``done`` with one branch more."""
-    feeds = branch_feeds(prepared.model, branch, samples)
-    with watch.stage("calibrate"):
+    recipe = run.recipe
+    feeds = branch_feeds(prepared.model, branch, run.samples)
+    with run.watch.stage("calibrate"):
         first = next(feeds.pairs(), None)
     if first is None:
         return replace(done, notes=(*done.notes, f"{place} stays float: no calibration sample selects it"))
-    with watch.stage("prepare"):
+    with run.watch.stage("prepare"):
         inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset)
-    nested = quantize_branches(inner, recipe, feeds, watch, progress, gatherer=gatherer, where=f"{place}/")
+    within = replace(run, samples=feeds, source=place, place=place)
+    nested = quantize_branches(inner, within)
     view = view_of(inner.model)
     own = _selecting(recipe, view, place)
     local = replace(
@@ -167,17 +146,7 @@ def _quantize_branch(
     )
     kept = _all_float(view) if recipe.include and not local.include else {}
     result = convert_and_recover(
-        inner,
-        local,
-        feeds,
-        place,
-        watch,
-        progress,
-        base=nested.model,
-        kept_float=kept,
-        required=False,
-        gatherer=gatherer,
-        place=place,
+        inner, replace(within, recipe=local), base=nested.model, kept_float=kept, required=False
     )
     plans = {**done.plans, place: result.plan, **nested.plans}
     model = done.model

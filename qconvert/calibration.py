@@ -19,7 +19,7 @@ from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.method import METHODS
 from qconvert.calibrate.ranges_file import Origin, Ranges, load_ranges, merge_ranges, ranges_to_bytes
 from qconvert.calibrate.solve import requests_for, skipped_values
-from qconvert.conversion import Stopwatch, plan_and_observe, quantizes
+from qconvert.conversion import plan_and_observe, quantizes
 from qconvert.errors import DataError, RecipeError
 from qconvert.graph.bodies import weighted_branches
 from qconvert.graph.build_view import view_of
@@ -34,6 +34,7 @@ from qconvert.plan.build import build_plan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.report.output import check_output, write_bytes
+from qconvert.run import Run, Stopwatch
 from qconvert.targets import TARGETS
 
 
@@ -140,22 +141,11 @@ def calibrate(job: CalibrateJob, progress: Progress | None = None) -> Calibrated
     check_output(job.output, force=job.force, inputs=(job.model,))
     opened = _open(job, watch)
     gatherer = Gatherer(options=job.options)
+    run = Run(recipe=job.recipe, samples=opened.samples, gatherer=gatherer, watch=watch, progress=progress)
     if weighted_branches(opened.prepared.model):
         # a branch is observed where it is quantized, as a model of its own
-        quantize_branches(opened.prepared, job.recipe, opened.samples, watch, progress, gatherer=gatherer)
-    view = view_of(opened.prepared.model)
-    plan_and_observe(
-        opened.prepared,
-        view,
-        job.recipe,
-        opened.samples,
-        watch,
-        progress,
-        kept={},
-        required=False,
-        gatherer=gatherer,
-        place="",
-    )
+        quantize_branches(opened.prepared, run)
+    plan_and_observe(opened.prepared, view_of(opened.prepared.model), run, kept={}, required=False)
     origin = origin_of(opened.prepared, job.recipe.method, gatherer, shard=job.shard)
     with watch.stage("write"):
         write_bytes(job.output, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))

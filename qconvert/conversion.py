@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sized
-from contextlib import contextmanager
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
 
-from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.method import METHODS
 from qconvert.calibrate.solve import requests_for, skipped_values, solve
 from qconvert.emit.cleanup import clean
@@ -19,17 +15,17 @@ from qconvert.errors import InternalError, ModelError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
-from qconvert.graph.session import Feed, Session
+from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
 from qconvert.ops import OPS
 from qconvert.ops.rule import Kind
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
-from qconvert.progress import Progress
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.recovery import RecoveryOutcome
 from qconvert.report.model import CalibrationReport
+from qconvert.run import Run
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets import TARGETS
 
@@ -40,34 +36,6 @@ AT_MASKS = "infinite or mask values pass through it"
 
 # How many nodes may be sent back to float because ONNX Runtime refuses the quantized graph.
 MAX_REPAIRS = 6
-
-
-class Feeds(Protocol):
-    """Inputs of one graph, one sample each, read when asked for; they can be gone through again and again."""
-
-    def __iter__(self) -> Iterator[Feed]:
-        """All of them, in order."""
-        ...
-
-    def feed(self, i: int) -> Feed:
-        """The i-th; IndexError when there is none."""
-        ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Stopwatch:
-    """Wall time of each stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the block to ``name``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,60 +65,39 @@ def quantizes(plan: QuantPlan) -> bool:
 
 def convert(
     prepared: Prepared,
-    recipe: Recipe,
-    samples: Feeds,
-    source: str,
-    watch: Stopwatch,
-    progress: Progress,
+    run: Run,
     *,
     base: Model | None = None,
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
-    gatherer: Gatherer | None = None,
-    place: str = "",
 ) -> Quantized:
     """Plan, calibrate, solve and emit. A node that ONNX Runtime refuses in quantized form goes back to float.
 
     Args:
         prepared: the canonical graph.
-        recipe, samples, source: the choices, the calibration data, and where these come from.
-        watch, progress: told what goes on.
+        run: the choices and the calibration data.
         base: the model to write the plan into, where branches are quantized already; by default ``prepared.model``.
         kept_float: nodes that must stay float: name -> reason.
         required: refuse a graph in which there is nothing to quantize.
-        gatherer: gives the statistics; by default all are collected from ``samples``.
-        place: which graph it is: "" the main one, "If_12/then_branch" a branch.
 
     Raises:
         ModelError: there is nothing to quantize.
         InternalError: ONNX Runtime refuses the result even so.
     """
     view = view_of(prepared.model)
-    method = METHODS.get(recipe.method)
-    gatherer = gatherer or Gatherer()
+    method = METHODS.get(run.recipe.method)
     notes: list[str] = []
     failure = ""
     kept = dict(kept_float)
     for _ in range(MAX_REPAIRS):
-        plan, stats = plan_and_observe(
-            prepared,
-            view,
-            recipe,
-            samples,
-            watch,
-            progress,
-            kept=kept,
-            required=required,
-            gatherer=gatherer,
-            place=place,
-        )
-        with watch.stage("solve"):
+        plan, stats = plan_and_observe(prepared, view, run, kept=kept, required=required)
+        with run.watch.stage("solve"):
             plan = solve(plan, stats, method, view.constant)
-        with watch.stage("emit"):
-            model, emission_notes = emit(base or prepared.model, plan, recipe, prepared.source)
+        with run.watch.stage("emit"):
+            model, emission_notes = emit(base or prepared.model, plan, run.recipe, prepared.source)
         try:
             session = session_of(model)
-            session.run(samples.feed(0))
+            session.run(run.samples.feed(0))
         except ModelError as error:
             failure = error.message
             culprit = next((n.node for n in plan.taken() if n.node and f"'{n.node}'" in failure), None)
@@ -160,7 +107,7 @@ def convert(
             kept[culprit] = "ONNX Runtime refuses its quantized form"
             continue
         calibration = CalibrationReport(
-            source=source,
+            source=run.source,
             samples=stats.samples,
             method=method.name,
             tensors=len(stats.entries),
@@ -182,42 +129,35 @@ def convert(
 def plan_and_observe(
     prepared: Prepared,
     view: GraphView,
-    recipe: Recipe,
-    samples: Feeds,
-    watch: Stopwatch,
-    progress: Progress,
+    run: Run,
     *,
     kept: dict[str, str],
     required: bool,
-    gatherer: Gatherer,
-    place: str,
 ) -> tuple[QuantPlan, StatsTable]:
     """A plan without numbers, and the statistics for it; again as long as masks turn up in what it quantizes.
 
     Args:
         prepared, view: the canonical graph.
-        recipe, samples: the choices and the data.
-        watch, progress: told what goes on.
+        run: the choices and the data.
         kept: nodes that must stay float, with the reason; those at masks are added.
         required: refuse a graph in which there is nothing to quantize.
-        gatherer, place: where statistics come from, and which graph it is.
 
     Raises:
         ModelError: there is nothing to quantize.
     """
-    target = TARGETS.get(recipe.target)
-    method = METHODS.get(recipe.method)
-    total = len(samples) if isinstance(samples, Sized) else None
+    target = TARGETS.get(run.recipe.target)
+    method = METHODS.get(run.recipe.method)
+    total = len(run.samples) if isinstance(run.samples, Sized) else None
     while True:
-        with watch.stage("plan"):
-            plan = build_plan(view, recipe, target, kept)
+        with run.watch.stage("plan"):
+            plan = build_plan(view, run.recipe, target, kept)
             prepared.model.release()
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
-        with watch.stage("calibrate"):
+        with run.watch.stage("calibrate"):
             requests = requests_for(plan, method)
-            stats = gatherer.table(
-                place, prepared.model, requests, recipe.method, samples, total=total, progress=progress
+            stats = run.gatherer.table(
+                run.place, prepared.model, requests, method.name, run.samples, total=total, progress=run.progress
             )
         masked = [n for n in nodes_at_masks(plan, stats) if n not in kept]
         if not masked:

@@ -18,7 +18,7 @@ from qconvert.calibrate.labels import Labels
 from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
-from qconvert.conversion import Quantized, Stopwatch, quantizes
+from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.labelled import labelled
@@ -42,6 +42,7 @@ from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
 from qconvert.report.output import check_output, write_bytes
+from qconvert.run import Run, Stopwatch
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
@@ -104,7 +105,17 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         give_back()
         kept = _cache_file(job, data, prepared)
         gatherer = gatherer_of(job, ranges, prepared, kept)
-    quantized = make_quantized(prepared, job.recipe, data.calibration, _source(job, ranges), watch, progress, gatherer)
+    quantized = make_quantized(
+        prepared,
+        Run(
+            recipe=job.recipe,
+            samples=data.calibration,
+            source=_source(job, ranges),
+            gatherer=gatherer,
+            watch=watch,
+            progress=progress,
+        ),
+    )
     with watch.stage("verify"):
         reference = session_of(source)
         verification = verify(quantized, reference)
@@ -227,39 +238,20 @@ def open_labels(job: QuantizeJob, source: Model, evaluation: FeedSet) -> Labels 
     return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
 
 
-def make_quantized(
-    prepared: Prepared,
-    recipe: Recipe,
-    samples: FeedSet,
-    source: str,
-    watch: Stopwatch,
-    progress: Progress,
-    gatherer: Gatherer | None = None,
-) -> Quantized:
+def make_quantized(prepared: Prepared, run: Run) -> Quantized:
     """Quantize the branches of If nodes, then the main graph around them.
 
     Raises:
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    gatherer = gatherer or Gatherer()
-    inner = quantize_branches(prepared, recipe, samples, watch, progress, gatherer=gatherer)
+    inner = quantize_branches(prepared, run)
     held = body_parameters(prepared.model)
-    within, kept_float = inner.outer_recipe(recipe, prepared)
+    recipe, kept_float = inner.outer_recipe(run.recipe, prepared)
+    within = replace(run, recipe=recipe)
 
     def main_graph(base: Model) -> Quantized:
-        return convert_and_recover(
-            prepared,
-            within,
-            samples,
-            source,
-            watch,
-            progress,
-            base=base,
-            kept_float=kept_float,
-            required=not held,
-            gatherer=gatherer,
-        )
+        return convert_and_recover(prepared, within, base=base, kept_float=kept_float, required=not held)
 
     try:
         outer = main_graph(inner.model)

@@ -14,18 +14,20 @@ from types import MappingProxyType
 from threadpoolctl import threadpool_limits
 
 from qconvert.calibrate.gather import Gatherer
-from qconvert.conversion import Feeds, Quantized, Stopwatch, convert, emit, quantizes
+from qconvert.conversion import Quantized, convert, emit, quantizes
 from qconvert.errors import DataError, ModelError, QConvertError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
+from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
-from qconvert.progress import Progress
-from qconvert.recipe.recipe import AUTO, NO_RECOVERY, Recipe
+from qconvert.graph.tails import before_squashing
+from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
+from qconvert.run import Run
 
 # What "auto" runs, in this order (docs/decisions/0011)
 CHAIN = ("equalize", "gptq", "bias-correction", "ranges")
@@ -40,60 +42,41 @@ def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
     Raises:
         RecipeError: there is no pass of that name.
     """
-    names = CHAIN if recipe.recover == (AUTO,) else () if recipe.recover == (NO_RECOVERY,) else recipe.recover
+    if recipe.recover == (AUTO,):
+        # whoever names a calibration method wants its ranges
+        names = tuple(n for n in CHAIN if n != "ranges" or recipe.method == DEFAULT_METHOD)
+    else:
+        names = () if recipe.recover == (NO_RECOVERY,) else recipe.recover
     found = [RECOVERIES.get(n) for n in dict.fromkeys(names)]
     return tuple(sorted(found, key=lambda p: p.stage is Stage.SOLVED))
 
 
 def convert_and_recover(
     prepared: Prepared,
-    recipe: Recipe,
-    samples: Feeds,
-    source: str,
-    watch: Stopwatch,
-    progress: Progress,
+    run: Run,
     *,
     base: Model | None = None,
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
-    gatherer: Gatherer | None = None,
-    place: str = "",
 ) -> Quantized:
     """:func:`qconvert.conversion.convert`, then every recovery pass of the recipe; arguments and errors are the same.
 
     Raises:
         RecipeError: there is no pass of that name.
     """
-    passes = passes_of(recipe)
-    gatherer = gatherer or Gatherer()
-
-    def converted(canonical: Prepared, written_into: Model | None) -> Quantized:
-        return convert(
-            canonical,
-            recipe,
-            samples,
-            source,
-            watch,
-            progress,
-            base=written_into,
-            kept_float=kept_float,
-            required=required,
-            gatherer=gatherer if canonical is prepared else Gatherer(options=gatherer.options),
-            place=place,
-        )
-
-    result = converted(prepared, base)
+    passes = passes_of(run.recipe)
+    result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
     if not passes or not quantizes(result.plan):
         return result
-    if not gatherer.collects:
+    if not run.gatherer.collects:
         note = "accuracy recovery was left out: it needs data, and there are ranges only; give --calib, too"
         return replace(result, notes=(*result.notes, note))
-    if recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
+    if run.recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
         size = f"{prepared.model.weight_bytes() >> 20:,} MB of weights"
         return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
-    with watch.stage("recover"):
-        seen, judging = seen_and_judging(samples)
-        judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
+    with run.watch.stage("recover"):
+        seen, judging = seen_and_judging(run.samples)
+        judge = Judge(reference=_judged(prepared.model), samples=judging, held_out=seen != judging)
         if not judge.is_repeatable():
             note = "no recovery: the model gives different results on the same input, which cannot be compared"
             return replace(result, notes=(*result.notes, note))
@@ -102,20 +85,22 @@ def convert_and_recover(
     failures: list[str] = []
     for recovery in passes:
         try:
-            with watch.stage("recover"):
+            with run.watch.stage("recover"):
                 changes = _changes(recovery, state, seen)
                 if not changes.changed:
                     continue
-                before = state.score or judge.score(state.result.session)
+                before = state.score or judge.score(_judged(state.result.model))
                 state = replace(state, score=before)
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
-                tried = replace(tried, result=converted(tried.prepared, tried.base))
+                anew = replace(run, gatherer=Gatherer(options=run.gatherer.options))
+                result = convert(tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required)
+                tried = replace(tried, result=result)
             else:
-                with watch.stage("emit"):
-                    tried = _emitted(state, changes, recipe)
-            with watch.stage("recover"):
-                after = judge.score(tried.result.session)
+                with run.watch.stage("emit"):
+                    tried = _emitted(state, changes, run.recipe)
+            with run.watch.stage("recover"):
+                after = judge.score(_judged(tried.result.model))
         except DataError:
             raise
         except Exception as error:  # there is a good result already, whatever goes wrong with a better one
@@ -154,6 +139,10 @@ class _State:
     result: Quantized
     score: Score | None = None
     changes: Changes = field(default_factory=Changes)
+
+
+def _judged(model: Model) -> Session:
+    return session_of(before_squashing(model))
 
 
 def _changes(recovery: Recovery, state: _State, samples: Samples) -> Changes:

@@ -114,6 +114,4 @@ class _SplitNet:
         if session is None:  # an output that is a constant
             values.update({name: self._view.constant(name) for name in missing})
             return
-        needed = {spec.name for spec in session.inputs}
-        made = session.run({n: v for n, v in values.items() if n in needed}, missing)
-        values.update(zip(missing, made, strict=True))
+        values.update(zip(missing, session.run_on(values, missing), strict=True))

@@ -66,9 +66,7 @@ def _probed(model: Model, names: Sequence[str], feed: Feed) -> dict[str, int]:
     graph.extend(nodes)
     graph.outputs[:] = [node.outputs[0] for node in nodes]
     try:
-        session = session_of(copy, optimize=False)
-        wanted = {i.name for i in session.inputs}
-        sizes = session.run({k: v for k, v in feed.items() if k in wanted})
+        sizes = session_of(copy, optimize=False).run_on(feed)
     except ModelError:
         return {}
     return {name: int(size) for name, size in zip(names, sizes, strict=True)}

@@ -80,6 +80,10 @@ class Session:
         except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
             raise ModelError(f"ONNX Runtime could not run the model: {_first_line(error)}") from error
 
+    def run_on(self, values: Feed, outputs: Sequence[str] | None = None) -> list[NDArray[np.generic]]:
+        """:meth:`run` on those of ``values`` that are inputs of the model."""
+        return self.run({spec.name: values[spec.name] for spec in self.inputs if spec.name in values}, outputs)
+
     def _run_options(self, outputs: Sequence[str] | None) -> ort.RunOptions | None:
         """What is special about a run for ``outputs``; None for nothing."""
         part = outputs is not None and len(outputs) < len(self.outputs)

@@ -28,16 +28,13 @@ def second_moments(
     given = set(subject.graph.inputs)
     sources = [t for t in dict.fromkeys(layer.source for layer in layers.values()) if t not in given]
     session = session_of(subject.model, outputs=sources) if sources else None
-    wanted = {spec.name for spec in session.inputs} if session is not None else set()
     shapes = {n: subject.weight(layer).shape for n, layer in layers.items()}
     sums: dict[str, NDArray[np.float64]] = {}
     columns = dict.fromkeys(layers, 0)
     for feed in samples:
         values = dict(feed)
         if session is not None:
-            values.update(
-                zip(sources, session.run({k: v for k, v in feed.items() if k in wanted}, sources), strict=True)
-            )
+            values.update(zip(sources, session.run_on(feed, sources), strict=True))
         for name, layer in layers.items():
             x = np.asarray(values[layer.source], np.float32)
             patches = _patches(subject.graph.nodes[name], layer, x, shapes[name], positions)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.recover.layers import Layer
 from qconvert.recover.recovery import Subject
@@ -18,7 +17,7 @@ def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
     if not results:
         return 0.0
     session = session_of(subject.model, outputs=results)
-    arrays = session.run(known(session, next(iter(subject.samples))), results)
+    arrays = session.run_on(next(iter(subject.samples)), results)
     sizes = {name: np.asarray(a).size for name, a in zip(results, arrays, strict=True)}
     return sum(sizes[n.result] * subject.weight(n).size / outputs(subject, n) for n in layers.values())
 
@@ -26,9 +25,3 @@ def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
 def outputs(subject: Subject, layer: Layer) -> int:
     """Output channels of ``layer``."""
     return int(subject.weight(layer).shape[layer.out_axis])
-
-
-def known(session: Session, feed: Feed) -> Feed:
-    """The part of ``feed`` that ``session`` takes."""
-    names = {spec.name for spec in session.inputs}
-    return {k: v for k, v in feed.items() if k in names}

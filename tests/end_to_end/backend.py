@@ -16,9 +16,9 @@ from qconvert.calibrate.source import Sample, Source, check_interface
 from qconvert.errors import InputError, QConvertError
 from qconvert.graph.prepare.canonical import Prepared, agreement, prepare
 from qconvert.graph.session import Session, open_session
-from qconvert.pipeline import Stopwatch, least_opset, load_float_model, make_quantized, verify
-from qconvert.progress import Silent
+from qconvert.pipeline import least_opset, load_float_model, make_quantized, verify
 from qconvert.recipe.recipe import Recipe
+from qconvert.run import Run
 
 DATA = Path(onnx.__file__).parent / "backend/test/data"
 FOLDERS = ("pytorch-operator", "pytorch-converted", "simple")
@@ -147,7 +147,7 @@ def _samples(case: BackendCase, reference: Session) -> FeedSet:
 def _converted(
     prepared: Prepared, recipe: Recipe, samples: FeedSet, reference: Session, expected: list[np.ndarray]
 ) -> Outcome:
-    result = make_quantized(prepared, recipe, samples, "in memory", Stopwatch(), Silent())
+    result = make_quantized(prepared, Run(recipe=recipe, samples=samples))
     verification = verify(result, reference)
     faults = [*verification.interface, *(n for n in result.notes if "went back to float" in n)]
     if verification.checker:

@@ -10,16 +10,16 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.conversion import Quantized, Stopwatch, convert
+from qconvert.conversion import Quantized, convert
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.signature import session_of
 from qconvert.plan.model import QuantPlan
-from qconvert.progress import Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.recovery import Changes, Subject
 from qconvert.recover.samples import Samples
+from qconvert.run import Run
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -55,7 +55,11 @@ def subject(
 
 
 def quantized(net: Prepared, feeds: Sequence[Feed], recipe: Recipe | None = None) -> Quantized:
-    return convert(net, recipe or Recipe(), Listed(items=feeds), "test", Stopwatch(), Silent())
+    return convert(net, run(feeds, recipe))
+
+
+def run(feeds: Sequence[Feed], recipe: Recipe | None = None) -> Run:
+    return Run(recipe=recipe or Recipe(), samples=Listed(items=feeds))
 
 
 def sqnr(reference: Model, other: Model, feeds: Sequence[Feed], *, integers: bool = True) -> float:

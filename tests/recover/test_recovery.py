@@ -10,16 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks.all import NETWORKS
 from networks.builder import Builder
-from recover.nets import Listed, all_of, prepared
+from recover.nets import Listed, all_of, prepared, quantized, run
 
 from qconvert import recovery
-from qconvert.conversion import Quantized, Stopwatch, convert
+from qconvert.conversion import Quantized
 from qconvert.errors import RecipeError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.signature import session_of
-from qconvert.progress import Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.judge import CEILING_DB, Judge, Score
 from qconvert.recover.layers import find_layers
@@ -42,13 +41,11 @@ def made(n: int = 16) -> tuple[Prepared, Feeds]:
 
 
 def recovered(canonical: Prepared, feeds: Feeds, recipe: Recipe | None = None) -> Quantized:
-    return recovery.convert_and_recover(
-        canonical, recipe or Recipe(), Listed(items=feeds), "test", Stopwatch(), Silent()
-    )
+    return recovery.convert_and_recover(canonical, run(feeds, recipe))
 
 
 def plain(canonical: Prepared, feeds: Feeds) -> Quantized:
-    return convert(canonical, Recipe(), Listed(items=feeds), "test", Stopwatch(), Silent())
+    return quantized(canonical, feeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +123,7 @@ def test_the_default_chain_helps_and_gives_the_same_bytes_again(form: str) -> No
     assert any(o.kept for o in first.recoveries)
     assert {o.name for o in first.recoveries} <= set(recovery.CHAIN)
     reference, held = session_of(canonical.source), made(80)[1][16:]
-    without = convert(canonical, recipe, Listed(items=feeds), "test", Stopwatch(), Silent())
+    without = quantized(canonical, feeds, recipe)
     judge = Judge(reference=reference, samples=all_of(held), held_out=True)
     assert judge.score(first.session).mean_db > judge.score(without.session).mean_db
 
@@ -260,9 +257,7 @@ def test_branch_models_are_recovered_like_others() -> None:
     canonical, feeds = made()
     base: Model = replace(canonical.model.clone())
     base.ir.metadata_props["where"] = "here"
-    result = recovery.convert_and_recover(
-        canonical, Recipe(), Listed(items=feeds), "test", Stopwatch(), Silent(), base=base
-    )
+    result = recovery.convert_and_recover(canonical, run(feeds), base=base)
     same = recovered(canonical, feeds)
     assert list(view_of(result.model).nodes) == list(view_of(same.model).nodes)
     for ours, theirs in zip(result.session.run(feeds[0]), same.session.run(feeds[0]), strict=True):

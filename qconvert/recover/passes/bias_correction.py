@@ -38,7 +38,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.simulation import channels_axis, integer_layers, simulation
-from qconvert.recover.work import known, multiplications, outputs
+from qconvert.recover.work import multiplications, outputs
 
 Vector = NDArray[np.float64]
 
@@ -162,7 +162,7 @@ def _run(
     sums = {name: np.zeros(()) for name in wanted}
     count = 0
     for feed in samples:
-        for name, result in zip(wanted, session.run(known(session, {**feed, **given}), wanted), strict=True):
+        for name, result in zip(wanted, session.run_on({**feed, **given}, wanted), strict=True):
             mean = np.asarray(result, np.float64)
             sums[name] = sums[name] + mean.reshape(-1, mean.shape[-1]).mean(axis=0)
         count += 1

@@ -107,12 +107,11 @@ def _observe(subject: Subject, links: list[Link], count: int) -> dict[str, _Seen
     tensors = [link.tensors[-1] for link in links]
     conv = {link.tensors[-1]: subject.graph.nodes[link.second].op_type == "Conv" for link in links}
     session = session_of(subject.model, outputs=tensors)
-    wanted = {spec.name for spec in session.inputs}
     peak: dict[str, Vector] = {}
     power: dict[str, Vector] = {}
     samples = subject.samples.first(count)
     for feed in samples:
-        results = session.run({k: v for k, v in feed.items() if k in wanted}, tensors)
+        results = session.run_on(feed, tensors)
         for tensor, array in zip(tensors, results, strict=True):
             z = np.asarray(array, np.float32)
             z = np.moveaxis(z, 1 if conv[tensor] else -1, 0)

@@ -24,7 +24,7 @@ from qconvert.plan.model import Group, QuantPlan
 from qconvert.recover.range_search import RangeSearch
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.simulation import integer_layers, simulation
-from qconvert.recover.work import known, multiplications
+from qconvert.recover.work import multiplications
 from qconvert.stats.sampling import stride
 
 # Of an output, elements that are compared, and kept for each sample.
@@ -102,7 +102,7 @@ class _Outputs:
 
     Attributes:
         quantized: the simulation.
-        feeds: its inputs, without ranges.
+        feeds: inputs of the model.
         expected: outputs of the float model, by sample.
         power: mean sum of squares of each output.
         given: the plan's ranges, as inputs.
@@ -121,7 +121,7 @@ class _Outputs:
         reference = session_of(before_squashing(subject.model))
         quantized = session_of(before_squashing(simulation(subject, plan, {}, free)), integers=False)
         feeds = _mixed(list(subject.samples.first(count)))
-        expected = [[_part(a) for a in reference.run(known(reference, f))] for f in feeds]
+        expected = [[_part(a) for a in reference.run_on(f)] for f in feeds]
         power = [float(np.mean([_energy(a) for a in column])) for column in zip(*expected, strict=True)]
         given: dict[str, NDArray[np.generic]] = {}
         for i, stem in free.items():
@@ -130,7 +130,7 @@ class _Outputs:
                 given |= _as_inputs(stem, params)
         return cls(
             quantized=quantized,
-            feeds=[known(quantized, f) for f in feeds],
+            feeds=feeds,
             expected=expected,
             power=power,
             given=given,
@@ -142,7 +142,7 @@ class _Outputs:
         given = dict(self.given)
         for group, params in changed.items():
             given |= _as_inputs(self.free[group], params)
-        results = self.quantized.run({**self.feeds[i], **given})
+        results = self.quantized.run_on({**self.feeds[i], **given})
         shares = [
             _energy(_part(q) - r) / p if p > 0 else 0.0
             for q, r, p in zip(results, self.expected[i], self.power, strict=True)
