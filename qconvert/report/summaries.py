@@ -78,7 +78,8 @@ def _of_report(report: Report) -> Iterator[Grid]:
     ]
     if rows:
         yield Grid(
-            title="What runs where, and why",
+            title="What runs where, and why"
+            + (f": {_MAX_REASONS} of {len(rows)} reasons" if len(rows) > _MAX_REASONS else ""),
             columns=("operations", "on", "reason"),
             rows=tuple(rows[:_MAX_REASONS]),
             numeric=0,
