@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
 
 from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
@@ -17,7 +14,7 @@ from qconvert.calibrate.collect import CollectOptions
 from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.gather import Gatherer
-from qconvert.calibrate.labels import Labels, load_labels
+from qconvert.calibrate.labels import Labels
 from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
@@ -25,9 +22,10 @@ from qconvert.conversion import Quantized, quantizes
 from qconvert.delivery import Delivered, deliver
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
-from qconvert.evaluate.fidelity import leading_axis
+from qconvert.evaluate.labelled import labelled
+from qconvert.evaluate.labelled import open_labels as labels_in
 from qconvert.evaluate.latency import measure_latency, speedup
-from qconvert.evaluate.metric import METRICS, infer_metric
+from qconvert.evaluate.metric import METRICS
 from qconvert.graph.bodies import body_parameters
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
@@ -252,24 +250,11 @@ def open_labels(job: QuantizeJob, source: Model, evaluation: FeedSet) -> Labels 
     Raises:
         DataError: they are damaged, mean nothing to the metric, or are not for as many samples as there are.
     """
-    known = evaluation.labels if job.eval_data is not None else None
-    if job.labels is None and known is None:
+    if job.eval_data is None:
         if job.metric is not None:
             raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
         return None
-    labels = load_labels(job.labels) if job.labels is not None else np.asarray(known).reshape(-1)
-    outputs = session_of(source, optimize=False).run(evaluation.feed(0))
-    metric = METRICS.get(job.metric or infer_metric(labels, [a.shape for a in outputs]))
-    metric.start(labels)
-    needed = metric.samples_needed(labels)
-    # feeds of several samples may end in a part of one: only the comparison itself can count those
-    if leading_axis(outputs) == 1 and needed != len(evaluation):
-        raise DataError(
-            f"{job.labels or 'the data'} has {len(labels)} labels, which are for {needed} samples ({metric.name}), "
-            f"but {job.eval_data.name if job.eval_data else 'the data'} holds {len(evaluation)}",
-            hint="give the labels of exactly these samples, in the same order",
-        )
-    return labels
+    return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
 
 
 def make_quantized(prepared: Prepared, run: Run) -> Quantized:
@@ -331,36 +316,15 @@ def measure_accuracy(
     data: Data, reference: Session, quantized: Session, metric: str | None, labels: Labels | None, progress: Progress
 ) -> AccuracyReport:
     """Run the evaluation samples through both models."""
-    good: Sequence[int] = range(len(data.evaluation))
-    if data.evaluation.ledger.limit:
-        # labels go with samples by number, so the bad ones have to be known first
-        good = tuple(number for number, _ in data.evaluation.items())
-        labels = _labels_of(labels, good, len(data.evaluation)) if labels is not None else None
+    known = labelled(data.evaluation, labels)
     watched = progress.track(iter(data.evaluation), label="evaluating", total=len(data.evaluation))
-    comparison = compare_models(reference, quantized, watched, metric=metric, labels=labels)
+    comparison = compare_models(reference, quantized, watched, metric=metric, labels=known.labels)
     return AccuracyReport(
         source=data.evaluation_source,
-        samples=len(good),
+        samples=len(known.numbers),
         held_out=data.held_out,
-        comparison=comparison,
+        comparison=known.named(comparison),
     )
-
-
-def _labels_of(labels: Labels, good: Sequence[int], total: int) -> Labels:
-    """The labels of the samples with the numbers ``good`` of ``total``, [N * b, ...] -> [len(good) * b, ...].
-
-    Raises:
-        DataError: labels that do not go with single samples cannot follow when bad ones are passed over.
-    """
-    if len(good) == total:
-        return labels
-    if len(labels) % total:
-        raise DataError(
-            f"{total - len(good)} samples are bad, and the labels are not for one sample each",
-            hint="repair the samples, or leave them and their labels out",
-        )
-    by_sample = labels.reshape(total, len(labels) // total, *labels.shape[1:])
-    return by_sample[list(good)].reshape(-1, *labels.shape[1:])
 
 
 def measure_speed(reference: Session, quantized: Session, data: Data) -> LatencyReport:

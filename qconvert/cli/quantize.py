@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
-from qconvert.cli.options import given, names_in, pass_options, recipe_options, verbosity_options
+from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
+from qconvert.cli.options import given, pass_options, recipe_options, verbosity_options
+from qconvert.cli.outcome import outcome, outcome_options
 from qconvert.cli.terminal import TerminalProgress
 
 
@@ -29,28 +31,11 @@ from qconvert.cli.terminal import TerminalProgress
 )
 @recipe_options
 @source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Labels of the --eval samples (.npy, .npz, .txt, .csv).",
-)
-@click.option(
-    "--metric",
-    type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
-    help="What to compute from outputs and labels.  [default: from the labels' type]",
-)
+@label_options("--eval")
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
-@click.option(
-    "--report",
-    "reports",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a report; the suffix decides the form: .json or .txt (repeatable).",
-)
+@outcome_options
 @data_options
 @pass_options
 @click.option(
@@ -84,7 +69,9 @@ def command(
     labels: Path | None,
     metric: str | None,
     save_recipe: Path | None,
+    fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
+    github_summary: bool,
     samples: int | None,
     seed: int,
     preprocess: str | None,
@@ -115,12 +102,12 @@ def command(
     from qconvert.calibrate.collect import CollectOptions
     from qconvert.calibrate.data import DataSpec
     from qconvert.calibrate.ranges_file import load_ranges
+    from qconvert.evaluate.gates import metric_for, raise_if_broken
     from qconvert.pipeline import QuantizeJob
     from qconvert.quantizing import quantize, resolved
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
-    from qconvert.report.renderer import renderer_for
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
 
@@ -158,7 +145,6 @@ def command(
         options=options,
         cache=cache,
         labels=labels,
-        metric=metric,
         force=force,
         measure=not no_measure,
         shard=(shard or 0) << 20,
@@ -166,21 +152,24 @@ def command(
     places = [("--output", output), *(("--report", path) for path in reports)]
     places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
     check_distinct(places)
-    for option, path in places:
+    read = [*job.inputs, *([recipe_file] if recipe_file is not None else [])]
+    check_output(output, force=force, inputs=read)
+    if save_recipe is not None:
         # a recipe may be brought up to date in place; nothing else that is read may be replaced
-        recipe_read = [recipe_file] if recipe_file is not None and option != "--save-recipe" else []
-        check_output(path, force=force, inputs=[*job.inputs, *recipe_read])
-    renderers = [(path, renderer_for(path)) for path in reports]
+        check_output(save_recipe, force=force, inputs=job.inputs)
+    settled = outcome(
+        "quantize", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=read
+    )
     verbosity = -1 if quiet else int(verbose)
-    report = quantize(job, TerminalProgress(verbosity))
-    for path, renderer in renderers:
-        write_text(path, renderer.render(report))
+    job = replace(job, metric=metric_for(settled.gates, metric))
+    report = settled.settle(quantize(job, TerminalProgress(verbosity)))
     if save_recipe is not None:
         write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))
     else:
         print_report(report, verbosity=verbosity)
+    raise_if_broken(report.gates)
 
 
 def default_output(model: Path, scheme: str) -> Path:

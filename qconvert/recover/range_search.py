@@ -8,11 +8,12 @@ from cutting a few ranges to a third, which costs those tensors 20 dB: their out
 Such things show in the outputs alone.
 
 Samples differ in their errors by powers of ten, so logarithms are compared, pair by pair, and only what is beyond one
-and a half standard errors is believed; whether the search as a whole has helped is for other samples to say. A move is raced: it is dropped after 8 samples if it does
-not help on them, and again each time they have doubled, so most moves cost 8 runs. Moves are the ranges that were
-weighed, and cuts and extensions of the present one, each repeated while it helps; all groups are gone through again as
-long as that brings something. Everything is deterministic; the work is bounded by a number of runs, and a round ends
-early where one group after the other has nothing to gain. Source: ours; the paired test is Student's.
+and a half standard errors is believed; whether the search as a whole has helped is for other samples to say. A move is
+raced: it is dropped after 8 samples if it does not help on them, and again each time they have doubled, so most moves
+cost 8 runs. Moves are the ranges that were weighed, and cuts and extensions of the present one, each repeated while it
+helps; all groups are gone through again as long as that brings something. Everything is deterministic; the work is
+bounded by a number of runs, and a round ends early where one group after the other has nothing to gain. Source: ours;
+the paired test is Student's.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qconvert import __version__
 from qconvert.emit.integer_io import IntegerPort
+from qconvert.evaluate.compare import too_few
 from qconvert.evaluate.footprint import peak_mb
 from qconvert.graph.bodies import body_parameters
 from qconvert.graph.model import Model, load
@@ -103,6 +104,9 @@ def _warnings(parts: BuildInputs) -> list[str]:
         found.append("the models were not run: neither accuracy nor speed is known")
     elif not parts.accuracy.held_out:
         found.append("too few calibration samples to hold any out: accuracy was measured on the samples calibrated on")
+    metric = parts.accuracy.comparison.metric if parts.accuracy is not None else None
+    if metric is not None and (few := too_few(metric)):
+        found.append(few)
     fidelity = parts.accuracy.comparison.fidelity if parts.accuracy is not None else None
     if fidelity is not None and fidelity.sqnr_db < LOW_SQNR_DB:
         found.append(

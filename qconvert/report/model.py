@@ -1,6 +1,7 @@
 """Report: everything a run decided and measured. Plain dataclasses; the JSON document is their image.
 
-``SCHEMA_VERSION`` grows by one when a field changes its meaning or goes away; new fields do not change it.
+``SCHEMA_VERSION``, one for the documents of all commands, grows by one when a field changes its meaning or goes away;
+new fields do not change it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.compare import Comparison
+from qconvert.evaluate.gates import Verdict
 from qconvert.evaluate.latency import Latency, Speedup
 from qconvert.graph.census import Census
 
@@ -148,6 +150,7 @@ class Report:
         warnings: what a person should look at.
         seconds: stage -> wall time.
         peak_mb: greatest memory of the process.
+        gates: what became of each --fail-if.
     """
 
     model: FileSize
@@ -166,4 +169,4 @@ class Report:
     integer_ports: tuple[IntegerPort, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    schema_version: int = field(default=SCHEMA_VERSION)
+    gates: tuple[Verdict, ...] = ()

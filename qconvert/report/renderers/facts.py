@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from qconvert.emit.integer_io import IntegerPort
+from qconvert.evaluate.gates import Verdict, told
 from qconvert.graph.census import Census
 from qconvert.report.model import AccuracyReport, CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.renderers import phrases
 
 _MAX_NAMES = 3
 _MAX_STAGES = 3
+GATE_LABELS = ("gate", "BROKEN")
+"""How a gate that is kept, and one that is broken, is labelled."""
 
 
 class Level(Enum):
@@ -50,6 +53,7 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         _calibration(calibration),
         *_accuracy(accuracy),
     ]
+    found += gate_facts(report.gates)
     found += [Fact(label="note", text=note) for note in report.notes]
     found += [Fact(label="warning", text=warning, level=Level.WARNING) for warning in report.warnings]
     digest = f", sha256 {report.output.sha256[:16]}" if report.output.sha256 else ""
@@ -91,6 +95,19 @@ def _accuracy(accuracy: AccuracyReport | None) -> list[Fact]:
             + ("not used in calibration" if accuracy.held_out else "used in calibration too: expect less on others"),
             level=Level.PLAIN if accuracy.held_out else Level.WARNING,
         )
+    ]
+
+
+def gate_facts(verdicts: Sequence[Verdict]) -> list[Fact]:
+    """A line for each gate: kept or broken."""
+    kept, broken = GATE_LABELS
+    return [
+        Fact(
+            label=broken if v.broken else kept,
+            text=f"fail if {told(v)}",
+            level=Level.BAD if v.broken else Level.GOOD,
+        )
+        for v in verdicts
     ]
 
 
