@@ -78,16 +78,12 @@ class Scheme:
 
     Attributes:
         name: as users write it.
-        summary: a line for people.
-        done: what became of a node that it took, for the report ("on integers").
         convert: rewrites a model; None for the static pipeline.
         least_opset: the least opset that ``recipe`` needs.
         check: raises RecipeError, with the nearest choice that works, where ``recipe`` asks for what cannot be.
     """
 
     name: str
-    summary: str
-    done: str
     convert: Callable[[Work], Converted] | None
     least_opset: Callable[[Recipe], int]
     check: Callable[[Recipe], None] = nothing_refused

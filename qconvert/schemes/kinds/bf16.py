@@ -9,8 +9,6 @@ SCHEMES.add(
     "bf16",
     Scheme(
         name="bf16",
-        summary="bfloat16 weights, float32 arithmetic",
-        done="in half precision",
         convert=Half(name="bf16", arithmetic=False).convert,
         least_opset=lambda recipe: 13,
     ),

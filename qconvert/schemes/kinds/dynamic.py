@@ -163,8 +163,6 @@ SCHEMES.add(
     "dynamic",
     Scheme(
         name="dynamic",
-        summary="weights of 8 bits, activations quantized as the model runs; needs no data",
-        done="on integers",
         convert=convert,
         least_opset=lambda recipe: 13,
         check=_check,

@@ -9,8 +9,6 @@ SCHEMES.add(
     "fp16",
     Scheme(
         name="fp16",
-        summary="float16 weights and arithmetic",
-        done="in half precision",
         convert=Half(name="fp16", arithmetic=True).convert,
         least_opset=lambda recipe: 13,
     ),

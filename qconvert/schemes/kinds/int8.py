@@ -9,8 +9,6 @@ SCHEMES.add(
     "int8",
     Scheme(
         name="int8",
-        summary="weights and activations of 8 bits, calibrated",
-        done="on integers",
         convert=None,
         least_opset=least_opset,
     ),

@@ -11,8 +11,6 @@ SCHEMES.add(
     "w2",
     Scheme(
         name="w2",
-        summary="weights of 2 bits, arithmetic in float",
-        done="with 2-bit weights",
         convert=_KIND.convert,
         least_opset=_KIND.least_opset,
         check=_KIND.check,

@@ -11,8 +11,6 @@ SCHEMES.add(
     "w4",
     Scheme(
         name="w4",
-        summary="weights of 4 bits, arithmetic in float",
-        done="with 4-bit weights",
         convert=_KIND.convert,
         least_opset=_KIND.least_opset,
         check=_KIND.check,

@@ -11,8 +11,6 @@ SCHEMES.add(
     "w8",
     Scheme(
         name="w8",
-        summary="weights of 8 bits, arithmetic in float",
-        done="with 8-bit weights",
         convert=_KIND.convert,
         least_opset=_KIND.least_opset,
         check=_KIND.check,
