@@ -4,7 +4,7 @@ The document is the image of :class:`~qconvert.report.model.Report`: the same na
 
 - JSON knows no infinity and no NaN, so a number that is not finite is null. A null ``sqnr_db`` means: no error at all
   if ``max_abs_error`` is 0 (no output differs); not a number if ``numeric`` is false; otherwise nothing in common.
-- ``times_ms``, every single run of a latency measurement, is left out.
+- ``times_ms``, every single run of a latency measurement, and the histograms of tensors are left out.
 - Tuples and arrays are lists.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from qconvert.errors import InternalError
 from qconvert.report.model import Report
 
-LEFT_OUT = frozenset({"times_ms"})
+LEFT_OUT = frozenset({"times_ms", "histogram"})
 
 
 def to_document(report: Report) -> dict[str, object]:
