@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.graph.view import GraphView
+from qconvert.numerics.spec import QParams
 from qconvert.ops import OPS
 from qconvert.plan.model import NodePlan, QuantPlan
 from qconvert.report.model import NodeDecision, TensorHistogram, TensorReport, WeightReport
@@ -63,7 +64,7 @@ def tensor_reports(plan: QuantPlan, stats: StatsTable, place: str = "") -> tuple
                     method=group.method,
                     shared_with=None if tensor == first else _within(place, first),
                     observed=(seen.extremes.lo, seen.extremes.hi) if seen is not None and seen.extremes.usable else None,
-                    clipped=_clipped(seen, group.params.range),
+                    clipped=_clipped(seen, group.params),
                     histogram=_coarse(seen),
                 )
             )
@@ -74,12 +75,13 @@ def _within(place: str, name: str) -> str:
     return f"{place}/{name}" if place else name
 
 
-def _clipped(seen: Statistic | None, limits: tuple[float, float]) -> float | None:
-    """The share of counted elements in bins that lie outside ``limits`` altogether."""
+def _clipped(seen: Statistic | None, params: QParams) -> float | None:
+    """The share of counted elements in bins that lie more than half a step, which rounding costs anyway, outside."""
     if not isinstance(seen, Histogram) or not seen.counts.sum():
         return None
+    (lo, hi), half = params.range, float(params.scale) / 2
     edges = seen.edges()
-    outside = (edges[1:] < limits[0]) | (edges[:-1] > limits[1])
+    outside = (edges[1:] < lo - half) | (edges[:-1] > hi + half)
     return float(seen.counts[outside].sum() / seen.counts.sum())
 
 

@@ -162,7 +162,8 @@ class TensorReport:
         method: what the range comes from: a calibration method, or a recovery pass; "" where no data were needed.
         shared_with: another tensor that has the same scale because it must; null where it is alone or the first.
         observed: least and greatest value in calibration; null for a tensor that only passes values on.
-        clipped: share of the elements seen that lie outside the range, 0..1; null without a histogram.
+        clipped: share of the elements seen that lie more than half a step outside the range, 0..1; null without a
+            histogram.
         histogram: null where the method does without.
     """
 

@@ -118,16 +118,25 @@ def front_chart(front: Front) -> Markup:
     if front.reference is not None and math.isfinite(front.reference):
         level = up(front.reference)
         parts.append(f'<line class="zero" x2="100%" y1="{level}" y2="{level}"/>')
-        parts.append(f'<text x="0" y="{float(level) - 5:.1f}">FP32</text>')
+        parts.append(f'<text y="{float(level) - 5:.1f}">FP32, {_value(front.reference, front)}</text>')
     for p in front.points:
         if math.isfinite(p.value):
-            title = escape(f"{p.label}: {phrases.significant(p.speedup)}x, {phrases.significant(p.value, 4)} {front.unit}")
+            title = escape(f"{p.label}: {phrases.significant(p.speedup)}x, ") + _value(p.value, front)
             kind = "dot chosen-point" if p.chosen else "dot"
             parts.append(
                 f'<circle class="{kind}" cx="{x.at(p.speedup)}" cy="{up(p.value)}" r="6"><title>{title}</title></circle>'
             )
+            if p.chosen:
+                parts.append(
+                    f'<text x="{x.at(p.speedup)}" y="{float(up(p.value)) + 22:.1f}" class="middle">'
+                    f"{phrases.significant(p.speedup)}x, {_value(p.value, front)}</text>"
+                )
     parts += _ticks(x, [1.0] if x.low < 1.0 < x.high else [], height, "x")
     return _svg(parts, height + _AXIS, f"Speed against {front.quantity}", "front")
+
+
+def _value(value: float, front: Front) -> Markup:
+    return escape(f"{phrases.significant(value, 4)} {front.unit}".rstrip())
 
 
 class _Axis:

@@ -29,7 +29,7 @@ def render_page(report: Report) -> str:
     script = _asset("script.js")
     tensors = {t.name: TensorRef(anchor=f"t{i}", tensor=t) for i, t in enumerate(report.tensors)}
     rows = rows_of(report.decisions, tensors)
-    said = facts(report, everything=True)
+    said = facts(report)
     metric = report.accuracy.comparison.metric
     interval = getattr(metric, "interval", None)
     return _environment().get_template("page.html").render(
