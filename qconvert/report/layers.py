@@ -52,8 +52,8 @@ def tensor_reports(plan: QuantPlan, stats: StatsTable, place: str = "") -> tuple
             continue
         members = [t for t in group.tensors if t not in group.constants]
         for tensor in members:
-            seen = stats[tensor] if tensor in stats else None
-            first = members[0]
+            seen = stats.entries.get(tensor)
+            extremes = seen.extremes if seen is not None else None
             found.append(
                 TensorReport(
                     name=_within(place, tensor),
@@ -62,8 +62,8 @@ def tensor_reports(plan: QuantPlan, stats: StatsTable, place: str = "") -> tuple
                     zero_point=int(group.params.zero_point),
                     range=group.params.range,
                     method=group.method,
-                    shared_with=None if tensor == first else _within(place, first),
-                    observed=(seen.extremes.lo, seen.extremes.hi) if seen is not None and seen.extremes.usable else None,
+                    shared_with=None if tensor == members[0] else _within(place, members[0]),
+                    observed=(extremes.lo, extremes.hi) if extremes is not None and extremes.usable else None,
                     clipped=_clipped(seen, group.params),
                     histogram=_coarse(seen),
                 )

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,9 @@ def measured(report: Report) -> Report:
         replace(d, sqnr_db=31.0 + i, error_split=SPLIT, float_ms=0.25, integer_ms=0.125)
         for i, d in enumerate(report.decisions)
     )
-    points = tuple(FrontPoint(label=f"{i} float", speedup=2.0 - i / 4, value=98.0 + i / 4, chosen=i == 1) for i in range(4))
+    points = tuple(
+        FrontPoint(label=f"{i} float", speedup=2.0 - i / 4, value=98.0 + i / 4, chosen=i == 1) for i in range(4)
+    )
     front = Front(quantity="top1", unit="%", points=points, reference=99.0)
     return replace(report, decisions=decisions, front=front)
 
@@ -124,7 +127,7 @@ def test_the_strip_has_every_node_once_and_changes_sides_where_the_regions_do(re
     assert sum(map(len, regions)) == len(report.decisions)
     sides = ["integers" if any(c.attributes["class"][0] in "ia" for c in r) else "float" for r in regions]
     assert [li.one("b").text for li in page.one("ol", class_="regions").every("li")] == sides
-    assert all(a != b for a, b in zip(sides, sides[1:], strict=False))
+    assert all(a != b for a, b in pairwise(sides))
 
 
 def test_a_report_without_tensors_runs_or_integers_still_makes_a_page(detector: Report, classifier: Report) -> None:
@@ -155,7 +158,7 @@ def test_headings_are_a_tree_and_sections_have_names(report: Report) -> None:
     page = page_of(measured(report))
     levels = [int(e.tag[1]) for e in page.every() if re.fullmatch(r"h\d", e.tag)]
     assert levels.count(1) == 1 and levels[0] == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))
     assert all("aria-labelledby" in s.attributes for s in page.every("section"))
     assert page.one("html").attributes["lang"] == "en"
 

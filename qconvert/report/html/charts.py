@@ -91,7 +91,7 @@ def interval_chart(value: float, low: float, high: float, unit: str) -> Markup:
     reach = max(abs(low), abs(high), abs(value)) * 1.15 or 1.0
     axis = _Axis(-reach, reach)
     parts = [
-        f'<line class="zero" x1="50%" x2="50%" y2="34"/>',
+        '<line class="zero" x1="50%" x2="50%" y2="34"/>',
         f'<line class="whisker" x1="{axis.at(low)}" x2="{axis.at(high)}" y1="17" y2="17"/>',
         *(f'<line class="whisker" x1="{axis.at(v)}" x2="{axis.at(v)}" y1="10" y2="24"/>' for v in (low, high)),
         f'<circle class="dot" cx="{axis.at(value)}" cy="17" r="5"/>',
@@ -124,7 +124,8 @@ def front_chart(front: Front) -> Markup:
             title = escape(f"{p.label}: {phrases.significant(p.speedup)}x, ") + _value(p.value, front)
             kind = "dot chosen-point" if p.chosen else "dot"
             parts.append(
-                f'<circle class="{kind}" cx="{x.at(p.speedup)}" cy="{up(p.value)}" r="6"><title>{title}</title></circle>'
+                f'<circle class="{kind}" cx="{x.at(p.speedup)}" cy="{up(p.value)}" r="6">'
+                f"<title>{title}</title></circle>"
             )
             if p.chosen:
                 parts.append(
@@ -192,4 +193,6 @@ def _bars(heights: Sequence[float]) -> str:
 
 def _svg(parts: Sequence[str], height: int, label: str, kind: str = "") -> Markup:
     classes = f"chart {kind}".strip()
-    return Markup(f'<svg class="{classes}" role="img" aria-label="{escape(label)}" height="{height}">{"".join(parts)}</svg>')
+    return Markup(
+        f'<svg class="{classes}" role="img" aria-label="{escape(label)}" height="{height}">{"".join(parts)}</svg>'
+    )

@@ -32,29 +32,33 @@ def render_page(report: Report) -> str:
     said = facts(report)
     metric = report.accuracy.comparison.metric
     interval = getattr(metric, "interval", None)
-    return _environment().get_template("page.html").render(
-        report=report,
-        title=f"{phrases.file_name(report.model)} quantized",
-        headline=phrases.headline(report),
-        scheme=scheme(report.recipe),
-        sections=_sections(report),
-        policy=_policy(script),
-        style=Markup(_asset("style.css")),
-        script=Markup(script),
-        tiles=tiles_of(report, rows),
-        urgent=[f for f in said if f.level in (Level.BAD, Level.WARNING)],
-        facts=[f for f in said if f.level not in (Level.BAD, Level.WARNING)],
-        suggestions=suggestions(report),
-        sizes=_sizes(report),
-        largest=max(report.model.bytes, report.output.bytes, 1),
-        interval=interval,
-        rows=rows,
-        columns=columns_of(rows),
-        kinds=[k for k in Kind if any(r.kind is k for r in rows)],
-        operators=sorted({r.decision.op_type for r in rows}),
-        regions=regions_of(rows),
-        tensors=list(tensors.values()),
-        first=max(tensors.values(), key=lambda t: t.tensor.clipped or 0.0, default=None),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            title=f"{phrases.file_name(report.model)} quantized",
+            headline=phrases.headline(report),
+            scheme=scheme(report.recipe),
+            sections=_sections(report),
+            policy=_policy(script),
+            style=Markup(_asset("style.css")),
+            script=Markup(script),
+            tiles=tiles_of(report, rows),
+            urgent=[f for f in said if f.level in (Level.BAD, Level.WARNING)],
+            facts=[f for f in said if f.level not in (Level.BAD, Level.WARNING)],
+            suggestions=suggestions(report),
+            sizes=_sizes(report),
+            largest=max(report.model.bytes, report.output.bytes, 1),
+            interval=interval,
+            rows=rows,
+            columns=columns_of(rows),
+            kinds=[k for k in Kind if any(r.kind is k for r in rows)],
+            operators=sorted({r.decision.op_type for r in rows}),
+            regions=regions_of(rows),
+            tensors=list(tensors.values()),
+            first=max(tensors.values(), key=lambda t: t.tensor.clipped or 0.0, default=None),
+        )
     )
 
 

@@ -53,7 +53,6 @@ class Row:
         decision: what the report says of it.
         kind: where it runs.
         input, output: the first quantized tensor that it reads, and that it writes.
-        strongest: the part of ``error_split`` that is largest, "" without one.
     """
 
     anchor: str
@@ -93,7 +92,7 @@ class Region:
 
     @property
     def text(self) -> str:
-        """27 Conv, 26 Clip, 1 GlobalAveragePool: what it holds, without shape arithmetic where there is anything else."""
+        """27 Conv, 26 Clip: what it holds, without shape arithmetic where there is anything else."""
         counted = [r.decision for r in self.rows if r.kind is not Kind.SHAPES] or [r.decision for r in self.rows]
         totals = sorted(tally.op_totals(counted).items(), key=lambda item: -item[1])
         return tally.listed(totals)

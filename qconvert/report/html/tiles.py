@@ -85,7 +85,5 @@ def _accuracy(report: Report) -> list[Tile]:
         )
     return [
         *found,
-        Tile(
-            label="SQNR", value=phrases.decibels(fidelity.sqnr_db), detail=f"cosine similarity {fidelity.cosine:.5f}"
-        ),
+        Tile(label="SQNR", value=phrases.decibels(fidelity.sqnr_db), detail=f"cosine similarity {fidelity.cosine:.5f}"),
     ]

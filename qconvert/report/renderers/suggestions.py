@@ -34,17 +34,15 @@ def suggestions(report: Report) -> tuple[Suggestion, ...]:
     model, output = shlex.quote(report.model.path), shlex.quote(report.output.path)
     again = f"qconvert quantize {model} --calib DATA -o {output} --force"
     v = report.verification
+    examine = f"qconvert check {output}"
     found = []
     if v.checker or not v.loads or v.interface:
-        found.append(
-            Suggestion(text="A check failed: do not ship this model before you know why.", command=f"qconvert check {output}")
-        )
+        text = "A check failed: do not ship this model before you know why."
+        found.append(Suggestion(text=text, command=examine))
     if _accuracy_suffers(report):
         found += _accuracy(report, again)
     if report.latency.speedup.median < 1 + phrases.SAME_SPEED:
-        found.append(
-            Suggestion(text="It is not faster on this machine. See what costs the time.", command=f"qconvert check {output}")
-        )
+        found.append(Suggestion(text="It is not faster on this machine. See what costs the time.", command=examine))
     if not report.accuracy.held_out:
         found.append(
             Suggestion(
