@@ -217,6 +217,11 @@ def test_one_tensor_is_shown_and_links_choose_it(opened: Page, report: Report) -
     link = opened.locator("#nodes td[data-label=output] a").last
     link.click()
     assert f"#{figures.get_attribute('id')}" == link.get_attribute("href")
+    chosen = figures.get_attribute("id")
+    opened.locator("#previous").click()
+    assert figures.get_attribute("id") != chosen
+    link.click()
+    assert figures.get_attribute("id") == chosen, "the same link works again"
     opened.locator("#every").check()
     assert figures.count() == len(report.tensors)
 

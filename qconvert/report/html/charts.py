@@ -179,7 +179,7 @@ def _ticks(axis: _Axis, inner: Sequence[float], top: int = _PLOT, unit: str = ""
 
 
 def _bars(heights: Sequence[float]) -> str:
-    """A path over bins of width 1 whose greatest is 100 high; one that is not empty is at least 2 high."""
+    """A path over bins of width 1 whose greatest is 98 of 100 high; one that is not empty is at least 2 high."""
     top = max(heights, default=0.0) or 1.0
     levels = [100 - (max(2, round(98 * h / top)) if h > 0 else 0) for h in heights]
     path, run = ["M0 100"], 0

@@ -98,25 +98,34 @@
   strip.addEventListener("click", (event) => { if (event.target.tagName === "I") reveal(named(event.target)); });
 
   // ---- tensors: one at a time
-  const choice = at("tensor");
+  const figures = [...document.querySelectorAll("figure.tensor")], choice = at("tensor");
+  const show = () => {
+    figures.forEach((figure) => figure.classList.toggle("shown", figure.id === choice.value));
+    document.querySelector(".gallery").classList.toggle("one", !at("every").checked);
+  };
   if (choice) {
-    const gallery = document.querySelector(".gallery"), figures = [...gallery.children];
-    const show = () => {
-      figures.forEach((f) => f.classList.toggle("shown", f.id === choice.value));
-      gallery.classList.toggle("one", !at("every").checked);
-    };
     const step = (by) => { choice.selectedIndex = (choice.selectedIndex + by + figures.length) % figures.length; show(); };
     choice.addEventListener("change", show);
     at("every").addEventListener("change", show);
     at("previous").addEventListener("click", () => step(-1));
     at("following").addEventListener("click", () => step(1));
-    const follow = () => {
-      const target = at(location.hash.slice(1));
-      if (figures.includes(target)) { choice.value = target.id; show(); target.scrollIntoView({ block: "center" }); }
-      else if (rows.includes(target)) reveal(target);
-    };
     show();
-    addEventListener("hashchange", follow);
-    follow();
   }
+
+  // ---- links to rows and tensors that a filter or the choice hides
+  const follow = () => {
+    const target = at(location.hash.slice(1));
+    if (rows.includes(target)) reveal(target);
+    else if (figures.includes(target)) {
+      choice.value = target.id;
+      show();
+      target.scrollIntoView({ block: "center" });
+    }
+  };
+  addEventListener("hashchange", follow);
+  document.addEventListener("click", (event) => {
+    // the same link again changes no hash
+    if (event.target.closest("a")?.hash && event.target.closest("a").hash === location.hash) follow();
+  });
+  follow();
 })();
