@@ -45,6 +45,7 @@ class Quantized:
     """A quantized model with the plan behind it, loaded and tried.
 
     Attributes:
+        stats: what the plan's ranges come from.
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
         recoveries: the recovery passes that were tried.
@@ -52,6 +53,7 @@ class Quantized:
 
     model: Model
     plan: QuantPlan
+    stats: StatsTable
     session: Session
     calibration: CalibrationReport
     notes: tuple[str, ...]
@@ -118,6 +120,7 @@ def convert(
         return Quantized(
             model=model,
             plan=plan,
+            stats=stats,
             session=session,
             calibration=calibration,
             notes=(*masked_notes(kept), *notes, *emission_notes),

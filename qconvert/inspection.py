@@ -30,6 +30,7 @@ from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan, WeightPlan
 from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.resolve import resolve
+from qconvert.report.layers import node_decisions
 from qconvert.report.model import NodeDecision
 from qconvert.targets.auto import target_of
 
@@ -159,10 +160,7 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
         quantized_ops=already,
         target=target.name,
         planned=dict(Counter(n.op_type for n in nodes if n.decision.taken).most_common()),
-        decisions=tuple(
-            NodeDecision(node=n.node, op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason)
-            for n in nodes
-        ),
+        decisions=node_decisions(plan) if plan is not None else (),
         savings=savings,
         obstacle=obstacle,
         notes=prepared.notes if prepared is not None else (),

@@ -145,6 +145,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             output_path=job.output,
             prepared=prepared,
             plan=quantized.plan,
+            stats=quantized.stats,
             branches=quantized.branches,
             recipe=job.recipe,
             target=TargetReport(

@@ -39,6 +39,7 @@ from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, least_opset
 from qconvert.schemes.scheme import SCHEMES, check_combination
+from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
 
 # Inputs on which values are looked at that 16 bits may not hold.
@@ -104,6 +105,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
             plan=quantized.plan,
             branches={},
             recipe=job.recipe,
+            stats=StatsTable(entries={}),
             target=_target(job.recipe),
             integer_ports=(),
             calibration=replace(quantized.calibration, skipped_samples=data.skipped),
@@ -144,6 +146,7 @@ def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress:
             plan=QuantPlan(nodes=converted.nodes, groups=()),
             branches={},
             recipe=job.recipe,
+            stats=StatsTable(entries={}),
             target=_target(job.recipe),
             integer_ports=(),
             calibration=CalibrationReport(source="", samples=0, method=converted.method, tensors=0),
@@ -215,6 +218,7 @@ def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progres
     return Quantized(
         model=converted.model,
         plan=QuantPlan(nodes=converted.nodes, groups=()),
+        stats=StatsTable(entries={}),
         session=session,
         calibration=CalibrationReport(
             source=job.calib.name if job.calib is not None else "",

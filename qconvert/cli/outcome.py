@@ -38,7 +38,8 @@ def outcome_options(function: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write a report; the suffix decides the form: .json, .md (Markdown), .xml (JUnit), .txt (repeatable).",
+            help="Write a report; the suffix decides the form: .html, .json, .md (Markdown), .xml (JUnit), .txt "
+            "(repeatable).",
         ),
         click.option(
             "--github-summary",

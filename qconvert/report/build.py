@@ -15,22 +15,24 @@ from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.compare import too_few
 from qconvert.evaluate.footprint import peak_mb
 from qconvert.graph.bodies import body_parameters
+from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.size import file_bytes, parameters, size_by_kind
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
+from qconvert.report.layers import node_decisions, tensor_reports
 from qconvert.report.model import (
     AccuracyReport,
     CalibrationReport,
     FileSize,
     LatencyReport,
-    NodeDecision,
     Report,
     TargetReport,
     Verification,
     Versions,
 )
+from qconvert.stats.statistic import StatsTable
 
 # Below this the outputs no longer resemble the original's; most classifiers keep their answers above 15 dB.
 LOW_SQNR_DB = 12.0
@@ -44,6 +46,7 @@ class BuildInputs:
     output_path: Path
     prepared: Prepared
     plan: QuantPlan
+    stats: StatsTable
     branches: Mapping[str, QuantPlan]
     recipe: Recipe
     target: TargetReport
@@ -71,12 +74,13 @@ def build_report(parts: BuildInputs) -> Report:
         accuracy=parts.accuracy,
         latency=parts.latency,
         verification=parts.verification,
-        decisions=tuple(
-            NodeDecision(
-                node=f"{where}{n.node}", op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason
-            )
-            for where, plan in (("", parts.plan), *((f"{place}/", p) for place, p in parts.branches.items()))
-            for n in plan.nodes.values()
+        decisions=(
+            *node_decisions(parts.plan, view_of(written)),
+            *(d for place, plan in parts.branches.items() for d in node_decisions(plan, place=place)),
+        ),
+        tensors=(
+            *tensor_reports(parts.plan, parts.stats),
+            *(t for place, plan in parts.branches.items() for t in tensor_reports(plan, StatsTable(), place)),
         ),
         body_parameters=body_parameters(written),
         seconds=dict(parts.seconds),

@@ -5,7 +5,7 @@ and the command that made it. Three rules:
 
 - JSON knows no infinity and no NaN, so a number that is not finite is null. A null ``sqnr_db`` means: no error at all
   if ``max_abs_error`` is 0 (no output differs); not a number if ``numeric`` is false; otherwise nothing in common.
-- ``times_ms``, every single run of a latency measurement, is left out.
+- ``times_ms``, every single run of a latency measurement, and the histograms of tensors are left out.
 - Tuples and arrays are lists.
 """
 
@@ -22,7 +22,7 @@ from qconvert.errors import InternalError
 from qconvert.report.model import SCHEMA_VERSION
 from qconvert.report.result import Result, command_of
 
-LEFT_OUT = frozenset({"times_ms"})
+LEFT_OUT = frozenset({"times_ms", "histogram"})
 
 
 def to_document(result: Result) -> dict[str, object]:

@@ -32,6 +32,8 @@ HOMES = {
     "onnxruntime": ("qconvert/graph/session.py",),
     "onnxscript": ("qconvert/graph/prepare/",),
     "click": ("qconvert/cli/",),
+    "jinja2": ("qconvert/report/html/",),
+    "markupsafe": ("qconvert/report/html/",),
     "rich_click": ("qconvert/cli/",),
     "rich": ("qconvert/cli/", "qconvert/report/renderers/console.py"),
 }

@@ -28,6 +28,15 @@ def test_every_scheme_on_a_transformer(
     assert not report["verification"]["interface"]
 
 
+@pytest.mark.parametrize("suffix", ["html", "md", "json", "txt"])
+@pytest.mark.parametrize("flags", [(), ("--no-measure",)])
+def test_every_form_of_report(flags: tuple[str, ...], suffix: str, qconvert: Command, tmp_path: Path) -> None:
+    report, output = tmp_path / f"report.{suffix}", tmp_path / "out.onnx"
+    ran = qconvert("quantize", model_of("digits_gru"), "--scheme", "w8", *flags, "-o", output, "--report", report)
+    assert ran.code == 0, ran.err
+    assert "w8" in report.read_text()
+
+
 def test_without_data_the_report_warns(qconvert: Command, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(model_of("digits_gru").read_bytes())
