@@ -142,7 +142,7 @@ def threads(number: int) -> str:
 _SCHEMES = {
     "dynamic": "dynamic: int8 weights (a scale a channel), activations quantized as the model runs",
     "fp16": "fp16: float16 weights and arithmetic",
-    "bf16": "bf16: bfloat16 weights and arithmetic",
+    "bf16": "bf16: bfloat16 weights, float32 arithmetic",
 }
 
 
