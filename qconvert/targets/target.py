@@ -78,6 +78,8 @@ class Target:
         quantize_ns, dequantize_ns: cost of a boundary for each element, layout change included.
         saturates: its kernels add two products of an unsigned and a signed byte in 16 bits, so weights must be kept
             small enough (numerics/saturation.py).
+        fuses_int8: whether ONNX Runtime's CPU provider fuses pairs of int8 activations there wherever it fuses uint8;
+            None where another runtime runs the model, and ONNX Runtime's fusions say nothing about it.
         convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
     """
@@ -92,6 +94,7 @@ class Target:
     dequantize_ns: float
     products: Capability
     saturates: bool = False
+    fuses_int8: bool | None = False
     convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
 
