@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ra
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, quantizes
+from qconvert.diagnose.optimization import optimization_effect
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
@@ -35,7 +37,7 @@ from qconvert.graph.digest import graph_digest, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.session import IOSpec, Session
+from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.inputs import Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
@@ -48,6 +50,9 @@ from qconvert.run import Run, Stopwatch
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
+
+# Samples on which the result is run with and without ONNX Runtime's optimizations, which takes several times as long.
+MOST_FEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +125,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     )
     with watch.stage("verify"):
         reference = session_of(source)
-        verification = verify(quantized, reference)
+        verification = verify(quantized, reference, tuple(islice(data.calibration, MOST_FEEDS)))
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
@@ -296,8 +301,15 @@ def make_quantized(prepared: Prepared, run: Run) -> Quantized:
     )
 
 
-def verify(quantized: Quantized, reference: Session) -> Verification:
-    """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it."""
+def verify(quantized: Quantized, reference: Session, feeds: Sequence[Feed] = ()) -> Verification:
+    """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it.
+
+    Args:
+        quantized: the result.
+        reference: the original.
+        feeds: what to run with and without ONNX Runtime's optimizations.
+    """
+    scales = {name: float(p.scale) for name, p in quantized.plan.params_of().items() if p.scale.ndim == 0}
     plans = (quantized.plan, *quantized.branches.values())
     weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None and n.activations]
     return Verification(
@@ -305,6 +317,7 @@ def verify(quantized: Quantized, reference: Session) -> Verification:
         loads=True,
         interface=interface_differences(reference, quantized.session),
         census=take_census(quantized.model, weighted),
+        optimizations=optimization_effect(quantized.model, quantized.session, reference, feeds, scales),
     )
 
 

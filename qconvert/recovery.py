@@ -58,7 +58,7 @@ def convert_and_recover(
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
 ) -> Quantized:
-    """:func:`qconvert.repair.convert_and_repair`, then every recovery pass of the recipe; arguments and errors are the same.
+    """:func:`qconvert.repair.convert_and_repair`, then every recovery pass of the recipe; arguments and errors as there.
 
     Raises:
         RecipeError: there is no pass of that name.
@@ -93,7 +93,9 @@ def convert_and_recover(
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
                 anew = replace(run, gatherer=Gatherer(options=run.gatherer.options))
-                result = convert_and_repair(tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required)
+                result = convert_and_repair(
+                    tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required
+                )
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):

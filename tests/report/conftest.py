@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.evaluate.compare import Comparison, MetricResult
 from qconvert.evaluate.fidelity import FidelityReport, OutputFidelity
 from qconvert.evaluate.latency import Latency, Speedup
@@ -123,6 +124,7 @@ def classifier() -> Report:
                 boundaries=("image_QuantizeLinear",),
                 ops={"QLinearConv": 9, "QuantizeLinear": 1},
             ),
+            optimizations=OptimizationEffect(samples=2, sqnr_db=61.7, error_db=38.2, steps=1.0),
         ),
         decisions=decisions(
             (9, "Conv", True, "integer kernel"),
@@ -197,6 +199,9 @@ def detector() -> Report:
                 unfused=("Conv_1", "Conv_2", "Conv_3", "Conv_4"),
                 boundaries=tuple(f"boundary_{i}" for i in range(9)),
                 ops={"Conv": 4},
+            ),
+            optimizations=OptimizationEffect(
+                samples=2, sqnr_db=9.1, error_db=18.4, steps=None, outputs=("boxes",), begins_at="Conv_7 (Conv)"
             ),
         ),
         decisions=decisions(
