@@ -30,7 +30,7 @@ from qconvert.recover.samples import Samples, seen_and_judging
 from qconvert.run import Run
 
 # What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "gptq", "bias-correction", "ranges")
+CHAIN = ("equalize", "smooth", "gptq", "bias-correction", "ranges")
 
 # The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
 MOST_BYTES = 1 << 29
@@ -150,7 +150,7 @@ def _changes(recovery: Recovery, state: _State, samples: Samples) -> Changes:
         model=state.prepared.model,
         graph=view_of(state.prepared.model),
         samples=samples,
-        plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
+        plan=state.result.plan,
         changes=state.changes,
     )
     with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads
@@ -163,10 +163,10 @@ def _rewritten(state: _State, changes: Changes, samples: Samples) -> _State:
     Raises:
         ModelError: they make another function.
     """
-    model = with_constants(state.prepared.model, changes.constants)
+    model = changes.applied(state.prepared.model)
     base = model
     if state.base is not state.prepared.model:
-        base = with_constants(state.base, changes.constants)
+        base = changes.applied(state.base)
     feed = next(iter(samples))
     db = agreement(session_of(state.prepared.model).run(feed), session_of(model).run(feed))
     if db < MIN_AGREEMENT_DB:
