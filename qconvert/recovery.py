@@ -28,6 +28,7 @@ from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
 from qconvert.run import Run
+from qconvert.targets import TARGETS
 
 # What "auto" runs, in this order (docs/decisions/0011)
 CHAIN = ("equalize", "smooth", "gptq", "bias-correction", "ranges")
@@ -86,7 +87,7 @@ def convert_and_recover(
     for recovery in passes:
         try:
             with run.watch.stage("recover"):
-                changes = _changes(recovery, state, seen)
+                changes = _changes(recovery, state, seen, run.recipe)
                 if not changes.changed:
                     continue
                 before = state.score or judge.score(_judged(state.result.model))
@@ -145,13 +146,14 @@ def _judged(model: Model) -> Session:
     return session_of(before_squashing(model))
 
 
-def _changes(recovery: Recovery, state: _State, samples: Samples) -> Changes:
+def _changes(recovery: Recovery, state: _State, samples: Samples, recipe: Recipe) -> Changes:
     subject = Subject(
         model=state.prepared.model,
         graph=view_of(state.prepared.model),
         samples=samples,
         plan=state.result.plan,
         changes=state.changes,
+        saturates=TARGETS.get(recipe.target).saturates,
     )
     with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads
         return recovery.apply(subject)

@@ -99,6 +99,7 @@ class Subject:
         samples: calibration samples, without those that the result is judged on.
         plan: solved; at the stage WEIGHTS that of the model before the pass, where there is one.
         changes: those of earlier passes.
+        saturates: whether the target's kernels add two products in 16 bits.
     """
 
     model: Model
@@ -106,6 +107,7 @@ class Subject:
     samples: Samples
     plan: QuantPlan | None = None
     changes: Changes = field(default_factory=Changes)
+    saturates: bool = False
 
     def weight(self, layer: Layer) -> Array:
         """The weight of ``layer`` as it is by now."""
