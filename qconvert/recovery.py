@@ -24,14 +24,12 @@ from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.tails import before_squashing
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
+from qconvert.recover.effort import LEVELS
 from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
 from qconvert.run import Run
 from qconvert.targets import TARGETS
-
-# What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "smooth", "gptq", "bias-correction", "ranges")
 
 # The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
 MOST_BYTES = 1 << 29
@@ -45,7 +43,7 @@ def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
     """
     if recipe.recover == (AUTO,):
         # whoever names a calibration method wants its ranges
-        names = tuple(n for n in CHAIN if n != "ranges" or recipe.method == DEFAULT_METHOD)
+        names = tuple(n for n in LEVELS[recipe.effort].chain if n != "ranges" or recipe.method == DEFAULT_METHOD)
     else:
         names = () if recipe.recover == (NO_RECOVERY,) else recipe.recover
     found = [RECOVERIES.get(n) for n in dict.fromkeys(names)]
@@ -154,6 +152,7 @@ def _changes(recovery: Recovery, state: _State, samples: Samples, recipe: Recipe
         plan=state.result.plan,
         changes=state.changes,
         saturates=TARGETS.get(recipe.target).saturates,
+        work=LEVELS[recipe.effort].work,
     )
     with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads
         return recovery.apply(subject)

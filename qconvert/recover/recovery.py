@@ -100,6 +100,7 @@ class Subject:
         plan: solved; at the stage WEIGHTS that of the model before the pass, where there is one.
         changes: those of earlier passes.
         saturates: whether the target's kernels add two products in 16 bits.
+        work: how many times its usual work the pass may do.
     """
 
     model: Model
@@ -108,6 +109,7 @@ class Subject:
     plan: QuantPlan | None = None
     changes: Changes = field(default_factory=Changes)
     saturates: bool = False
+    work: float = 1.0
 
     def weight(self, layer: Layer) -> Array:
         """The weight of ``layer`` as it is by now."""
@@ -123,6 +125,13 @@ class Subject:
         """The float constant at ``port`` as it is by now."""
         if port in self.changes.constants:
             return self.changes.constants[port]
+        return self._float(port)
+
+    def original(self, layer: Layer) -> Array:
+        """The weight of ``layer`` in float, before passes of stage SOLVED."""
+        return self._float(layer.weight)
+
+    def _float(self, port: Port) -> Array:
         node, index = port
         return np.asarray(self.graph.constant(self.graph.nodes[node].inputs[index] or ""), np.float32)
 

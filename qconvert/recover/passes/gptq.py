@@ -29,12 +29,11 @@ from numpy.typing import NDArray
 
 from qconvert.graph.constants import Port
 from qconvert.numerics.spec import QParams
-from qconvert.plan.model import QuantPlan
 from qconvert.recover.gram import second_moments
 from qconvert.recover.grid import Grid, Partners, final_parameters
-from qconvert.recover.layers import Array, Layer, owns_weight
+from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
-from qconvert.recover.simulation import integer_layers
+from qconvert.recover.work import affordable
 
 Matrix = NDArray[np.float64]
 
@@ -68,7 +67,7 @@ class Gptq:
     def apply(self, subject: Subject) -> Changes:
         """Weights on the grid of their scales, rounded with compensation."""
         plan = subject.plan
-        layers = affordable(subject, plan, self.options.operations) if plan is not None else {}
+        layers = affordable(subject, plan, _cost, self.options.operations * subject.work) if plan is not None else {}
         if plan is None or not layers:
             return Changes()
         samples = subject.samples.first(self.options.samples)
@@ -134,21 +133,8 @@ def rounded(
     return layer.from_outputs(np.take_along_axis(w, back[:, None, :], axis=2), weight)
 
 
-def affordable(subject: Subject, plan: QuantPlan, operations: float) -> dict[str, Layer]:
-    """The integer layers that own their weight, the cheapest ones up to so many multiplications, in graph order."""
-    found = {n: layer for n, layer in integer_layers(subject, plan).items() if owns_weight(subject.graph, layer)}
-    costs = {n: _cost(layer, subject.weight(layer)) for n, layer in found.items()}
-    spent, kept = 0.0, set()
-    for name in sorted(found, key=lambda n: costs[n]):
-        spent += costs[name]
-        if spent <= operations:
-            kept.add(name)
-    return {n: layer for n, layer in found.items() if n in kept}
-
-
-def _cost(layer: Layer, weight: Array) -> float:
-    groups, each, inputs = layer.by_outputs(weight).shape
-    return float(groups * inputs**2 * (inputs + each))
+def _cost(groups: int, outputs: int, inputs: int) -> float:
+    return float(groups * inputs**2 * (inputs + outputs))
 
 
 RECOVERIES.add("gptq", Gptq())

@@ -110,7 +110,7 @@ class Smooth:
 
     def _row_count(self, subject: Subject, found: Sequence[_Candidate]) -> int:
         each = sum(subject.weight(layer).size for c in found for layer in c.readers) * (len(self.options.alphas) + 2)
-        return int(np.clip(self.options.operations / each, self.options.least_rows, self.options.most_rows))
+        return int(np.clip(self.options.operations * subject.work / each, self.options.least_rows, self.options.most_rows))
 
     def _best(
         self, plan: QuantPlan, candidate: _Candidate, x: Array, weights: Sequence[Array]

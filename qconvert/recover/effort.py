@@ -1,0 +1,33 @@
+"""How much accuracy recovery may cost: what runs by itself, and how much work each pass may do.
+
+Bounds are numbers of multiplications and of runs of the model, not seconds, so that a result can be repeated. Measured
+on the shapes of ResNet-50 with 64 samples, 2 threads (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """A level of effort.
+
+    Attributes:
+        chain: the passes that run if none are named, in this order.
+        work: how many times its usual work a pass may do.
+    """
+
+    chain: tuple[str, ...]
+    work: float
+
+
+# The order matters: rewriting before rounding, rounding before what is measured on rounded weights.
+LEVELS: Mapping[str, Effort] = {
+    "fast": Effort(chain=("bias-correction",), work=0.25),
+    "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
+    "max": Effort(
+        chain=("equalize", "smooth", "clip-weights", "gptq", "adaround", "bias-correction", "ranges"), work=4.0
+    ),
+}
