@@ -6,6 +6,7 @@ on the shapes of ResNet-50 with 64 samples, 2 threads (docs/decisions/0017).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,15 +18,17 @@ class Effort:
     Attributes:
         chain: the passes that run if none are named, in this order.
         work: how many times its usual work a pass may do.
+        dearest: multiplications of one run of a model beyond which none of the passes runs by itself.
     """
 
     chain: tuple[str, ...]
     work: float
+    dearest: float = math.inf
 
 
 # The order matters: rewriting before rounding, rounding before what is measured on rounded weights.
 LEVELS: Mapping[str, Effort] = {
-    "fast": Effort(chain=("bias-correction",), work=0.25),
+    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8),
     "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
     "max": Effort(
         chain=("equalize", "smooth", "clip-weights", "gptq", "adaround", "bias-correction", "ranges"), work=4.0

@@ -57,7 +57,7 @@ class BiasCorrectionOptions:
     """
 
     waves: int = 8
-    least: int = 8
+    least: int = 5
     most: int = 32
     share: float = 1.0
     operations: float = 5e10

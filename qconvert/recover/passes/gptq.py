@@ -33,7 +33,7 @@ from qconvert.recover.gram import second_moments
 from qconvert.recover.grid import Grid, Partners, final_parameters
 from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
-from qconvert.recover.work import affordable
+from qconvert.recover.work import affordable, multiplications
 
 Matrix = NDArray[np.float64]
 
@@ -43,16 +43,20 @@ class GptqOptions:
     """Constants of the pass.
 
     Attributes:
-        samples, positions: samples for H, and columns of each at most.
+        least, most: samples for H, at least and at most; between them, as many as ``runs`` allows.
+        positions: columns of each sample at most.
         damping: added to the diagonal of H, as a share of its mean.
         block: columns that are rounded before the columns behind them are updated.
+        runs: multiplications that the runs of the model may cost.
         operations: multiplications that all layers together may cost.
     """
 
-    samples: int = 16
+    least: int = 8
+    most: int = 16
     positions: int = 256
     damping: float = 0.01
     block: int = 64
+    runs: float = 3e10
     operations: float = 3e10
 
 
@@ -70,7 +74,9 @@ class Gptq:
         layers = affordable(subject, plan, _cost, self.options.operations * subject.work) if plan is not None else {}
         if plan is None or not layers:
             return Changes()
-        samples = subject.samples.first(self.options.samples)
+        each = multiplications(subject, layers)
+        count = np.clip(self.options.runs * subject.work / max(1.0, each), self.options.least, self.options.most)
+        samples = subject.samples.first(int(count))
         moments = second_moments(subject, layers, samples, self.options.positions)
         constants: dict[Port, Array] = {}
         parameters: dict[str, QParams] = {}
