@@ -7,6 +7,7 @@ through ONNX Runtime, on calibration samples that the pass has not seen (:mod:`q
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -26,8 +27,10 @@ from qconvert.graph.tails import before_squashing
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.judge import Judge, Score
+from qconvert.recover.layers import find_layers
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
+from qconvert.recover.work import multiplications
 from qconvert.run import Run
 from qconvert.targets import TARGETS
 
@@ -70,8 +73,7 @@ def convert_and_recover(
     if not run.gatherer.collects:
         note = "accuracy recovery was left out: it needs data, and there are ranges only; give --calib, too"
         return replace(result, notes=(*result.notes, note))
-    if run.recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
-        size = f"{prepared.model.weight_bytes() >> 20:,} MB of weights"
+    if run.recipe.recover == (AUTO,) and (size := _too_large(prepared.model, run)):
         return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
     with run.watch.stage("recover"):
         seen, judging = seen_and_judging(run.samples)
@@ -120,6 +122,19 @@ def convert_and_recover(
         state = replace(tried, score=after) if kept else state
     notes = (*state.result.notes, *(str(o) for o in outcomes), *failures)
     return replace(state.result, notes=notes, recoveries=tuple(outcomes))
+
+
+def _too_large(model: Model, run: Run) -> str:
+    """What of ``model`` is more than recovery that nobody asked for may handle at the effort of ``run``."""
+    if model.weight_bytes() > MOST_BYTES:
+        return f"{model.weight_bytes() >> 20:,} MB of weights"
+    dearest = LEVELS[run.recipe.effort].dearest
+    if dearest < math.inf:
+        subject = Subject(model=model, graph=view_of(model), samples=Samples(feeds=run.samples, indices=[0]))
+        each = multiplications(subject, find_layers(subject.graph))
+        if each > dearest:
+            return f"{each / 1e6:,.0f} million multiplications a run (effort {run.recipe.effort})"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

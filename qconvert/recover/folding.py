@@ -1,9 +1,9 @@
 """Where a factor for each channel of a tensor can go without a node of its own: constants of what makes the tensor.
 
-    LayerNormalization, RMSNormalization    gamma and beta, [C]
-    Mul by a constant [C]                   the constant; so a normalization that is written out ends
-    Add of a constant [C]                   the constant, and those of what makes the other operand
-    Gemm, MatMul                            the columns of the weight, and the bias
+LayerNormalization, RMSNormalization    gamma and beta, [C]
+Mul by a constant [C]                   the constant; so a normalization that is written out ends
+Add of a constant [C]                   the constant, and those of what makes the other operand
+Gemm, MatMul                            the columns of the weight, and the bias
 """
 
 from __future__ import annotations

@@ -48,9 +48,7 @@ class Grid:
         return np.asarray(np.clip(np.rint(column / self.scale), low, high))
 
 
-def final_parameters(
-    subject: Subject, plan: QuantPlan, layer: Layer, weight: Array
-) -> tuple[QParams, Partners | None]:
+def final_parameters(subject: Subject, plan: QuantPlan, layer: Layer, weight: Array) -> tuple[QParams, Partners | None]:
     """(the parameters that emission will use, pairs of columns that must not saturate).
 
     They are enlarged already where the bias would not fit into int32, and where pairs of weights would saturate.

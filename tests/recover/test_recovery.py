@@ -264,3 +264,16 @@ def test_branch_models_are_recovered_like_others() -> None:
     assert list(view_of(result.model).nodes) == list(view_of(same.model).nodes)
     for ours, theirs in zip(result.session.run(feeds[0]), same.session.run(feeds[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_little_effort_leaves_a_dear_model_alone_and_more_effort_tries_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    canonical, feeds = made()
+    cheap = recovered(canonical, feeds, Recipe(effort="fast"))
+    assert {o.name for o in cheap.recoveries} == {"bias-correction"}
+    tried = {o.name for o in recovered(canonical, feeds, Recipe(effort="max")).recoveries}
+    assert "adaround" in tried
+    monkeypatch.setitem(LEVELS, "fast", replace(LEVELS["fast"], dearest=1e3))  # type: ignore[arg-type]
+    dear = recovered(canonical, feeds, Recipe(effort="fast"))
+    assert dear.recoveries == ()
+    assert any("million multiplications a run (effort fast)" in note for note in dear.notes)
+    assert dear.model.to_bytes() == plain(canonical, feeds).model.to_bytes()

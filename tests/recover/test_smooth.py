@@ -1,4 +1,4 @@
-"""SmoothQuant: an outlier channel, against float64; the function stays, factors fold, and what cannot take them stays."""
+"""SmoothQuant: an outlier channel, against float64; the function stays, and factors go where they can."""
 
 from __future__ import annotations
 

@@ -63,7 +63,9 @@ class AdaRound:
     def apply(self, subject: Subject) -> Changes:
         """Weights on the grid of their scales, of which no single code could be better."""
         plan = subject.plan
-        layers = affordable(subject, plan, self._cost, self.options.operations * subject.work) if plan is not None else {}
+        layers = (
+            affordable(subject, plan, self._cost, self.options.operations * subject.work) if plan is not None else {}
+        )
         if plan is None or not layers:
             return Changes()
         samples = subject.samples.first(self.options.samples)

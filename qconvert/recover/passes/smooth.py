@@ -110,15 +110,15 @@ class Smooth:
 
     def _row_count(self, subject: Subject, found: Sequence[_Candidate]) -> int:
         each = sum(subject.weight(layer).size for c in found for layer in c.readers) * (len(self.options.alphas) + 2)
-        return int(np.clip(self.options.operations * subject.work / each, self.options.least_rows, self.options.most_rows))
+        return int(
+            np.clip(self.options.operations * subject.work / each, self.options.least_rows, self.options.most_rows)
+        )
 
     def _best(
         self, plan: QuantPlan, candidate: _Candidate, x: Array, weights: Sequence[Array]
     ) -> tuple[Vector | None, float]:
         """(factors [C] of geometric mean 1, None for all 1; by how many dB e falls)."""
-        matrices = [
-            w if layer.out_axis == 1 else w.T for layer, w in zip(candidate.readers, weights, strict=True)
-        ]
+        matrices = [w if layer.out_axis == 1 else w.T for layer, w in zip(candidate.readers, weights, strict=True)]
         expected = [x @ w for w in matrices]
         power = [max(float(np.square(y, dtype=np.float64).sum()), 1e-30) for y in expected]
         heard = np.max([np.abs(w).max(axis=1) for w in matrices], axis=0).astype(np.float64)
