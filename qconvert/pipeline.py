@@ -22,6 +22,7 @@ from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ra
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, quantizes
+from qconvert.delivery import Delivered, deliver
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.fidelity import leading_axis
@@ -40,11 +41,13 @@ from qconvert.graph.signature import session_of
 from qconvert.inputs import Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import resolve
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
-from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
+from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output, write_bytes
 from qconvert.run import Run, Stopwatch
+from qconvert.targets.auto import AUTO, detected, target_of
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
@@ -94,6 +97,8 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     watch = Stopwatch()
     check_output(job.output, force=job.force, inputs=job.inputs)
     _check_options(job)
+    asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
+    target, machine = target_of(job.recipe.target), detected()
     with watch.stage("load"):
         source = load_float_model(job.model)
         ranges = load_ranges(job.ranges) if job.ranges is not None else None
@@ -120,13 +125,15 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     )
     with watch.stage("verify"):
         reference = session_of(source)
-        verification = verify(quantized, reference)
+        delivered = deliver(quantized, target, data.calibration.feed(0))
+        seen_here = target.name == machine.target or target.host == machine.processor.architecture
+        verification = verify(quantized, delivered, reference, census=seen_here)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
     with watch.stage("write"):
-        save(quantized.model, job.output)
+        save(delivered.model, job.output)
         if kept is not None and gatherer.passes:
             origin = origin_of(prepared, job.recipe.method, gatherer)
             write_bytes(kept, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
@@ -138,6 +145,14 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             plan=quantized.plan,
             branches=quantized.branches,
             recipe=job.recipe,
+            target=TargetReport(
+                name=target.name,
+                title=target.title,
+                detected=asked == AUTO,
+                here=target.name == machine.target,
+                machine=str(machine.processor),
+            ),
+            integer_ports=delivered.ports,
             calibration=replace(
                 quantized.calibration, skipped_samples=data.skipped, picked=methods_picked(quantized.plan)
             ),
@@ -296,15 +311,15 @@ def make_quantized(prepared: Prepared, run: Run) -> Quantized:
     )
 
 
-def verify(quantized: Quantized, reference: Session) -> Verification:
-    """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it."""
+def verify(quantized: Quantized, delivered: Delivered, reference: Session, *, census: bool) -> Verification:
+    """Check the result: ONNX's checker, the interface, and with ``census`` what ONNX Runtime makes of it here."""
     plans = (quantized.plan, *quantized.branches.values())
     weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None and n.activations]
     return Verification(
-        checker=check(quantized.model),
+        checker=check(delivered.model),
         loads=True,
         interface=interface_differences(reference, quantized.session),
-        census=take_census(quantized.model, weighted),
+        census=take_census(quantized.model, weighted) if census else None,
     )
 
 

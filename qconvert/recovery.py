@@ -32,7 +32,7 @@ from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOut
 from qconvert.recover.samples import Samples, seen_and_judging
 from qconvert.recover.work import multiplications
 from qconvert.run import Run
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 # The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
 MOST_BYTES = 1 << 29
@@ -166,7 +166,7 @@ def _changes(recovery: Recovery, state: _State, samples: Samples, recipe: Recipe
         samples=samples,
         plan=state.result.plan,
         changes=state.changes,
-        saturates=TARGETS.get(recipe.target).saturates,
+        saturates=target_of(recipe.target).saturates,
         work=LEVELS[recipe.effort].work,
     )
     with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads

@@ -92,7 +92,7 @@ def command(
     """Quantize MODEL to 8-bit integers.
 
     The samples in SOURCE are run through the model to learn the range of every activation. The defaults are the best
-    known choice for an x86 processor with VNNI. Size, accuracy and latency are set against the original.
+    known choice for this machine, or for --target. Size, accuracy and latency are set against the original.
 
     \b
     Example:
@@ -105,6 +105,7 @@ def command(
     from qconvert.pipeline import QuantizeJob, quantize
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
+    from qconvert.recipe.resolve import resolve
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderer import renderer_for
     from qconvert.report.renderers.console import print_report
@@ -160,7 +161,7 @@ def command(
     for path, renderer in renderers:
         write_text(path, renderer.render(report))
     if save_recipe is not None:
-        write_text(save_recipe, recipe_to_yaml(recipe))
+        write_text(save_recipe, recipe_to_yaml(resolve(recipe)))
     if as_json:
         click.echo(JSON.render(report))
     else:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from qconvert import __version__
+from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.footprint import peak_mb
 from qconvert.graph.bodies import body_parameters
 from qconvert.graph.model import Model, load
@@ -25,6 +26,7 @@ from qconvert.report.model import (
     LatencyReport,
     NodeDecision,
     Report,
+    TargetReport,
     Verification,
     Versions,
 )
@@ -43,6 +45,8 @@ class BuildInputs:
     plan: QuantPlan
     branches: Mapping[str, QuantPlan]
     recipe: Recipe
+    target: TargetReport
+    integer_ports: tuple[IntegerPort, ...]
     calibration: CalibrationReport
     accuracy: AccuracyReport
     latency: LatencyReport
@@ -60,6 +64,8 @@ def build_report(parts: BuildInputs) -> Report:
         model=_size(parts.source, source_path),
         output=_size(written, parts.output_path, digest=True),
         recipe=asdict(parts.recipe),
+        target=parts.target,
+        integer_ports=parts.integer_ports,
         calibration=parts.calibration,
         accuracy=parts.accuracy,
         latency=parts.latency,
@@ -101,7 +107,7 @@ def _warnings(parts: BuildInputs) -> list[str]:
             f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): "
             "check the metric on labelled data"
         )
-    if parts.latency.speedup.median < 0.97:
+    if parts.target.here and parts.latency.speedup.median < 0.97:
         found.append(
             f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)"
         )

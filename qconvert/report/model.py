@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.compare import Comparison
 from qconvert.evaluate.latency import Latency, Speedup
 from qconvert.graph.census import Census
@@ -90,6 +91,24 @@ class LatencyReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReport:
+    """What the model was made for, and where it was measured.
+
+    Attributes:
+        name, title: the target, by its name and for people.
+        detected: it was found out, not given.
+        here: it is the machine that this ran on, so that latencies are those of the target.
+        machine: the processor that this ran on.
+    """
+
+    name: str
+    title: str
+    detected: bool
+    here: bool
+    machine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDecision:
     """One node of the canonical graph: on integers or not, and why."""
 
@@ -107,7 +126,7 @@ class Verification:
         checker: "" when ONNX's checker accepts it, its complaint otherwise.
         loads: it loads and runs in ONNX Runtime.
         interface: differences of inputs and outputs to the original; empty when they are the same.
-        census: what ONNX Runtime makes of it.
+        census: what ONNX Runtime makes of it; None where it is made for another runtime or kind of processor.
     """
 
     checker: str
@@ -122,6 +141,8 @@ class Report:
 
     Attributes:
         recipe: every choice, as in a recipe file.
+        target: what it was made for.
+        integer_ports: inputs and outputs that are integers where the original has floats.
         notes: what was done or left undone, and why.
         warnings: what a person should look at.
         seconds: stage -> wall time.
@@ -131,6 +152,7 @@ class Report:
     model: FileSize
     output: FileSize
     recipe: Mapping[str, object]
+    target: TargetReport
     calibration: CalibrationReport
     accuracy: AccuracyReport
     latency: LatencyReport
@@ -140,6 +162,7 @@ class Report:
     seconds: Mapping[str, float]
     peak_mb: float
     versions: Versions
+    integer_ports: tuple[IntegerPort, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     schema_version: int = field(default=SCHEMA_VERSION)

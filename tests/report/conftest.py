@@ -6,12 +6,14 @@ import math
 
 import pytest
 
+from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.compare import Comparison, MetricResult
 from qconvert.evaluate.fidelity import FidelityReport, OutputFidelity
 from qconvert.evaluate.latency import Latency, Speedup
 from qconvert.graph.census import Census
 from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.recipe_file import recipe_to_dict
+from qconvert.recipe.resolve import resolve
 from qconvert.report.model import (
     AccuracyReport,
     CalibrationReport,
@@ -19,6 +21,7 @@ from qconvert.report.model import (
     LatencyReport,
     NodeDecision,
     Report,
+    TargetReport,
     Verification,
     Versions,
 )
@@ -95,7 +98,10 @@ def classifier() -> Report:
             parameters=617,
             sha256="3fa04c1d" * 8,
         ),
-        recipe=recipe_to_dict(Recipe()),
+        recipe=recipe_to_dict(resolve(Recipe(target="x86-vnni"))),
+        target=TargetReport(
+            name="x86-vnni", title="ONNX Runtime on x86 with VNNI", detected=True, here=True, machine="AMD EPYC 7763"
+        ),
         calibration=CalibrationReport(source="data/calib.npz", samples=100, method="mse", tensors=13),
         accuracy=AccuracyReport(
             source="data/eval.npz",
@@ -158,7 +164,11 @@ def detector() -> Report:
             parameters=8 * 10**8,
         ),
         output=FileSize(path="detector.int8.onnx", bytes=3_300_000_000, by_kind={"graph": 5}, parameters=1),
-        recipe=recipe_to_dict(Recipe(per_channel=False, symmetric=True, activations="int8")),
+        recipe=recipe_to_dict(resolve(Recipe(target="arm64", per_channel=False, symmetric=True))),
+        target=TargetReport(
+            name="arm64", title="ONNX Runtime on 64-bit ARM", detected=False, here=False, machine="AMD EPYC 7763"
+        ),
+        integer_ports=(IntegerPort(side="input", name="image", dtype="int8", scale=0.0123, zero_point=-3),),
         calibration=CalibrationReport(source="calib", samples=1, method="minmax", tensors=1, skipped_values=1234),
         accuracy=AccuracyReport(
             source="calib",

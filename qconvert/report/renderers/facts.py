@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from qconvert.emit.integer_io import IntegerPort
 from qconvert.graph.census import Census
-from qconvert.report.model import CalibrationReport, Report, Verification
+from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.renderers import phrases
 
 _MAX_NAMES = 3
@@ -42,9 +43,11 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
     """
     calibration, accuracy = report.calibration, report.accuracy
     skipped = calibration.skipped_values
-    found = _verification(report.verification, everything)
+    found = _verification(report.verification, everything, integer_io=bool(report.integer_ports))
     found += [
         Fact(label="scheme", text=scheme(report.recipe)),
+        *_target(report.target),
+        *(Fact(label=port.side, text=_port(port)) for port in report.integer_ports),
         Fact(
             label="calibration",
             text=f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, "
@@ -93,13 +96,30 @@ def scheme(recipe: Mapping[str, object]) -> str:
     )
 
 
-def _verification(verification: Verification, everything: bool) -> list[Fact]:
+def _target(target: TargetReport) -> list[Fact]:
+    """What it was made for, and whether that is what it was timed on."""
+    where = f"{target.title}, detected: {target.machine}" if target.detected else target.title
+    found = [Fact(label="target", text=f"{target.name}: {where}")]
+    if not target.here:
+        text = f"latency is that of this machine, {target.machine}; nothing was timed on the target"
+        found.append(Fact(label="latency", text=text, level=Level.WARNING))
+    return found
+
+
+def _port(port: IntegerPort) -> str:
+    """image: int8, value = 0.0123 * (code + 3)."""
+    offset = f"{'-' if port.zero_point >= 0 else '+'} {abs(port.zero_point)}"
+    return f"{port.name}: {port.dtype}, value = {phrases.significant(port.scale, 6)} * (code {offset})"
+
+
+def _verification(verification: Verification, everything: bool, *, integer_io: bool) -> list[Fact]:
     found: list[Fact] = []
     passed = []
+    same = "same inputs and outputs, as integers" if integer_io else "same inputs and outputs"
     for what, complaint in (
         ("valid ONNX", f"ONNX's checker: {verification.checker}" if verification.checker else ""),
         ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the quantized model"),
-        ("same inputs and outputs", "; ".join(verification.interface)),
+        (same, "; ".join(verification.interface)),
     ):
         if complaint:
             found.append(Fact(label="FAILED", text=complaint, level=Level.BAD))
