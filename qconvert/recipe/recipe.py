@@ -17,6 +17,7 @@ PLACEMENTS = ("static", "all")
 # for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
 DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
+EFFORTS = ("fast", "default", "max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Recipe:
         symmetric: symmetric activation ranges; None: as the target prefers.
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
+        effort: how much recovery may cost: "fast", "default" or "max" (``recover.effort``).
         placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
         include, exclude: node names, globs or operator types that alone may (or must not) be quantized.
     """
@@ -43,6 +45,7 @@ class Recipe:
     symmetric: bool | None = None
     method: str = DEFAULT_METHOD
     recover: tuple[str, ...] = (AUTO,)
+    effort: str = "default"
     placement: str = "static"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -52,6 +55,7 @@ class Recipe:
             ("format", self.format, FORMATS),
             ("activations", self.activations, (None, *ACTIVATIONS)),
             ("weights", self.weights, (None, *WEIGHTS)),
+            ("effort", self.effort, EFFORTS),
             ("placement", self.placement, PLACEMENTS),
         ):
             if value not in valid:

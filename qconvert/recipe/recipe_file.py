@@ -20,7 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
-from qconvert.recipe.recipe import ACTIVATIONS, AUTO, FORMATS, NO_RECOVERY, PLACEMENTS, WEIGHTS, Recipe
+from qconvert.recipe.recipe import ACTIVATIONS, AUTO, EFFORTS, FORMATS, NO_RECOVERY, PLACEMENTS, WEIGHTS, Recipe
 from qconvert.registry import suggest
 
 RECIPE_VERSION = 1
@@ -41,6 +41,7 @@ COMMENTS: Mapping[str, str] = {
     "symmetric": "true: activation ranges symmetric about zero; null: the target's",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
+    "effort": f"how much recovery may cost: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}",
     "placement": f"{PLACEMENTS[0]}: on integers what pays on the target; {PLACEMENTS[1]}: whatever has an integer form",
     "include": "quantize only these: node names, globs or operator types; empty: all",
     "exclude": "leave these in float: node names, globs or operator types",
