@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 from qconvert import __version__
@@ -20,6 +22,7 @@ from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, quantizes
 from qconvert.delivery import Delivered, deliver
+from qconvert.diagnose.optimization import optimization_effect
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.labelled import labelled
@@ -34,7 +37,7 @@ from qconvert.graph.digest import graph_digest, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.session import IOSpec, Session
+from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.inputs import Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
@@ -49,6 +52,9 @@ from qconvert.targets.auto import AUTO, detected, target_of
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
+
+# Samples on which the result is run with and without ONNX Runtime's optimizations, which takes several times as long.
+MOST_FEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +135,8 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         reference = session_of(source)
         delivered = deliver(quantized, target, data.calibration.feed(0))
         seen_here = target.name == machine.target or target.host == machine.processor.architecture
-        verification = verify(quantized, delivered, reference, census=seen_here)
+        feeds = tuple(islice(data.calibration, MOST_FEEDS))
+        verification = verify(quantized, delivered, reference, feeds, census=seen_here)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
@@ -301,8 +308,19 @@ def make_quantized(prepared: Prepared, run: Run) -> Quantized:
     )
 
 
-def verify(quantized: Quantized, delivered: Delivered, reference: Session, *, census: bool) -> Verification:
-    """Check the result: ONNX's checker, the interface, and with ``census`` what ONNX Runtime makes of it here."""
+def verify(
+    quantized: Quantized, delivered: Delivered, reference: Session, feeds: Sequence[Feed] = (), *, census: bool
+) -> Verification:
+    """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it.
+
+    Args:
+        quantized: the result.
+        delivered: the result as it is handed over.
+        reference: the original.
+        feeds: what to run with and without ONNX Runtime's optimizations.
+        census: ONNX Runtime on this machine is what the model is for, so look at what it makes of it.
+    """
+    scales = {name: float(p.scale) for name, p in quantized.plan.params_of().items() if p.scale.ndim == 0}
     plans = (quantized.plan, *quantized.branches.values())
     weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None and n.activations]
     return Verification(
@@ -310,6 +328,7 @@ def verify(quantized: Quantized, delivered: Delivered, reference: Session, *, ce
         loads=True,
         interface=interface_differences(reference, quantized.session),
         census=take_census(quantized.model, weighted) if census else None,
+        optimizations=optimization_effect(quantized.model, quantized.session, reference, feeds, scales),
     )
 
 

@@ -82,6 +82,11 @@ def recipe_options(function: F) -> F:
             "[default: auto]",
         ),
         click.option(
+            "--effort",
+            type=click.Choice(["fast", "default", "max"]),
+            help="How much recovery may cost; fast adds seconds, max tries everything.  [default: default]",
+        ),
+        click.option(
             "--block",
             type=int,
             metavar="N",

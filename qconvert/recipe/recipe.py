@@ -24,6 +24,7 @@ ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 # for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
 DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
+EFFORTS = ("fast", "default", "max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Recipe:
             weights asymmetric.
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
+        effort: how much recovery may cost: "fast", "default" or "max" (``recover.effort``).
         placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
         scheme: what to quantize to, a name in ``schemes.kinds``; ``format`` to ``placement`` but for ``symmetric`` are
             of int8.
@@ -61,6 +63,7 @@ class Recipe:
     symmetric: bool | None = None
     method: str = DEFAULT_METHOD
     recover: tuple[str, ...] = (AUTO,)
+    effort: str = "default"
     placement: str = "static"
     scheme: str = DEFAULT_SCHEME
     block: int = 0
@@ -79,6 +82,7 @@ class Recipe:
             ("format", self.format, FORMATS),
             ("activations", self.activations, (None, *ACTIVATIONS)),
             ("weights", self.weights, (None, *WEIGHTS)),
+            ("effort", self.effort, EFFORTS),
             ("placement", self.placement, PLACEMENTS),
             ("weight_format", self.weight_format, WEIGHT_FORMATS),
             ("embeddings", self.embeddings, PARTS),

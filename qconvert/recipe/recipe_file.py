@@ -23,6 +23,7 @@ from qconvert.errors import InternalError, RecipeError
 from qconvert.recipe.recipe import (
     ACTIVATIONS,
     AUTO,
+    EFFORTS,
     FORMATS,
     NO_RECOVERY,
     PARTS,
@@ -50,6 +51,7 @@ COMMENTS: Mapping[str, str] = {
     "symmetric": "true: ranges of activations (w8, w4, w2: of weights) symmetric about zero; null: the target's",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
+    "effort": f"how much recovery may cost: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}",
     "placement": f"{PLACEMENTS[0]}: on integers what pays on the target; {PLACEMENTS[1]}: whatever has an integer form",
     "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2 (weights only), fp16, bf16",
     "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice",

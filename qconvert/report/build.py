@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from qconvert import __version__
+from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.compare import too_few
 from qconvert.evaluate.footprint import peak_mb
@@ -128,11 +129,24 @@ def _warnings(parts: BuildInputs) -> list[str]:
     if census is not None and census.unfused:
         names = ", ".join(census.unfused[:5])
         found.append(f"ONNX Runtime runs {len(census.unfused)} of the quantized operators in float: {names}")
+    effect = parts.verification.optimizations
+    if effect is not None and effect.outputs:
+        found.append(_optimizations_change(effect))
     if parts.calibration.skipped_values:
         found.append(
             f"{parts.calibration.skipped_values} NaN, infinite or mask values were kept out of the calibrated ranges"
         )
     return found
+
+
+def _optimizations_change(effect: OptimizationEffect) -> str:
+    """A warning for outputs that ONNX Runtime's optimizations change by more than rounding explains."""
+    where = f"; codes first differ behind {effect.begins_at}" if effect.begins_at else ""
+    why = ", where kernels of this processor can saturate (--target x86-avx2 avoids it)" if effect.saturates else ""
+    return (
+        f"ONNX Runtime's optimizations change {', '.join(effect.outputs[:5])} by more than rounding does "
+        f"(SQNR {effect.sqnr_db:.1f} dB between them on and off, {effect.error_db:.1f} dB off against FP32){where}{why}"
+    )
 
 
 def _versions() -> Versions:

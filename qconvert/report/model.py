@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.errors import InternalError
 from qconvert.evaluate.compare import Comparison
@@ -210,12 +211,14 @@ class Verification:
         loads: it loads and runs in ONNX Runtime; None where that was not tried.
         interface: differences of inputs and outputs to the original; empty when they are the same.
         census: what ONNX Runtime makes of it; None where it is made for another runtime or kind of processor.
+        optimizations: what its optimizations change in the outputs; None where that could not be found out.
     """
 
     checker: str
     loads: bool | None
     interface: tuple[str, ...]
     census: Census | None
+    optimizations: OptimizationEffect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

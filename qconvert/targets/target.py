@@ -93,6 +93,7 @@ class Target:
         float_bias: biases stay float: it adds them itself, in the scale that it accumulates in.
         residuals: of an Add behind a weighted operator the other operand is quantized, and nothing else.
         integer_only: it has no float arithmetic: every operator runs on integers, inputs and outputs are integers.
+        fuses_int8: ONNX Runtime's CPU provider fuses pairs of int8 activations there wherever it fuses uint8.
         convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
         sources: what the statements above and in ``capabilities`` rest on, numbered from 1 in their texts.
@@ -116,6 +117,7 @@ class Target:
     float_bias: bool = False
     residuals: bool = False
     integer_only: bool = False
+    fuses_int8: bool = False
     convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
     others: str = ""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.benchmark import Benchmark, FedInput, ModelTiming
 from qconvert.evaluate.compare import Comparison, MetricResult, SampleError
@@ -138,6 +139,7 @@ def classifier() -> Report:
                 boundaries=("image_QuantizeLinear",),
                 ops={"QLinearConv": 9, "QuantizeLinear": 1},
             ),
+            optimizations=OptimizationEffect(samples=2, sqnr_db=61.7, error_db=38.2, steps=1.0),
         ),
         decisions=decisions(
             (9, "Conv", True, "integer kernel"),
@@ -216,6 +218,9 @@ def detector() -> Report:
                 unfused=("Conv_1", "Conv_2", "Conv_3", "Conv_4"),
                 boundaries=tuple(f"boundary_{i}" for i in range(9)),
                 ops={"Conv": 4},
+            ),
+            optimizations=OptimizationEffect(
+                samples=2, sqnr_db=9.1, error_db=18.4, steps=None, outputs=("boxes",), begins_at="Conv_7 (Conv)"
             ),
         ),
         decisions=decisions(

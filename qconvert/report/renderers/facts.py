@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.gates import Verdict, told
 from qconvert.graph.census import Census
@@ -169,7 +171,19 @@ def _verification(verification: Verification, everything: bool, *, integer_io: b
         found.append(Fact(label="verified", text=", ".join(passed), level=Level.GOOD))
     if verification.census is not None:
         found += _census(verification.census, everything)
+    effect = verification.optimizations
+    if effect is not None and not effect.outputs:
+        found.append(Fact(label="unoptimized", text=_unoptimized(effect)))
     return found
+
+
+def _unoptimized(effect: OptimizationEffect) -> str:
+    """How far the outputs are from those without ONNX Runtime's optimizations, where rounding explains it."""
+    on = f"with ONNX Runtime's optimizations off, on {phrases.count(effect.samples, 'sample')}: "
+    if math.isinf(effect.sqnr_db):
+        return f"{on}the same outputs, bit for bit"
+    steps = f", at most {phrases.significant(effect.steps, 2)} quantization steps" if effect.steps is not None else ""
+    return f"{on}the same outputs within rounding (SQNR {phrases.decibels(effect.sqnr_db)}{steps})"
 
 
 def _census(census: Census, everything: bool) -> list[Fact]:
