@@ -3,9 +3,10 @@
     fold      weight (float) -> Q -> DQ          becomes   codes -> DQ        its scales, learned or not, are kept
               bias (float) of a layer on codes   becomes   int32 codes -> DQ, scale s_x * s_w
     remove    codes -> DQ -> weight              becomes   weight (float)
-              x -> Q -> DQ -> y                  becomes   x -> y
+              x -> Q -> DQ -> y                  becomes   x -> Max -> Min -> y, at the least and the greatest value of a code
 
-Rounding is that of the operators: half to even, then saturated (ONNX QuantizeLinear-21).
+Rounding is that of the operators: half to even, then saturated (ONNX QuantizeLinear-21). The saturation of a pair is part
+of the function: a Relu or Clip before it is often left out because the pair does its work.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def absorb_relus(model: Model) -> Model:
 
 
 def remove(model: Model) -> Model:
-    """The float model: constants dequantized, pairs on activations taken out."""
+    """The float model: constants dequantized, of pairs on activations only the saturation left."""
     copy = model.clone()
     additions = Additions(model=copy.ir)
     for node in _nodes(copy, "QuantizeLinear"):
@@ -96,11 +97,29 @@ def remove(model: Model) -> Model:
                 continue
             new = additions.constant(graph, f"{codes.name}_float", real)
         elif producer is not None and producer.op_type == "QuantizeLinear" and producer.inputs[0] is not None:
-            new = producer.inputs[0]
+            new = _saturated(producer, node, graph, additions)
         else:
             continue
         _replace(node, new, graph)
     return copy
+
+
+def _saturated(quantize: ir.Node, node: ir.Node, graph: ir.Graph, additions: Additions) -> ir.Value:
+    """What ``quantize`` reads, kept to the range of its codes; as it is where that range is computed or a channel's."""
+    source, scale = quantize.inputs[0], constant_of(quantize.inputs[1])
+    zero = constant_of(quantize.inputs[2]) if len(quantize.inputs) > 2 else np.zeros((), np.uint8)
+    if source is None or scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return source  # type: ignore[return-value]
+    limits = np.iinfo(zero.dtype)
+    ends = [(bound - int(zero.reshape(()))) * float(scale.reshape(())) for bound in (limits.min, limits.max)]
+    name = f"{source.name}_range"
+    low, high = (
+        additions.constant(graph, f"{name}_{end}", np.asarray(value, np.float32))
+        for end, value in zip(("low", "high"), ends, strict=True)
+    )
+    # Clip takes tensors from opset 11 on; this is the same in any
+    raised = additions.node(node, "Max", [source, low], {}, name=f"{name}_Max")
+    return additions.node(node, "Min", [raised, high], {}, name=f"{name}_Min")
 
 
 def _replace(node: ir.Node, new: ir.Value, graph: ir.Graph) -> None:

@@ -11,8 +11,13 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qconvert.calibrate.data import DataSpec
 from qconvert.converting import ConvertJob, convert
 from qconvert.errors import ModelError
+from qconvert.pipeline import QuantizeJob, quantize
+from qconvert.recipe.recipe import Recipe
+
+REPO = Path(__file__).resolve().parents[2]
 
 STEP = 0.05
 
@@ -98,6 +103,23 @@ def test_it_becomes_a_float_model_again(form: str, tmp_path: Path) -> None:
     ops = {n.op_type for n in onnx.load(target).graph.node}
     assert not ops & {"QuantizeLinear", "DequantizeLinear"}
     assert np.abs(outputs(target) - outputs(source)).max() < 5 * STEP
+
+
+@pytest.mark.parametrize("form", ["float", "fp16"])
+def test_clamps_that_quantizing_left_to_the_codes_are_there_again(form: str, tmp_path: Path) -> None:
+    """Every Relu and Clip of the sample is absorbed into saturation when it is quantized."""
+    samples = REPO / "calibration_data" / "digits_cnn" / "calib.npz"
+    data = DataSpec(sources=(str(samples),), samples=24)
+    quantized, target = tmp_path / "quantized.onnx", tmp_path / "out.onnx"
+    job = QuantizeJob(
+        model=REPO / "sample_models" / "digits_cnn.onnx",
+        output=quantized,
+        calib=data,
+        recipe=Recipe(recover=("none",)),
+    )
+    quantize(job)
+    done = convert(ConvertJob(model=quantized, output=target, to=form, data=data))
+    assert done.comparison.fidelity.sqnr_db > 30
 
 
 def test_a_float_model_is_refused(tmp_path: Path) -> None:
