@@ -3,10 +3,10 @@
     fold      weight (float) -> Q -> DQ          becomes   codes -> DQ        its scales, learned or not, are kept
               bias (float) of a layer on codes   becomes   int32 codes -> DQ, scale s_x * s_w
     remove    codes -> DQ -> weight              becomes   weight (float)
-              x -> Q -> DQ -> y                  becomes   x -> Max -> Min -> y, at the least and the greatest value of a code
+              x -> Q -> DQ -> y                  becomes   x -> Max -> Min -> y, at the ends of the codes' range
 
-Rounding is that of the operators: half to even, then saturated (ONNX QuantizeLinear-21). The saturation of a pair is part
-of the function: a Relu or Clip before it is often left out because the pair does its work.
+Rounding is that of the operators: half to even, then saturated (ONNX QuantizeLinear-21). The saturation of a pair is
+part of the function: a Relu or Clip before it is often left out because the pair does its work.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _saturated(quantize: ir.Node, node: ir.Node, graph: ir.Graph, additions: Add
     zero = constant_of(quantize.inputs[2]) if len(quantize.inputs) > 2 else np.zeros((), np.uint8)
     if source is None or scale is None or zero is None or scale.size != 1 or zero.size != 1:
         return source  # type: ignore[return-value]
-    limits = np.iinfo(zero.dtype)
+    limits = np.iinfo(np.dtype(zero.dtype).name)
     ends = [(bound - int(zero.reshape(()))) * float(scale.reshape(())) for bound in (limits.min, limits.max)]
     name = f"{source.name}_range"
     low, high = (
