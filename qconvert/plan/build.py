@@ -34,10 +34,7 @@ def build_plan(
     Raises:
         RecipeError: an include or exclude pattern matches nothing.
     """
-    candidates = {
-        name: replace(c, objection=kept_float[name]) if name in kept_float else c
-        for name, c in find_candidates(graph, recipe, target).items()
-    }
+    candidates = candidates_for(graph, recipe, target, kept_float)
     absorbed = find_absorbed(graph, candidates, recipe)
     if recipe.placement == "all":
         integer = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
@@ -50,6 +47,16 @@ def build_plan(
     nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()}
     groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
+
+
+def candidates_for(
+    graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Candidate]:
+    """All nodes by name, as :func:`build_plan` sees them before placement. Raises as that does."""
+    return {
+        name: replace(c, objection=kept_float[name], stored=False) if name in kept_float else c
+        for name, c in find_candidates(graph, recipe, target).items()
+    }
 
 
 def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:
