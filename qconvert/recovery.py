@@ -20,7 +20,9 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
+from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
+from qconvert.graph.tails import before_squashing
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
@@ -74,7 +76,7 @@ def convert_and_recover(
         return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
     with run.watch.stage("recover"):
         seen, judging = seen_and_judging(run.samples)
-        judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
+        judge = Judge(reference=_judged(prepared.model), samples=judging, held_out=seen != judging)
         if not judge.is_repeatable():
             note = "no recovery: the model gives different results on the same input, which cannot be compared"
             return replace(result, notes=(*result.notes, note))
@@ -87,7 +89,7 @@ def convert_and_recover(
                 changes = _changes(recovery, state, seen)
                 if not changes.changed:
                     continue
-                before = state.score or judge.score(state.result.session)
+                before = state.score or judge.score(_judged(state.result.model))
                 state = replace(state, score=before)
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
@@ -98,7 +100,7 @@ def convert_and_recover(
                 with run.watch.stage("emit"):
                     tried = _emitted(state, changes, run.recipe)
             with run.watch.stage("recover"):
-                after = judge.score(tried.result.session)
+                after = judge.score(_judged(tried.result.model))
         except DataError:
             raise
         except Exception as error:  # there is a good result already, whatever goes wrong with a better one
@@ -137,6 +139,10 @@ class _State:
     result: Quantized
     score: Score | None = None
     changes: Changes = field(default_factory=Changes)
+
+
+def _judged(model: Model) -> Session:
+    return session_of(before_squashing(model))
 
 
 def _changes(recovery: Recovery, state: _State, samples: Samples) -> Changes:
