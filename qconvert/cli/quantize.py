@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
 from qconvert.cli.options import given, names_in, pass_options, recipe_options, verbosity_options
 from qconvert.cli.terminal import TerminalProgress
@@ -40,6 +41,7 @@ from qconvert.cli.terminal import TerminalProgress
     type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
     help="What to compute from outputs and labels.  [default: from the labels' type]",
 )
+@budget_options
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
@@ -72,6 +74,10 @@ def command(
     eval_data: tuple[str, ...],
     labels: Path | None,
     metric: str | None,
+    max_drop: str | None,
+    min_sqnr: float | None,
+    time_budget: float | None,
+    pareto: Path | None,
     save_recipe: Path | None,
     reports: tuple[Path, ...],
     samples: int | None,
@@ -109,12 +115,16 @@ def command(
     from qconvert.report.renderer import renderer_for
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
+    from qconvert.tuning.budget import Budget
 
     output = output or default_output(model)
     chosen = given(choices)
     if ranges is not None and "method" not in chosen and recipe_file is None:
         chosen["method"] = load_ranges(ranges).origin.method
     recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), chosen)
+    budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr) if max_drop is not None or min_sqnr is not None else None
+    if budget is None and (time_budget is not None or pareto is not None):
+        raise click.UsageError("--time-budget and --pareto need --max-drop or --min-sqnr; qconvert tune does without.")
     options = CollectOptions(threads=threads, batch=batch, budget=memory << 20)
 
     def data(sources: tuple[str, ...]) -> DataSpec | None:
@@ -148,7 +158,7 @@ def command(
         force=force,
     )
     places = [("--output", output), *(("--report", path) for path in reports)]
-    places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
+    places += [(option, path) for option, path in (("--save-recipe", save_recipe), ("--pareto", pareto)) if path]
     check_distinct(places)
     for option, path in places:
         # a recipe may be brought up to date in place; nothing else that is read may be replaced
@@ -156,7 +166,16 @@ def command(
         check_output(path, force=force, inputs=[*job.inputs, *recipe_read])
     renderers = [(path, renderer_for(path)) for path in reports]
     verbosity = -1 if quiet else int(verbose)
-    report = quantize(job, TerminalProgress(verbosity))
+    front = None
+    if budget is None:
+        report = quantize(job, TerminalProgress(verbosity))
+    else:
+        from qconvert.tuning.tuning import TuneOptions, tune
+
+        tuned = tune(job, budget, TuneOptions(seconds=time_budget), TerminalProgress(verbosity))
+        report, front, recipe = tuned.report, tuned.front, tuned.recipe
+    if front is not None and pareto is not None:
+        write_text(pareto, front_document(front))
     for path, renderer in renderers:
         write_text(path, renderer.render(report))
     if save_recipe is not None:
@@ -165,6 +184,13 @@ def command(
         click.echo(JSON.render(report))
     else:
         print_report(report, verbosity=verbosity)
+        if front is not None and verbosity >= 0:
+            from rich.console import Console
+
+            click.echo()
+            show_front(front, Console())
+    if front is not None:
+        require_met(front, output)
 
 
 def default_output(model: Path) -> Path:

@@ -76,7 +76,9 @@ def cut(
     ids = {name: f"n:{name}" for name in candidates}
     most_weights = MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
     for name, c in candidates.items():
-        if c.objection or (damage is not None and name not in damage.integer):
+        if damage is not None and name not in damage.integer:
+            edge(ids[name], _FLOAT, None)  # its cost in float counts all the same, to compare totals by
+        if c.objection:
             edge(ids[name], _FLOAT, None)
         elif c.weighted and damage is not None:
             edge(_INTEGER, ids[name], work(costs, c, integer=False))

@@ -12,7 +12,7 @@ Severance 1976, J. ACM 23, 619-635).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qconvert.graph.view import GraphView
@@ -101,11 +101,12 @@ class Tradeoff:
         # a price is where a placement takes over from the one before
         return [found[0], *(replace(b, price=_rate(a, b)) for a, b in itertools.pairwise(found) if a.noise > b.noise)]
 
-    def extra(self, node: str) -> float:
-        """What ``node``, one on integers, would alone cost more in float by the estimates, conversions included, ns."""
-        candidate = candidates_for(self.graph, self.recipe, self.target)[node]
+    def extra(self, nodes: Iterable[str]) -> dict[str, float]:
+        """What each of ``nodes``, now on integers, would alone cost more in float by the estimates, with all
+        conversions around it, in ns."""
+        candidates = candidates_for(self.graph, self.recipe, self.target)
         costs = Costs(graph=self.graph, target=self.target)
-        return work(costs, candidate, integer=False) - work(costs, candidate, integer=True)
+        return {n: work(costs, candidates[n], integer=False) - work(costs, candidates[n], integer=True) for n in nodes}
 
 
 def _rate(low: Corner, high: Corner) -> float:

@@ -115,8 +115,8 @@ def measure(
         for p in (Part.ROUNDING, Part.CLIPPING)
         if board.setting(s, p) is not None
     }
-    alone = [_Setting(make=lambda g=g: _all_of(board, [sources[i] for i in g.sources])) for g in groups]
-    together = _Setting(make=lambda: _all_of(board, sources))
+    alone = [_Setting(make=lambda g=g: all_of(board, [sources[i] for i in g.sources])) for g in groups]
+    together = _Setting(make=lambda: all_of(board, sources))
     settings = [*parts.values(), *alone, together]
 
     feeds = mixed(list(subject.samples.first(_most_samples(subject, plan, len(settings), options))))
@@ -150,7 +150,8 @@ def measure(
     )
 
 
-def _all_of(board: Switchboard, sources: Sequence[Source]) -> Feed:
+def all_of(board: Switchboard, sources: Sequence[Source]) -> Feed:
+    """Inputs that switch on all of ``sources``."""
     on: dict[str, NDArray[np.generic]] = {}
     for source in sources:
         on |= board.setting(source) or {}
