@@ -182,7 +182,9 @@ def _facts(found: Sensitivity) -> Iterator[tuple[str, str]]:
     if abs(apart) <= _ADDITIVE_DB:
         verdict = f"errors add up, to within {max(0.1, abs(apart)):.1f} dB"
     else:
-        verdict = f"errors do not just add up: their sum is {abs(apart):.1f} dB {'above' if apart > 0 else 'below'} that"
+        verdict = (
+            f"errors do not just add up: their sum is {abs(apart):.1f} dB {'above' if apart > 0 else 'below'} that"
+        )
     yield "together", f"{phrases.decibels(found.sqnr_db)}; {verdict}"
     sources = phrases.count(found.sources, "source") + " of error"
     samples = phrases.count(found.samples, "sample")
@@ -190,6 +192,9 @@ def _facts(found: Sensitivity) -> Iterator[tuple[str, str]]:
     if found.metric is not None:
         m = found.metric
         values = [f"{v:.1f} %" if m.unit == "%" else phrases.significant(v, 4) for v in (m.reference, m.quantized)]
-        yield "drop", f"{m.name} on {phrases.count(m.samples, 'sample')}: {values[0]} in float, {values[1]} all together"
+        yield (
+            "drop",
+            f"{m.name} on {phrases.count(m.samples, 'sample')}: {values[0]} in float, {values[1]} all together",
+        )
     for note in found.notes:
         yield "note", note

@@ -58,9 +58,7 @@ def switched(model: Model, roundings: Iterable[Rounding], weights: Iterable[Weig
     nodes = {n.name: n for n in old_nodes}
     values = {v.name: v for v in old_values}
     for weight in weights:
-        value = ir.Value(
-            name=weight.name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(list(weight.shape))
-        )
+        value = ir.Value(name=weight.name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(list(weight.shape)))
         graph.inputs.append(value)
         nodes[weight.port[0]].replace_input_with(weight.port[1], value)
     magic = add_initializer(graph, "rounding_offset", _MAGIC)

@@ -4,9 +4,12 @@
 
 noise only ever counts against integers, so S(lambda) shrinks as lambda grows (Gallo, Grigoriadis and Tarjan 1989,
 SIAM J. Comput. 18, 30-55): cost rises and noise falls from one placement to the next. They are the corners of the lower
-convex hull of all pairs (noise, cost), and found exactly: of two neighbours, lambda* = (cost' - cost) / (noise - noise')
-weighs both alike, and a cut at lambda* gives a placement between them, or proves that there is none (Eisner and
-Severance 1976, J. ACM 23, 619-635).
+convex hull of all pairs (noise, cost), and found exactly. Two neighbours are alike to
+
+    lambda* = (cost' - cost) / (noise - noise')
+
+and a cut at lambda* gives a placement between them, or proves that there is none (Eisner and Severance 1976, J. ACM 23,
+619-635).
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def sensitivity(
     if started.labels is not None:
         scores = score_groups(_subject(started, quantized), quantized.plan, found.sources, found.groups, started)
         if scores is None:
-            notes.append("no metric for each group: the labels are not for one sample each, or samples were passed over")
+            notes.append("no metric for each group: labels are not for one sample each, or samples were passed over")
     return _told(started, found, scores, tuple(notes))
 
 

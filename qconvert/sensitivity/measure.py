@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,13 +111,13 @@ def measure(
     tails = before_squashing(subject.model)
     board = Switchboard.of(tails, subject.graph, plan, subject.changes, sources)
     parts = {
-        (i, p): _Setting(make=lambda s=s, p=p: board.setting(s, p) or {})
+        (i, p): _Setting(make=partial(_one_part, board, s, p))
         for i, s in enumerate(sources)
         for p in (Part.ROUNDING, Part.CLIPPING)
         if board.setting(s, p) is not None
     }
-    alone = [_Setting(make=lambda g=g: all_of(board, [sources[i] for i in g.sources])) for g in groups]
-    together = _Setting(make=lambda: all_of(board, sources))
+    alone = [_Setting(make=partial(all_of, board, [sources[i] for i in g.sources])) for g in groups]
+    together = _Setting(make=partial(all_of, board, sources))
     settings = [*parts.values(), *alone, together]
 
     feeds = mixed(list(subject.samples.first(_most_samples(subject, plan, len(settings), options))))
@@ -156,6 +157,10 @@ def all_of(board: Switchboard, sources: Sequence[Source]) -> Feed:
     for source in sources:
         on |= board.setting(source) or {}
     return on
+
+
+def _one_part(board: Switchboard, source: Source, part: Part) -> Feed:
+    return board.setting(source, part) or {}
 
 
 def _most_samples(subject: Subject, plan: QuantPlan, settings: int, options: MeasureOptions) -> int:

@@ -1,12 +1,13 @@
-"""Which placements to try: the cheapest that keeps the budget by bisection, then others for the picture of the front.
+"""Which placements to try: the cheapest that keeps the budget by bisection, then others to picture the front.
 
-Corners are in the order of falling noise, so whether they keep a budget changes once, as far as noise tells. A budget of
-SQNR also tells where to begin: at the first corner whose expected noise, scaled by what the first corner's was found to
-be, keeps it.
+Corners are in the order of falling noise, so whether they keep a budget changes once, as far as noise tells. A budget
+of SQNR also tells where to begin: at the first corner whose expected noise, scaled by what the first corner's was found
+to be, keeps it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -47,7 +48,7 @@ class Search:
         """Try corners until ``points`` have been, each in the middle of the widest gap."""
         while len(self.tried) < min(points, self.count):
             known = [-1, *sorted(self.tried), self.count]
-            low, high = max(zip(known, known[1:], strict=False), key=lambda gap: gap[1] - gap[0])
+            low, high = max(itertools.pairwise(known), key=lambda gap: gap[1] - gap[0])
             if high == self.count and self.count - 1 not in self.tried:
                 low, high = self.count - 2, self.count  # the last corner before the middle of a gap that it ends
             if self._try((low + high) // 2) is None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import RecipeError
-from qconvert.evaluate.compare import Comparison
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.graph.build_view import view_of
@@ -97,7 +96,7 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
     front = trial.front()
     point = front.point
     floats = f": {', '.join(point.float_nodes)}" if point.float_nodes else ""
-    note = f"{budget or 'no budget'}: {len(point.float_nodes)} operations went back to float{floats}"
+    note = f"{front.budget or 'no budget'}: {len(point.float_nodes)} operations went back to float{floats}"
     return Tuned(
         report=replace(report, notes=(*report.notes, note)),
         front=front,
@@ -224,9 +223,7 @@ class _Trial:
         shortfall = self.budget.shortfall(found)
         with started.run.watch.stage("latency"):
             feed = started.data.evaluation.feed(0)
-            times = measure_latency(
-                {"fp32": self.reference, "quantized": made.session}, feed, seconds=_LATENCY_SECONDS
-            )
+            times = measure_latency({"fp32": self.reference, "quantized": made.session}, feed, seconds=_LATENCY_SECONDS)
         taken = {n.node for n in made.plan.taken()}
         point = Point(
             corner=number,
