@@ -10,7 +10,7 @@ functions can be minimized via graph cuts?", theorem 4.1).
 
 What running on integers does to the outputs can be a second term (:mod:`qconvert.plan.damage`). Then weighted operators
 may go float, too. That is for accuracy alone: their cost in float is taken not to be below their cost on integers and
-that of converting all they read and write, so that without damage the placement is the same with and without this term.
+that of converting to and from them, so that where damage counts for nothing the placement is the one without this term.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ MARGIN = 1.35
 MARGIN_NS = 5000.0
 # And only where it holds a small share of the weights: the file must shrink, too.
 MOST_WEIGHTS = 0.02
+
+# With damage as a second term: where both sides cost the same, integers are preferred.
+_TIE_NS = 1.0
 
 
 def place(
@@ -123,15 +126,15 @@ def cut(
 
 
 def work(costs: Costs, candidate: Candidate, *, integer: bool) -> float:
-    """What an operator costs, in ns; in float, not less than on integers with all conversions around it."""
+    """What an operator costs, in ns; in float, not less than on integers with all conversions that this may need."""
     node = candidate.node
     on_integers = _kernel(costs, candidate, integer=True)
     if integer:
         return on_integers
     tensors = costs.graph.tensors
     read = [t for t in node.inputs if t and tensors[t].is_float and not tensors[t].is_constant]
-    conversions = sum(map(costs.dequantize, read)) + sum(map(costs.quantize, filter(None, node.outputs)))
-    return max(_kernel(costs, candidate, integer=False), on_integers) + conversions
+    conversions = sum(map(costs.quantize, read)) + sum(map(costs.dequantize, filter(None, node.outputs)))
+    return max(_kernel(costs, candidate, integer=False), on_integers) + conversions + _TIE_NS
 
 
 def _kernel(costs: Costs, candidate: Candidate, *, integer: bool) -> float:
