@@ -98,7 +98,7 @@ def _blocks(front: Front) -> Iterator[RenderableType]:
     yield ""
     yield _table(front)
     yield ""
-    legend = "; . has a rival that neither costs more, by the estimate, nor has a lower SQNR"
+    legend = "; . has a rival that costs no more, by the estimate, and has no lower SQNR"
     yield Text(f"> was written{'' if all(p.on_front for p in front.points) else legend}")
     if not front.complete:
         yield Text("The time was up before the search was done.", style="yellow")
@@ -114,7 +114,7 @@ def _table(front: Front) -> Table:
     table = Table(box=BOX, show_edge=False, header_style="bold")
     metric = next((p.metric for p in front.points if p.metric is not None), None)
     scored = (metric.name,) if metric is not None else ()
-    for name in ("", "lambda", "in float", "estimate", "latency", "speed", "SQNR", *scored, "weights"):
+    for name in ("", "lambda", "in float", "estimate", "latency", "speed", "SQNR", *scored, "size"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in front.points:
         mark = ">" if point.corner == front.chosen else "" if point.on_front else "."

@@ -150,7 +150,7 @@ def _table(found: Sensitivity, groups: tuple[GroupDamage, ...]) -> Table:
     table = Table(box=BOX, show_edge=False, header_style="bold")
     table.add_column("group", overflow="fold")
     drop = ("drop",) if found.metric is not None else ()
-    for name in ("alone", "weights", "clipped", "activ.", "clipped", *drop, "in float"):
+    for name in ("alone", "weight", "clip", "act.", "clip", *drop, "float"):
         table.add_column(name, justify="right", no_wrap=True)
     for g in groups:
         parts = (g.weight_rounding, g.weight_clipping, g.activation_rounding, g.activation_clipping)
@@ -176,8 +176,9 @@ def _facts(found: Sensitivity) -> Iterator[tuple[str, str]]:
     from qconvert.report.renderers import phrases
 
     yield "alone", "SQNR of the outputs, before a last Softmax, with this group on integers and all else in float"
-    yield "parts", "of the group's error, by rounding and by clipping; neighbours share the activations between them"
-    yield "in float", "what the group alone would cost more there, by the target's estimates"
+    yield "weight", "share of the group's error that rounding its weight makes; then clipping it"
+    yield "act.", "that of rounding the activations around it, which neighbours share; then clipping them"
+    yield "float", "what the group alone would cost more there, by the target's estimates"
     apart = found.additivity_db
     if abs(apart) <= _ADDITIVE_DB:
         verdict = f"errors add up, to within {max(0.1, abs(apart)):.1f} dB"

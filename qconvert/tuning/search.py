@@ -36,9 +36,10 @@ class Search:
     def cheapest(self, guess: int | None = None) -> None:
         """Find the first corner that keeps the budget; ``guess`` is tried first."""
         low, high = 0, self.count
+        first = [guess, guess - 1] if guess is not None else []  # a good guess is right: nothing before it will do
         while high - low > 1:
-            middle = guess if guess is not None and low < guess < high else (low + high) // 2
-            guess = middle - 1 if guess == middle else None  # a good guess is right, or nearly
+            begin = first.pop(0) if first else 0
+            middle = begin if low < begin < high else (low + high) // 2
             kept = self._try(middle)
             if kept is None:
                 return
