@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from qconvert.tuning.front import Front
 
+_TIME_IS_UP = "the time was up before the search was done: --time-budget gives it more"
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -71,9 +73,7 @@ def require_met(front: Front, output: Path) -> None:
     found = f"{point.metric.name} drops by {point.metric.drop:.3g}, " if point.metric is not None else ""
     raise GateMissed(
         f"{front.budget} was missed: {found}SQNR {point.sqnr_db:.1f} dB; {output} is the best model found",
-        hint="more calibration samples may help"
-        if front.complete
-        else "the time was up before the search was done: give it more with --time-budget",
+        hint="; ".join(front.notes) or (_TIME_IS_UP if not front.complete else "more calibration samples may help"),
     )
 
 
@@ -100,8 +100,8 @@ def _blocks(front: Front) -> Iterator[RenderableType]:
     yield ""
     legend = "; . has a rival that costs no more, by the estimate, and has no lower SQNR"
     yield Text(f"> was written{'' if all(p.on_front for p in front.points) else legend}")
-    if not front.complete:
-        yield Text("The time was up before the search was done.", style="yellow")
+    for note in (*front.notes, *(() if front.complete else (_TIME_IS_UP,))):
+        yield Text(note, style="yellow")
 
 
 def _table(front: Front) -> Table:

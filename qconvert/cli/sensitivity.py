@@ -99,13 +99,9 @@ def command(
 
 def document(found: Sensitivity) -> object:
     """``found`` as plain data for JSON; an SQNR without any error is null."""
-    from dataclasses import fields
-
     from qconvert.report.document import to_plain
 
-    plain = {f.name: getattr(found, f.name) for f in fields(found)}
-    plain["additivity_db"] = found.additivity_db
-    return to_plain(plain)
+    return to_plain(found)
 
 
 def show(found: Sensitivity, console: Console, *, verbose: bool = False) -> None:

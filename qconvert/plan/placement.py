@@ -34,6 +34,9 @@ MARGIN_NS = 5000.0
 # And only where it holds a small share of the weights: the file must shrink, too.
 MOST_WEIGHTS = 0.02
 
+# Costs are whole numbers of this part of a ns: a flow of floats leaves remainders that decide ties by chance.
+_PARTS = 1_000_000
+
 # With damage as a second term: where both sides cost the same, integers are preferred.
 _TIE_NS = 1.0
 
@@ -72,9 +75,9 @@ def cut(
             net[a][b].pop("capacity", None)  # no capacity attribute: infinite, whatever was there
         elif net.has_edge(a, b):
             if "capacity" in net[a][b]:
-                net[a][b]["capacity"] += capacity
+                net[a][b]["capacity"] += round(capacity * _PARTS)
         else:
-            net.add_edge(a, b, capacity=capacity)
+            net.add_edge(a, b, capacity=round(capacity * _PARTS))
 
     ids = {name: f"n:{name}" for name in candidates}
     most_weights = MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
@@ -119,10 +122,10 @@ def cut(
     for i, term in enumerate(damage.terms if damage is not None else ()):
         some = f"s:{i}"
         edge(some, _FLOAT, term.noise * damage.price if damage is not None else 0.0)
-        for name in term.nodes:
+        for name in sorted(term.nodes):
             edge(ids[name], some, None)
     total, (integer, _rest) = nx.minimum_cut(net, _INTEGER, _FLOAT)
-    return float(total), {name for name in candidates if ids[name] in integer}
+    return total / _PARTS, {name for name in candidates if ids[name] in integer}
 
 
 def work(costs: Costs, candidate: Candidate, *, integer: bool) -> float:

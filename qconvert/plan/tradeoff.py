@@ -29,7 +29,7 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.targets.target import Target
 
 # A gain of the total below this share is a rounding error of the cut.
-_SAME = 1e-9
+_SAME = 1e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ statistics. Groups, sources and their noise: :mod:`qconvert.sensitivity.sources`
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from qconvert.conversion import Quantized, quantizes
@@ -63,6 +62,7 @@ class Sensitivity:
         groups: the worst first.
         sqnr_db: of the outputs with everything on integers.
         together, summed: noise of all sources at once, and the sum of each alone: equal where errors are independent.
+        additivity_db: the sum against that of all together.
         sources: how many sources of error there are; neighbours share those between them.
         samples, runs: how many samples were used, and how often the model was run.
         source: where they come from.
@@ -75,17 +75,13 @@ class Sensitivity:
     sqnr_db: float
     together: float
     summed: float
+    additivity_db: float
     sources: int
     samples: int
     runs: int
     source: str
     metric: GroupScores | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def additivity_db(self) -> float:
-        """Sum of the noises against that of all together, in dB; 0 where they add up."""
-        return sqnr_db(self.summed, self.together) if self.together > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +190,8 @@ def _told(started: Started, found: Analysis, scores: GroupScores | None, notes: 
         groups=tuple(sorted(damages, key=lambda d: -d.noise)),
         sqnr_db=sqnr_db(1.0, measured.together),
         together=measured.together,
-        summed=math.fsum(n.noise for n in measured.sources),
+        summed=measured.summed,
+        additivity_db=measured.additivity_db,
         sources=len(found.sources),
         samples=measured.samples,
         runs=measured.runs,

@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.graph.session import Feed
 from qconvert.graph.tails import before_squashing
 from qconvert.plan.model import QuantPlan
@@ -83,6 +84,16 @@ class Measured:
     together: float
     samples: int
     runs: int
+
+    @property
+    def summed(self) -> float:
+        """Sum of the noises of all sources."""
+        return math.fsum(n.noise for n in self.sources)
+
+    @property
+    def additivity_db(self) -> float:
+        """That sum against the noise of all together, in dB; 0 where errors add up."""
+        return sqnr_db(self.summed, self.together) if self.summed > 0 and self.together > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 A *source* is a weight stored as integers, or the tensors that share a scale. A *group* is what can be sent back to
 float: an operator that makes new values, with the clamps absorbed into it. Its sources are its weight, and the scales
 of all that it reads and writes as integers; a scale is there as long as any node needs it, so neighbours share sources.
-Operators that only move values have no groups: they go along with their neighbours.
+Operators that only move values have no groups: they go along with their neighbours. Nor have those that compute in
+float with a weight stored as integers: the weight is a source, but there is no time to trade for it.
 """
 
 from __future__ import annotations

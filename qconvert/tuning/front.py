@@ -56,6 +56,7 @@ class Front:
         seconds: what the search took.
         complete: it ended by itself, and not for want of time.
         additivity_db: sum of the noises of all sources against that of all together; 0 where they add up.
+        notes: what went wrong on the way.
     """
 
     points: tuple[Point, ...]
@@ -67,6 +68,7 @@ class Front:
     seconds: float
     complete: bool
     additivity_db: float
+    notes: tuple[str, ...] = ()
 
     @property
     def point(self) -> Point:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Quantized, quantizes
-from qconvert.errors import RecipeError
+from qconvert.errors import DataError, QConvertError, RecipeError
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.graph.build_view import view_of
@@ -31,6 +31,7 @@ from qconvert.recovery import convert_and_recover
 from qconvert.report.model import Report
 from qconvert.report.output import check_output
 from qconvert.sensitivity.analysis import Analysis, analyze
+from qconvert.sensitivity.measure import Measured
 from qconvert.targets import TARGETS
 from qconvert.tuning.budget import Budget
 from qconvert.tuning.front import Front, Point, dominated
@@ -115,8 +116,13 @@ class _Trial:
         quantized: what ``quantize`` makes: corner 0.
         best, chosen: the best model so far, and its corner.
         points: by corner.
-        known: points by the nodes that run on integers, so that no plan is measured twice.
-        longest: seconds that the slowest model took.
+        known: whether a plan keeps the budget, by the nodes that it runs on integers: none is measured twice.
+        corners: what there is to try.
+        measured: the noise that they were found by.
+        complete: the search ended by itself.
+        lasting: seconds that the last model took.
+        gatherer: the statistics of the canonical model that the trials start from.
+        notes: what went wrong.
     """
 
     started: Started
@@ -128,12 +134,13 @@ class _Trial:
     best: Quantized = field(init=False)
     chosen: int = 0
     points: dict[int, Point] = field(default_factory=dict)
-    known: dict[frozenset[str], Point] = field(default_factory=dict)
+    known: dict[frozenset[str], bool] = field(default_factory=dict)
     corners: list[Corner] = field(default_factory=list)
-    additivity_db: float = 0.0
+    measured: Measured | None = None
     complete: bool = True
-    longest: float = 0.0
+    lasting: float = 0.0
     gatherer: Gatherer = field(init=False)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.best = self.quantized
@@ -145,13 +152,20 @@ class _Trial:
     def run(self) -> None:
         """Try what is worth trying."""
         first = Corner(price=0.0, integer=_integers(self.quantized.plan), cost=0.0, noise=0.0)
-        self._measure(0, first, self.quantized)
-        met = self.points[0].shortfall == 0
-        if (met and not self.options.points) or not quantizes(self.quantized.plan) or not self._in_time():
-            self.complete = met or not quantizes(self.quantized.plan)
+        met = self.known[first.integer] = self._measure(0, first, self.quantized)
+        self.lasting = time.monotonic() - self.began
+        if (met and not self.options.points) or not quantizes(self.quantized.plan):
             return
-        found = analyze(self.started, self.quantized)
-        self._lay_out(found)
+        if not self._in_time():
+            self.complete = False
+            return
+        try:
+            self._lay_out(analyze(self.started, self.quantized))
+        except DataError:
+            raise
+        except QConvertError as error:  # there is a good model already
+            self.notes.append(f"no other placement was tried: {error.message}")
+            return
         search = Search(count=len(self.corners), attempt=self._attempt, may_go_on=self._in_time, tried={0: met})
         if not met:
             search.cheapest(self._guess())
@@ -170,7 +184,8 @@ class _Trial:
             samples=len(self.started.data.evaluation),
             seconds=time.monotonic() - self.began,
             complete=self.complete,
-            additivity_db=self.additivity_db,
+            additivity_db=self.measured.additivity_db if self.measured is not None else 0.0,
+            notes=tuple(self.notes),
         )
 
     def _lay_out(self, found: Analysis) -> None:
@@ -179,8 +194,7 @@ class _Trial:
         weighted = {n.node for n in plan.taken() if n.weight is not None or n.table is not None}
         corners = found.tradeoff.corners(_CORNERS)
         self.corners = [corners[0], *(c for c in corners[1:] if c.integer & weighted)]
-        summed = math.fsum(n.noise for n in found.measured.sources)
-        self.additivity_db = sqnr_db(summed, found.measured.together) if found.measured.together > 0 and summed else 0.0
+        self.measured = found.measured
         self.points[0] = replace(
             self.points[0],
             estimated_us=corners[0].cost / 1000,
@@ -196,7 +210,7 @@ class _Trial:
 
     def _in_time(self) -> bool:
         seconds = self.options.seconds
-        return seconds is None or time.monotonic() - self.began + self.longest <= seconds
+        return seconds is None or time.monotonic() - self.began + self.lasting <= seconds
 
     def _attempt(self, number: int) -> bool:
         """Make and measure a corner; whether it keeps the budget."""
@@ -207,14 +221,21 @@ class _Trial:
         run = replace(run, recipe=_recipe_for(run.recipe, base), gatherer=self.gatherer)
         view = view_of(base.prepared.model)
         integer = _integers(build_plan(view, run.recipe, TARGETS.get(run.recipe.target), kept))
-        if integer not in self.known:
+        if integer in self.known:
+            return self.known[integer]
+        try:
             made = convert_and_recover(base.prepared, run, base=base.base, kept_float=kept, required=False)
-            self._measure(number, corner, _with_branches(made, base))
-        self.longest = max(self.longest, time.monotonic() - begin)
-        return self.known[integer].shortfall == 0
+            self.known[integer] = self._measure(number, corner, _with_branches(made, base))
+        except DataError:
+            raise
+        except QConvertError as error:  # there is a good model already
+            self.notes.append(f"a placement with {len(back)} operations back in float failed: {error.message}")
+            self.known[integer] = False
+        self.lasting = time.monotonic() - begin
+        return self.known[integer]
 
-    def _measure(self, number: int, corner: Corner, made: Quantized) -> None:
-        """Measure a model, and keep it if it is the best."""
+    def _measure(self, number: int, corner: Corner, made: Quantized) -> bool:
+        """Measure a model, and keep it if it is the best; whether it keeps the budget."""
         started, job = self.started, self.started.job
         with started.run.watch.stage("accuracy"):
             found = measure_accuracy(
@@ -239,10 +260,11 @@ class _Trial:
             weight_bytes=made.model.weight_bytes(),
             shortfall=shortfall,
         )
-        self.points[number] = self.known[_integers(made.plan)] = point
+        self.points[number] = point
         if number == self.chosen or _better(point, self.points[self.chosen]):
             self.best, self.chosen = made, number
         started.run.progress.note(f"point {number}: {len(point.float_nodes)} back in float, {point.sqnr_db:.1f} dB")
+        return shortfall == 0
 
 
 def _better(one: Point, other: Point) -> bool:
