@@ -14,7 +14,7 @@ from types import MappingProxyType
 from threadpoolctl import threadpool_limits
 
 from qconvert.calibrate.gather import Gatherer
-from qconvert.conversion import Quantized, convert, emit, quantizes
+from qconvert.conversion import Quantized, emit, quantizes
 from qconvert.errors import DataError, ModelError, QConvertError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
@@ -27,6 +27,7 @@ from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
+from qconvert.repair import convert_and_repair
 from qconvert.run import Run
 
 # What "auto" runs, in this order (docs/decisions/0011)
@@ -59,13 +60,13 @@ def convert_and_recover(
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
 ) -> Quantized:
-    """:func:`qconvert.conversion.convert`, then every recovery pass of the recipe; arguments and errors are the same.
+    """:func:`qconvert.repair.convert_and_repair`, then every recovery pass of the recipe; arguments are the same.
 
     Raises:
         RecipeError: there is no pass of that name.
     """
     passes = passes_of(run.recipe)
-    result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
+    result = convert_and_repair(prepared, run, base=base, kept_float=kept_float, required=required)
     if not passes or not quantizes(result.plan):
         return result
     if not run.gatherer.collects:
@@ -94,7 +95,9 @@ def convert_and_recover(
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
                 anew = replace(run, gatherer=Gatherer(options=run.gatherer.options))
-                result = convert(tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required)
+                result = convert_and_repair(
+                    tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required
+                )
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):

@@ -14,7 +14,10 @@ from qconvert import __version__
 from qconvert.cli.terminal import show_defect, show_error
 from qconvert.errors import InternalError, QConvertError
 
-COMMANDS = ("quantize", "inspect", "check", "bench", "calibrate", "merge", "sensitivity", "tune")
+COMMANDS = (
+    *("quantize", "inspect", "compare", "evaluate", "check", "bench", "calibrate", "merge", "sensitivity", "tune"),
+    "targets",
+)
 
 
 class LazyGroup(click.Group):

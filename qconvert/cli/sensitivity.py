@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
-from qconvert.cli.options import given, names_in, recipe_options
+from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
+from qconvert.cli.options import given, recipe_options
 from qconvert.cli.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -29,17 +29,7 @@ _ADDITIVE_DB = 1.5
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}", required=True)
 @source_option("--eval", "eval_data", "Evaluation data for the metric, same forms as --calib")
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Labels of the --eval samples (.npy, .npz, .txt, .csv).",
-)
-@click.option(
-    "--metric",
-    type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
-    help="What to compute from outputs and labels.  [default: from the labels' type]",
-)
+@label_options("--eval")
 @recipe_options
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -70,7 +60,7 @@ def command(
       qconvert sensitivity sample_models/digits_cnn.onnx --calib calibration_data/digits_cnn/calib.npz
     """
     from qconvert.calibrate.data import DataSpec
-    from qconvert.pipeline import ConversionJob
+    from qconvert.inputs import ConversionJob
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge
     from qconvert.sensitivity.analysis import sensitivity

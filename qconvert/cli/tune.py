@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
-from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
-from qconvert.cli.options import given, names_in, recipe_options, verbosity_options
+from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
+from qconvert.cli.options import given, recipe_options, verbosity_options
 from qconvert.cli.terminal import TerminalProgress, show_warnings
 
 
@@ -24,17 +24,7 @@ from qconvert.cli.terminal import TerminalProgress, show_warnings
 )
 @recipe_options
 @source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Labels of the --eval samples (.npy, .npz, .txt, .csv).",
-)
-@click.option(
-    "--metric",
-    type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
-    help="What to compute from outputs and labels.  [default: from the labels' type]",
-)
+@label_options("--eval")
 @budget_options
 @click.option(
     "--points", type=click.IntRange(min=1), default=8, metavar="N", help="Models to measure, at least.  [default: 8]"
@@ -89,6 +79,7 @@ def command(
     from qconvert.pipeline import QuantizeJob
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
+    from qconvert.recipe.resolve import resolve
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderers import phrases
     from qconvert.tuning.budget import Budget
@@ -118,7 +109,7 @@ def command(
     if pareto is not None:
         write_text(pareto, front_document(tuned.front))
     if save_recipe is not None:
-        write_text(save_recipe, recipe_to_yaml(tuned.recipe))
+        write_text(save_recipe, recipe_to_yaml(resolve(tuned.recipe)))
     if as_json:
         click.echo(front_document(tuned.front), nl=False)
     else:

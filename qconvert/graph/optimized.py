@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
+from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.session import open_session
+from qconvert.graph.signature import session_of
+from qconvert.graph.view import GraphView
 
 
 def optimized_model(path: Path, *, layouts: bool = True) -> Model:
@@ -29,6 +33,26 @@ def optimized_model(path: Path, *, layouts: bool = True) -> Model:
         model = load(saved)
         ir.external_data.load_to_model(model.ir)
     return named(Model(ir=model.ir))
+
+
+def optimized_view(model: Model, *, int8: bool = False) -> GraphView:
+    """What ONNX Runtime's fusions make of ``model``, the same on every processor: no layout is changed.
+
+    Constants of the result have names, but no values.
+
+    Args:
+        model: any model.
+        int8: fuse pairs of int8 activations wherever it fuses uint8, as ONNX Runtime does on ARM and not on x86.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
+        saved = Path(folder) / "optimized.onnx"
+        session_of(model, layouts=False, int8=int8, optimized_path=saved)
+        # constants may be left in files elsewhere, and nobody reads them
+        proto = onnx.load_model(str(saved), load_external_data=False)
+    return view_of(named(Model(ir=ir.from_proto(proto))))
 
 
 def named(model: Model) -> Model:

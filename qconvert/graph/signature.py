@@ -17,6 +17,8 @@ def session_of(
     *,
     threads: int = 0,
     optimize: bool = True,
+    layouts: bool = True,
+    int8: bool | None = None,
     lean: bool = False,
     integers: bool = True,
     outputs: Iterable[str] | None = None,
@@ -34,6 +36,8 @@ def session_of(
             folder=model.folder,
             threads=threads,
             optimize=optimize,
+            layouts=layouts,
+            int8=int8,
             lean=lean,
             integers=integers,
             optimized_path=optimized_path,
@@ -42,7 +46,14 @@ def session_of(
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")
         return open_session(
-            path, threads=threads, optimize=optimize, lean=lean, integers=integers, optimized_path=optimized_path
+            path,
+            threads=threads,
+            optimize=optimize,
+            layouts=layouts,
+            int8=int8,
+            lean=lean,
+            integers=integers,
+            optimized_path=optimized_path,
         )
 
 

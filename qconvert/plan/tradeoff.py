@@ -15,12 +15,11 @@ and a cut at lambda* gives a placement between them, or proves that there is non
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qconvert.graph.view import GraphView
 from qconvert.plan.build import candidates_for
-from qconvert.plan.clamps import find_absorbed
 from qconvert.plan.costs import Costs
 from qconvert.plan.damage import Damage, Term, noise_of
 from qconvert.plan.model import QuantPlan
@@ -56,6 +55,7 @@ class Tradeoff:
     Attributes:
         graph, recipe, target: as for planning.
         integer: the nodes that a plan of the graph runs on integers.
+        absorbed: the clamps among them, and what absorbs each.
         terms: what they do to the outputs.
     """
 
@@ -63,13 +63,15 @@ class Tradeoff:
     recipe: Recipe
     target: Target
     integer: frozenset[str]
+    absorbed: Mapping[str, str]
     terms: Sequence[Term]
 
     @classmethod
     def of(cls, graph: GraphView, recipe: Recipe, target: Target, plan: QuantPlan, terms: Sequence[Term]) -> Tradeoff:
         """From ``plan``; what it does not run on integers stays float, and so do operators that only store integers."""
         integer = frozenset(n.node for n in plan.taken() if n.activations or n.table or n.absorbed_into)
-        return cls(graph=graph, recipe=recipe, target=target, integer=integer, terms=terms)
+        absorbed = {n.node: n.absorbed_into for n in plan.taken() if n.absorbed_into}
+        return cls(graph=graph, recipe=recipe, target=target, integer=integer, absorbed=absorbed, terms=terms)
 
     def corners(self, most: int) -> list[Corner]:
         """From everything on integers to nothing, by rising price and cost and falling noise; ``most`` at most, 2 at
@@ -78,12 +80,10 @@ class Tradeoff:
         Where there are more, the widest gaps of noise are filled first.
         """
         candidates = candidates_for(self.graph, self.recipe, self.target)
-        clamps = find_absorbed(self.graph, candidates, self.recipe)
-        absorbed = {clamp: producer for clamp, producer in clamps.items() if {clamp, producer} <= self.integer}
 
         def solve(price: float, allowed: frozenset[str]) -> Corner:
             damage = Damage(integer=allowed, terms=self.terms, price=price)
-            total, integer = cut(self.graph, candidates, absorbed, self.target, damage)
+            total, integer = cut(self.graph, candidates, self.absorbed, self.target, damage)
             noise = noise_of(self.terms, integer)
             return Corner(price=price, integer=frozenset(integer), cost=total - price * noise, noise=noise)
 

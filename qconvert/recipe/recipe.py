@@ -1,7 +1,6 @@
 """Recipe: every choice that decides the quantized model.
 
-Defaults are the best known choice for an x86 processor with VNNI: U8 asymmetric activations and S8 symmetric
-per-channel weights (``targets/x86_vnni.py`` has the measurements).
+What is None there is left to the target (:mod:`qconvert.recipe.resolve`), which by default is this machine.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ class Recipe:
     """What to make of a model.
 
     Attributes:
-        target: name of the runtime and processor ("x86-vnni").
+        target: name of the runtime and processor ("x86-vnni"), or "auto": this machine.
         format: "qdq" (QuantizeLinear/DequantizeLinear pairs) or "qoperator" (QLinearConv and the like).
-        per_channel: one weight scale for each output channel, or one for the whole tensor.
-        activations, weights: integer types.
-        symmetric: symmetric activation ranges.
+        per_channel: one weight scale for each output channel, or one for the whole tensor; None: as the target prefers.
+        activations, weights: integer types; None: as the target prefers.
+        symmetric: symmetric activation ranges; None: as the target prefers.
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
         placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
         include, exclude: node names, globs or operator types that alone may (or must not) be quantized.
     """
 
-    target: str = "x86-vnni"
+    target: str = AUTO
     format: str = "qdq"
-    per_channel: bool = True
-    activations: str = "uint8"
-    weights: str = "int8"
-    symmetric: bool = False
+    per_channel: bool | None = None
+    activations: str | None = None
+    weights: str | None = None
+    symmetric: bool | None = None
     method: str = DEFAULT_METHOD
     recover: tuple[str, ...] = (AUTO,)
     placement: str = "static"
@@ -51,12 +50,14 @@ class Recipe:
     def __post_init__(self) -> None:
         for field, value, valid in (
             ("format", self.format, FORMATS),
-            ("activations", self.activations, ACTIVATIONS),
-            ("weights", self.weights, WEIGHTS),
+            ("activations", self.activations, (None, *ACTIVATIONS)),
+            ("weights", self.weights, (None, *WEIGHTS)),
             ("placement", self.placement, PLACEMENTS),
         ):
             if value not in valid:
-                raise RecipeError(f"{field} cannot be {value!r}", hint=suggest(str(value), valid))
+                raise RecipeError(
+                    f"{field} cannot be {value!r}", hint=suggest(str(value), [v for v in valid if v is not None])
+                )
         if not self.recover or (len(self.recover) > 1 and {AUTO, NO_RECOVERY} & set(self.recover)):
             raise RecipeError(
                 f"recover cannot be {', '.join(self.recover) or 'empty'}",

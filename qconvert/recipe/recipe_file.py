@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -32,12 +33,12 @@ _HEADER = """\
 """
 
 COMMENTS: Mapping[str, str] = {
-    "target": "runtime and processor that the model is made for",
+    "target": f"runtime and processor that the model is made for, of `qconvert targets`; {AUTO}: this machine",
     "format": f"form of the quantized graph: {' or '.join(FORMATS)}",
-    "per_channel": "true: one weight scale for each output channel; false: one for the whole weight",
-    "activations": f"integer type of activations: {' or '.join(ACTIVATIONS)}",
-    "weights": f"integer type of weights: {' or '.join(WEIGHTS)}",
-    "symmetric": "true: activation ranges symmetric about zero",
+    "per_channel": "true: a weight scale for each output channel; false: one for the whole weight; null: the target's",
+    "activations": f"integer type of activations: {', '.join(ACTIVATIONS)}, or null: the target's",
+    "weights": f"integer type of weights: {', '.join(WEIGHTS)}, or null: the target's",
+    "symmetric": "true: activation ranges symmetric about zero; null: the target's",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
     "placement": f"{PLACEMENTS[0]}: on integers what pays on the target; {PLACEMENTS[1]}: whatever has an integer form",
@@ -158,6 +159,10 @@ def _checked(recipe: Recipe, data: Mapping[Any, object], where: str) -> Recipe:
 
 def _value(value: object, kind: Any, where: str) -> object:
     """``value`` as the declared type ``kind``; lists become tuples, nothing else is converted."""
+    if get_origin(kind) is UnionType:
+        (kind,) = (k for k in get_args(kind) if k is not type(None))
+        if value is None:
+            return None
     if kind is str:
         if isinstance(value, str):
             return value

@@ -14,7 +14,8 @@ from qconvert.errors import ModelError
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.graph.build_view import view_of
 from qconvert.graph.view import GraphView
-from qconvert.pipeline import ConversionJob, Started, make_quantized, start
+from qconvert.inputs import ConversionJob
+from qconvert.pipeline import Started, make_quantized, start
 from qconvert.plan.damage import Term
 from qconvert.plan.tradeoff import Tradeoff
 from qconvert.progress import Progress, Silent
@@ -23,7 +24,7 @@ from qconvert.recover.samples import Samples
 from qconvert.sensitivity.measure import Measured, MeasureOptions, measure
 from qconvert.sensitivity.scores import GroupScores, score_groups
 from qconvert.sensitivity.sources import NodeGroup, Source, find_groups, find_sources
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def analyze(started: Started, quantized: Quantized, options: MeasureOptions | No
         )
     run, plan = started.run, quantized.plan
     subject = _subject(started, quantized)
-    target = TARGETS.get(run.recipe.target)
+    target = target_of(run.recipe.target)
     sources = find_sources(subject.graph, plan, target)
     groups = find_groups(subject.graph, plan, sources)
     with run.watch.stage("sensitivity"):

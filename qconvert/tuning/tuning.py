@@ -32,7 +32,7 @@ from qconvert.report.model import Report
 from qconvert.report.output import check_output
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import Measured
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 from qconvert.tuning.budget import Budget
 from qconvert.tuning.front import Front, Point, dominated
 from qconvert.tuning.search import Search, expected
@@ -156,6 +156,9 @@ class _Trial:
         self.lasting = time.monotonic() - self.began
         if (met and not self.options.points) or not quantizes(self.quantized.plan):
             return
+        if target_of(self.started.run.recipe.target).integer_only:
+            self.notes.append("no other placement was tried: the target has integers only")
+            return
         if not self._in_time():
             self.complete = False
             return
@@ -220,7 +223,7 @@ class _Trial:
         kept = {n.node: n.decision.reason for n in base.plan.nodes.values() if not n.decision.taken} | back
         run = replace(run, recipe=_recipe_for(run.recipe, base), gatherer=self.gatherer)
         view = view_of(base.prepared.model)
-        integer = _integers(build_plan(view, run.recipe, TARGETS.get(run.recipe.target), kept))
+        integer = _integers(build_plan(view, run.recipe, target_of(run.recipe.target), kept))
         if integer in self.known:
             return self.known[integer]
         try:

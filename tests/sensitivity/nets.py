@@ -10,7 +10,7 @@ from networks.builder import Builder, Feed
 from onnx import numpy_helper
 
 from qconvert.calibrate.data import DataSpec
-from qconvert.pipeline import ConversionJob
+from qconvert.inputs import ConversionJob
 from qconvert.recipe.recipe import Recipe
 
 WIDTH = 24

@@ -23,7 +23,8 @@ from qconvert.evaluate.compare import Comparison, MetricResult
 from qconvert.evaluate.fidelity import FidelityReport
 from qconvert.graph.model import load
 from qconvert.graph.signature import session_of
-from qconvert.pipeline import ConversionJob, QuantizeJob
+from qconvert.inputs import ConversionJob
+from qconvert.pipeline import QuantizeJob
 from qconvert.tuning import tuning as stage
 from qconvert.tuning.budget import Budget
 from qconvert.tuning.search import Search, expected

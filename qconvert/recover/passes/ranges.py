@@ -41,7 +41,7 @@ class RangesOptions:
     """
 
     least: int = 8
-    most: int = 64
+    most: int = 128
     held: int = 64 << 20
     operations: float = 1e12
     runs: int = 2000
