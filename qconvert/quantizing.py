@@ -227,4 +227,6 @@ def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progres
             tensors=0,
         ),
         notes=converted.notes,
+        prepared=prepared,
+        base=converted.model,
     )

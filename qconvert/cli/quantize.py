@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import given, pass_options, recipe_options, verbosity_options
 from qconvert.cli.outcome import outcome, outcome_options
@@ -32,6 +33,7 @@ from qconvert.cli.terminal import TerminalProgress
 @recipe_options
 @source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
 @label_options("--eval")
+@budget_options
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
@@ -68,6 +70,10 @@ def command(
     eval_data: tuple[str, ...],
     labels: Path | None,
     metric: str | None,
+    max_drop: str | None,
+    min_sqnr: float | None,
+    time_budget: float | None,
+    pareto: Path | None,
     save_recipe: Path | None,
     fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
@@ -110,12 +116,16 @@ def command(
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
+    from qconvert.tuning.budget import Budget
 
     chosen = given(choices)
     if ranges is not None and "method" not in chosen and recipe_file is None:
         chosen["method"] = load_ranges(ranges).origin.method
     recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), chosen)
     output = output or default_output(model, recipe.scheme)
+    budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr) if max_drop is not None or min_sqnr is not None else None
+    if budget is None and (time_budget is not None or pareto is not None):
+        raise click.UsageError("--time-budget and --pareto need --max-drop or --min-sqnr; qconvert tune does without.")
     options = CollectOptions(threads=threads, batch=batch, budget=memory << 20)
 
     def data(sources: tuple[str, ...]) -> DataSpec | None:
@@ -150,10 +160,12 @@ def command(
         shard=(shard or 0) << 20,
     )
     places = [("--output", output), *(("--report", path) for path in reports)]
-    places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
+    places += [(option, path) for option, path in (("--save-recipe", save_recipe), ("--pareto", pareto)) if path]
     check_distinct(places)
     read = [*job.inputs, *([recipe_file] if recipe_file is not None else [])]
     check_output(output, force=force, inputs=read)
+    if pareto is not None:
+        check_output(pareto, force=force, inputs=read)
     if save_recipe is not None:
         # a recipe may be brought up to date in place; nothing else that is read may be replaced
         check_output(save_recipe, force=force, inputs=job.inputs)
@@ -162,13 +174,29 @@ def command(
     )
     verbosity = -1 if quiet else int(verbose)
     job = replace(job, metric=metric_for(settled.gates, metric))
-    report = settled.settle(quantize(job, TerminalProgress(verbosity)))
+    front = None
+    if budget is None:
+        report = settled.settle(quantize(job, TerminalProgress(verbosity)))
+    else:
+        from qconvert.tuning.tuning import TuneOptions, tune
+
+        tuned = tune(job, budget, TuneOptions(seconds=time_budget), TerminalProgress(verbosity))
+        report, front, recipe = settled.settle(tuned.report), tuned.front, tuned.recipe
+        if pareto is not None:
+            write_text(pareto, front_document(front))
     if save_recipe is not None:
         write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))
     else:
         print_report(report, verbosity=verbosity)
+        if front is not None and verbosity >= 0:
+            from rich.console import Console
+
+            click.echo()
+            show_front(front, Console())
+    if front is not None:
+        require_met(front, output)
     raise_if_broken(report.gates)
 
 

@@ -22,7 +22,7 @@ REPO = Path(__file__).resolve().parents[2]
 LAYERS = tuple(
     """errors registry progress machine numerics graph ops targets recipe rounding stats plan calibrate recover emit
     evaluate diagnose report inspection run conversion repair recovery branches inputs calibration delivery schemes
-    pipeline quantizing converting cli""".split()
+    pipeline sensitivity tuning quantizing converting cli""".split()
 )
 
 # library -> the only files (or folders, with a slash) that may import it
