@@ -40,6 +40,7 @@ from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
+from qconvert.recipe.recipe import DEFAULT_SCHEME
 from qconvert.recipe.resolve import resolve
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
