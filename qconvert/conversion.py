@@ -24,7 +24,7 @@ from qconvert.plan.build import build_plan
 from qconvert.plan.integer_only import float_operators
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
-from qconvert.recover.recovery import RecoveryOutcome
+from qconvert.recover.recovery import Changes, RecoveryOutcome
 from qconvert.report.model import CalibrationReport
 from qconvert.run import Run
 from qconvert.stats.statistic import StatsTable
@@ -45,6 +45,9 @@ class Quantized:
     """A quantized model with the plan behind it, loaded and tried.
 
     Attributes:
+        prepared: the canonical model, as weight-changing recovery passes have left it.
+        base: what the plan was written into: the same, with branches that are quantized already.
+        changes: what recovery has changed on the solved plan.
         stats: what the plan's ranges come from.
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
@@ -57,6 +60,9 @@ class Quantized:
     session: Session
     calibration: CalibrationReport
     notes: tuple[str, ...]
+    prepared: Prepared
+    base: Model
+    changes: Changes = field(default_factory=Changes)
     branches: Mapping[str, QuantPlan] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     recoveries: tuple[RecoveryOutcome, ...] = ()
@@ -124,6 +130,8 @@ def convert(
             session=session,
             calibration=calibration,
             notes=(*masked_notes(kept), *notes, *emission_notes),
+            prepared=prepared,
+            base=base or prepared.model,
         )
     raise InternalError(
         f"ONNX Runtime refuses the quantized model: {failure}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from qconvert.calibrate.collect import CollectOptions
 from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.calibrate.feeds import FeedSet, split
 from qconvert.errors import ModelError
@@ -14,6 +15,37 @@ from qconvert.graph.session import IOSpec
 from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.resolve import types_for
 from qconvert.targets.auto import target_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionJob:
+    """What to quantize, with what.
+
+    Attributes:
+        model: the FP32 model.
+        calib: calibration data; may be left out where there are ranges.
+        ranges: a statistics file in place of a pass over the data.
+        recipe: the choices.
+        eval_data, labels, metric: evaluation data; labels only together with it.
+        options: how the calibration pass is run.
+        cache: a folder in which statistics are kept and found again; None keeps nothing.
+    """
+
+    model: Path
+    calib: DataSpec | None = None
+    ranges: Path | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    eval_data: DataSpec | None = None
+    labels: Path | None = None
+    metric: str | None = None
+    options: CollectOptions = field(default_factory=CollectOptions)
+    cache: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that are read and must stay as they are."""
+        sources = [path for spec in (self.calib, self.eval_data) if spec is not None for path in spec.paths]
+        return tuple(p for p in (self.model, self.ranges, self.labels, *sources) if p is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,6 @@ from pathlib import Path
 from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
 from qconvert.calibrate.cache import cache_file
-from qconvert.calibrate.collect import CollectOptions
 from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.gather import Gatherer
@@ -39,9 +38,8 @@ from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
-from qconvert.inputs import Data, least_opset, load_float_model, open_data
+from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.resolve import resolve
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
@@ -58,37 +56,44 @@ MOST_FEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeJob:
-    """What to quantize, with what, to where.
+class QuantizeJob(ConversionJob):
+    """A conversion that is written.
 
     Attributes:
-        model, output: the FP32 model, the file to write.
-        calib: calibration data; may be left out where there are ranges.
-        ranges: a statistics file in place of a pass over the data.
-        recipe: the choices.
-        eval_data, labels, metric: evaluation data; labels only together with it.
-        options: how the calibration pass is run.
-        cache: a folder in which statistics are kept and found again; None keeps nothing.
+        output: the file to write.
         force: replace an existing output.
+        measure: run both models to compare them; static int8 always does.
+        shard: most bytes of a data file beside the model, 0 for no limit.
     """
 
-    model: Path
     output: Path
-    calib: DataSpec | None = None
-    ranges: Path | None = None
-    recipe: Recipe = field(default_factory=Recipe)
-    eval_data: DataSpec | None = None
-    labels: Path | None = None
-    metric: str | None = None
-    options: CollectOptions = field(default_factory=CollectOptions)
-    cache: Path | None = None
     force: bool = False
+    measure: bool = True
+    shard: int = 0
 
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The files that are read and must stay as they are."""
-        sources = [path for spec in (self.calib, self.eval_data) if spec is not None for path in spec.paths]
-        return tuple(p for p in (self.model, self.ranges, self.labels, *sources) if p is not None)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Everything that is known before the first plan.
+
+    Attributes:
+        job: what was asked for, with the target found out.
+        asked: the target as it was asked for.
+        source: the model as it was read.
+        data, labels: the samples, and the labels of those for evaluation.
+        prepared: the canonical model.
+        run: what the stages of the conversion share.
+        kept: the cache's file for the statistics.
+    """
+
+    job: ConversionJob
+    asked: str
+    source: Model
+    data: Data
+    labels: Labels | None
+    prepared: Prepared
+    run: Run
+    kept: Path | None
 
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
@@ -97,12 +102,20 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     Raises:
         InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
     """
-    progress = progress or Silent()
-    watch = Stopwatch()
     check_output(job.output, force=job.force, inputs=job.inputs)
+    started = start(job, progress or Silent())
+    return finish(started, make_quantized(started.prepared, started.run), job.output)
+
+
+def start(job: ConversionJob, progress: Progress) -> Started:
+    """Read and check model, data and labels, and prepare the model.
+
+    Raises:
+        InputError: one of them is unusable.
+    """
+    watch = Stopwatch()
     _check_options(job)
     asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
-    target, machine = target_of(job.recipe.target), detected()
     with watch.stage("load"):
         source = load_float_model(job.model)
         ranges = load_ranges(job.ranges) if job.ranges is not None else None
@@ -116,37 +129,35 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         give_back()
         kept = _cache_file(job, data, prepared)
         gatherer = gatherer_of(job, ranges, prepared, kept)
-    quantized = make_quantized(
-        prepared,
-        Run(
-            recipe=job.recipe,
-            samples=data.calibration,
-            source=_source(job, ranges),
-            gatherer=gatherer,
-            watch=watch,
-            progress=progress,
-        ),
-    )
-    with watch.stage("verify"):
-        reference = session_of(source)
+    samples, name = data.calibration, _source(job, ranges)
+    run = Run(recipe=job.recipe, samples=samples, source=name, gatherer=gatherer, watch=watch, progress=progress)
+    return Started(job=job, asked=asked, source=source, data=data, labels=labels, prepared=prepared, run=run, kept=kept)
+
+
+def finish(started: Started, quantized: Quantized, output: Path) -> Report:
+    """Verify and measure ``quantized``, write it to ``output``, and report."""
+    job, data, run = started.job, started.data, started.run
+    target, machine = target_of(job.recipe.target), detected()
+    with run.watch.stage("verify"):
+        reference = session_of(started.source)
         delivered = deliver(quantized, target, data.calibration.feed(0))
         seen_here = target.name == machine.target or target.host == machine.processor.architecture
         feeds = tuple(islice(data.calibration, MOST_FEEDS))
         verification = verify(quantized, delivered, reference, feeds, census=seen_here)
-    with watch.stage("accuracy"):
-        accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
-    with watch.stage("latency"):
+    with run.watch.stage("accuracy"):
+        accuracy = measure_accuracy(data, reference, quantized.session, job.metric, started.labels, run.progress)
+    with run.watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
-    with watch.stage("write"):
-        save(delivered.model, job.output)
-        if kept is not None and gatherer.passes:
-            origin = origin_of(prepared, job.recipe.method, gatherer)
-            write_bytes(kept, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
+    with run.watch.stage("write"):
+        save(delivered.model, output)
+        if started.kept is not None and run.gatherer.passes:
+            origin = origin_of(started.prepared, job.recipe.method, run.gatherer)
+            write_bytes(started.kept, ranges_to_bytes(Ranges(origin=origin, tables=run.gatherer.tables)))
     return build_report(
         BuildInputs(
-            source=source,
-            output_path=job.output,
-            prepared=prepared,
+            source=started.source,
+            output_path=output,
+            prepared=started.prepared,
             plan=quantized.plan,
             stats=quantized.stats,
             branches=quantized.branches,
@@ -154,7 +165,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             target=TargetReport(
                 name=target.name,
                 title=target.title,
-                detected=asked == AUTO,
+                detected=started.asked == AUTO,
                 here=target.name == machine.target,
                 machine=str(machine.processor),
             ),
@@ -165,14 +176,14 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             accuracy=accuracy,
             latency=latency,
             verification=verification,
-            notes=(*prepared.notes, *quantized.notes),
-            warnings=(*data.warnings, *gatherer.remarks(), *quantized.warnings),
-            seconds=watch.seconds,
+            notes=(*started.prepared.notes, *quantized.notes),
+            warnings=(*data.warnings, *run.gatherer.remarks(), *quantized.warnings),
+            seconds=run.watch.seconds,
         )
     )
 
 
-def _check_options(job: QuantizeJob) -> None:
+def _check_options(job: ConversionJob) -> None:
     """Refuse options that do not go together.
 
     Raises:
@@ -184,9 +195,11 @@ def _check_options(job: QuantizeJob) -> None:
         raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
     if job.metric is not None:
         METRICS.get(job.metric)
+    if job.recipe.scheme != DEFAULT_SCHEME or job.recipe.mix:
+        raise RecipeError("only static int8 is searched", hint="leave --scheme and --mix out, or use qconvert quantize")
 
 
-def data_of(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
+def data_of(job: ConversionJob, interface: tuple[IOSpec, ...]) -> Data:
     """The data of the run; where there are ranges and no calibration data, the evaluation data, or random ones.
 
     Raises:
@@ -201,7 +214,7 @@ def data_of(job: QuantizeJob, interface: tuple[IOSpec, ...]) -> Data:
     )
 
 
-def _cache_file(job: QuantizeJob, data: Data, prepared: Prepared) -> Path | None:
+def _cache_file(job: ConversionJob, data: Data, prepared: Prepared) -> Path | None:
     """Where the statistics of this run are kept, if the user wants that.
 
     Raises:
@@ -216,7 +229,7 @@ def _cache_file(job: QuantizeJob, data: Data, prepared: Prepared) -> Path | None
     return cache_file(job.cache, (*what, job.calib.preprocess or "", *data.calibration.listing()))
 
 
-def gatherer_of(job: QuantizeJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None) -> Gatherer:
+def gatherer_of(job: ConversionJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None) -> Gatherer:
     """Where the run gets its statistics: ``ranges``, or the cache's file ``kept`` if it is there, or the data.
 
     Raises:
@@ -238,7 +251,7 @@ def gatherer_of(job: QuantizeJob, ranges: Ranges | None, prepared: Prepared, kep
     return Gatherer(options=job.options, stored=ranges.tables, origin=ranges.origin, collects=job.calib is not None)
 
 
-def _source(job: QuantizeJob, ranges: Ranges | None) -> str:
+def _source(job: ConversionJob, ranges: Ranges | None) -> str:
     """Where the ranges come from, for the report."""
     if ranges is None or job.ranges is None:
         return job.calib.name if job.calib is not None else ""
@@ -248,7 +261,7 @@ def _source(job: QuantizeJob, ranges: Ranges | None) -> str:
     return f"{job.ranges}{missing}"
 
 
-def open_labels(job: QuantizeJob, source: Model, evaluation: FeedSet) -> Labels | None:
+def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Labels | None:
     """Read the labels, and refuse those that could not be scored before any work is done.
 
     Raises:

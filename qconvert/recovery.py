@@ -202,5 +202,5 @@ def _emitted(state: _State, changes: Changes, recipe: Recipe) -> _State:
     together = state.changes.and_then(changes)
     plan = together.planned(state.result.plan)
     model, _ = emit(with_constants(state.base, together.constants), plan, recipe, state.prepared.source)
-    result = replace(state.result, model=model, plan=plan, session=session_of(model))
+    result = replace(state.result, model=model, plan=plan, session=session_of(model), changes=together)
     return replace(state, result=result, changes=together)

@@ -14,7 +14,9 @@ from qconvert import __version__
 from qconvert.cli.terminal import show_defect, show_error
 from qconvert.errors import InternalError, QConvertError
 
-COMMANDS = ("quantize", "inspect", "compare", "evaluate", "check", "bench", "calibrate", "merge", "targets")
+COMMANDS = tuple(
+    "quantize inspect compare evaluate check bench calibrate merge sensitivity tune convert targets".split()
+)
 
 
 class LazyGroup(click.Group):

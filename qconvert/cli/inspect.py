@@ -60,13 +60,14 @@ def command(model: Path, recipe_file: Path | None, target: str | None, as_json: 
 
 def show(inspection: Inspection, console: Console, *, verbose: bool = False) -> None:
     """Print ``inspection`` for people; the console's width decides the layout."""
+    from qconvert.report.renderers import phrases
     from qconvert.report.renderers.console import MAX_WIDTH, decision_blocks, every_decision
 
     blocks: list[RenderableType] = [*_contents(inspection), ""]
     if inspection.obstacle:
         blocks += [*_obstacle(inspection)]
     else:
-        blocks += [*decision_blocks(inspection.decisions, would=True), "", *_outlook(inspection)]
+        blocks += [*decision_blocks(inspection.decisions, phrases.outcomes({}, would=True)), "", *_outlook(inspection)]
     if verbose and inspection.decisions:
         blocks += ["", every_decision(inspection.decisions)]
     for block in blocks:

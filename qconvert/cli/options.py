@@ -38,6 +38,12 @@ def recipe_options(function: F) -> F:
     options = [
         target_option,
         click.option(
+            "--scheme",
+            type=click.Choice(list(names_in("qconvert.schemes.kinds"))),
+            help="What to quantize to: static int8, dynamic, weights only (w8, w4, w2) or half precision.  "
+            "[default: int8]",
+        ),
+        click.option(
             "--format",
             "format_",
             type=click.Choice(["qdq", "qoperator"]),
@@ -79,6 +85,44 @@ def recipe_options(function: F) -> F:
             "--effort",
             type=click.Choice(["fast", "default", "max"]),
             help="How much recovery may cost; fast adds seconds, max tries everything.  [default: default]",
+        ),
+        click.option(
+            "--block",
+            type=int,
+            metavar="N",
+            help="w8, w4, w2: weights that share a scale, 16 to 256; -1: an output channel.  [default: 32; w8: -1]",
+        ),
+        click.option(
+            "--rounding",
+            type=click.Choice(["auto", *names_in("qconvert.rounding.methods")]),
+            help="w4, w2: how weights are rounded; gptq and awq use --calib.  [default: auto]",
+        ),
+        click.option(
+            "--weight-format",
+            type=click.Choice(["auto", "nbits", "qdq"]),
+            help="w8, w4, w2: MatMulNBits, or DequantizeLinear of ONNX.  [default: nbits for blocks of w4 and w2]",
+        ),
+        click.option(
+            "--accuracy-level",
+            type=int,
+            metavar="0..4",
+            help="Of MatMulNBits: 4 rounds activations to 8 bits, 1 computes in float.  [default: 4]",
+        ),
+        click.option(
+            "--embeddings",
+            type=click.Choice(["same", "w8", "float"]),
+            help="w8, w4, w2: what embedding tables are stored in.  [default: same]",
+        ),
+        click.option(
+            "--lm-head",
+            type=click.Choice(["same", "w8", "float"]),
+            help="w8, w4, w2: what the product that makes an output is stored in.  [default: same]",
+        ),
+        click.option(
+            "--mix",
+            multiple=True,
+            metavar="PATTERN=SCHEME",
+            help="Another scheme, or float, for nodes of this name, glob or operator type (repeatable).",
         ),
         click.option(
             "--include",

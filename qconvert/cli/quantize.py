@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import given, pass_options, recipe_options, verbosity_options
 from qconvert.cli.outcome import outcome, outcome_options
@@ -27,11 +28,12 @@ from qconvert.cli.terminal import TerminalProgress
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write the quantized model.  [default: MODEL with .int8.onnx]",
+    help="Where to write the quantized model.  [default: MODEL with .SCHEME.onnx]",
 )
 @recipe_options
 @source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
 @label_options("--eval")
+@budget_options
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
@@ -43,6 +45,17 @@ from qconvert.cli.terminal import TerminalProgress
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
     help="Keep statistics in FOLDER, and take them from there when model, data and versions are the same.",
+)
+@click.option(
+    "--no-measure",
+    is_flag=True,
+    help="Schemes other than int8: do not run the models. Weights are converted one at a time, in little memory.",
+)
+@click.option(
+    "--shard",
+    type=click.IntRange(min=1),
+    metavar="MB",
+    help="Schemes other than int8: write weights to data files of at most so many megabytes.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be observed and how long it would take; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
@@ -57,6 +70,10 @@ def command(
     eval_data: tuple[str, ...],
     labels: Path | None,
     metric: str | None,
+    max_drop: str | None,
+    min_sqnr: float | None,
+    time_budget: float | None,
+    pareto: Path | None,
     save_recipe: Path | None,
     fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
@@ -69,6 +86,8 @@ def command(
     batch: int,
     memory: int,
     cache: Path | None,
+    no_measure: bool,
+    shard: int | None,
     dry_run: bool,
     as_json: bool,
     force: bool,
@@ -90,19 +109,23 @@ def command(
     from qconvert.calibrate.data import DataSpec
     from qconvert.calibrate.ranges_file import load_ranges
     from qconvert.evaluate.gates import metric_for, raise_if_broken
-    from qconvert.pipeline import QuantizeJob, quantize
+    from qconvert.pipeline import QuantizeJob
+    from qconvert.quantizing import quantize, resolved
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
-    from qconvert.recipe.resolve import resolve
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
+    from qconvert.tuning.budget import Budget
 
-    output = output or default_output(model)
     chosen = given(choices)
     if ranges is not None and "method" not in chosen and recipe_file is None:
         chosen["method"] = load_ranges(ranges).origin.method
     recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), chosen)
+    output = output or default_output(model, recipe.scheme)
+    budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr) if max_drop is not None or min_sqnr is not None else None
+    if budget is None and (time_budget is not None or pareto is not None):
+        raise click.UsageError("--time-budget and --pareto need --max-drop or --min-sqnr; qconvert tune does without.")
     options = CollectOptions(threads=threads, batch=batch, budget=memory << 20)
 
     def data(sources: tuple[str, ...]) -> DataSpec | None:
@@ -133,12 +156,16 @@ def command(
         cache=cache,
         labels=labels,
         force=force,
+        measure=not no_measure,
+        shard=(shard or 0) << 20,
     )
     places = [("--output", output), *(("--report", path) for path in reports)]
-    places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
+    places += [(option, path) for option, path in (("--save-recipe", save_recipe), ("--pareto", pareto)) if path]
     check_distinct(places)
     read = [*job.inputs, *([recipe_file] if recipe_file is not None else [])]
     check_output(output, force=force, inputs=read)
+    if pareto is not None:
+        check_output(pareto, force=force, inputs=read)
     if save_recipe is not None:
         # a recipe may be brought up to date in place; nothing else that is read may be replaced
         check_output(save_recipe, force=force, inputs=job.inputs)
@@ -147,16 +174,32 @@ def command(
     )
     verbosity = -1 if quiet else int(verbose)
     job = replace(job, metric=metric_for(settled.gates, metric))
-    report = settled.settle(quantize(job, TerminalProgress(verbosity)))
+    front = None
+    if budget is None:
+        report = settled.settle(quantize(job, TerminalProgress(verbosity)))
+    else:
+        from qconvert.tuning.tuning import TuneOptions, tune
+
+        tuned = tune(job, budget, TuneOptions(seconds=time_budget), TerminalProgress(verbosity))
+        report, front, recipe = settled.settle(tuned.report), tuned.front, tuned.recipe
+        if pareto is not None:
+            write_text(pareto, front_document(front))
     if save_recipe is not None:
-        write_text(save_recipe, recipe_to_yaml(resolve(recipe)))
+        write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))
     else:
         print_report(report, verbosity=verbosity)
+        if front is not None and verbosity >= 0:
+            from rich.console import Console
+
+            click.echo()
+            show_front(front, Console())
+    if front is not None:
+        require_met(front, output)
     raise_if_broken(report.gates)
 
 
-def default_output(model: Path) -> Path:
-    """``model.onnx`` -> ``model.int8.onnx`` beside it."""
-    return model.with_name(f"{model.stem}.int8.onnx")
+def default_output(model: Path, scheme: str) -> Path:
+    """``model.onnx`` -> ``model.int8.onnx`` beside it, or what else ``scheme`` is called."""
+    return model.with_name(f"{model.stem}.{scheme.replace(':', '')}.onnx")

@@ -20,13 +20,22 @@ def clean(model: Model, source: Model) -> Model:
     RemoveUnusedNodesPass()(model.ir)
     NameFixPass()(model.ir)
     model.ir.graph.sort()
-    _drop_inferred_types(model.ir.graph)
+    for graph in model.ir.graphs():
+        _drop_inferred_types(graph)
     target, origin = model.ir, source.ir
     target.producer_name, target.producer_version = "qconvert", __version__
     target.doc_string, target.domain, target.model_version = origin.doc_string, origin.domain, origin.model_version
     target.metadata_props.update(origin.metadata_props)
     target.graph.name = origin.graph.name
     return model
+
+
+def drop_types_of_constants(model: Model) -> None:
+    """Forget the declared types of initializers, in place: their data say the same."""
+    for graph in model.ir.graphs():
+        for value in graph.initializers.values():
+            if not value.is_graph_input() and not value.is_graph_output():
+                value.type, value.shape = None, None
 
 
 def _drop_inferred_types(graph: ir.Graph) -> None:

@@ -13,7 +13,10 @@ import onnx
 from qconvert.graph.model import Model
 from qconvert.graph.signature import session_of
 
-_KERNELS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QAttention", "Nhwc")
+_KERNELS = tuple(
+    """QLinear QGemm MatMulInteger ConvInteger DynamicQuantizeMatMul DynamicQuantizeLSTM QAttention Nhwc MatMulNBits
+    GatherBlockQuantized""".split()
+)
 _FLOAT_FORMS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 

@@ -27,6 +27,15 @@ def check(model: Model) -> str:
     return ""
 
 
+def check_file(path: Path) -> str:
+    """ONNX's checker on the model at ``path``, whose weights are not read; as :func:`check`."""
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        return str(error).strip().splitlines()[0]
+    return ""
+
+
 def interface_differences(reference: Session, other: Session) -> tuple[str, ...]:
     """Differences between the inputs and outputs of two models, one sentence each."""
     found: list[str] = []

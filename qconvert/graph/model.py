@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx_ir import TensorProtocol as Tensor
 
 from qconvert.errors import ModelError, OutputError
+from qconvert.graph.external import write_external
 from qconvert.graph.skeleton import skeleton
 
 # A protobuf message cannot exceed 2 GiB; stay clear of it.
@@ -66,7 +67,7 @@ class Model:
         too_large = ModelError("the model is over 2 GB and cannot be held in one protobuf message")
         if self.weight_bytes() > PROTO_LIMIT:
             raise too_large
-        proto = ir.to_proto(self.ir)
+        proto = ir.to_proto(_with_own_data(self.ir, self.folder))
         if self.folder is not None:
             _embed_external_data(proto, self.folder)
         if proto.ByteSize() > PROTO_LIMIT:
@@ -275,6 +276,28 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from (sparse.values, sparse.indices)
 
 
+def _with_own_data(model: ir.Model, folder: Path | None) -> ir.Model:
+    """``model``, or a copy in which tensors on disk elsewhere than in ``folder`` are in memory: a message has room for
+    one folder only."""
+    elsewhere = [t for t in _external(model) if folder is None or Path(t.base_dir) != folder]
+    if not elsewhere:
+        return model
+    copy = model.clone()
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and (folder is None or Path(tensor.base_dir) != folder):
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+    return copy
+
+
+def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+
+
 def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
     """Put the data of external tensors, checked when the model was read, into the message."""
     for tensor in _tensors(proto):
@@ -288,8 +311,14 @@ def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
         tensor.ClearField("data_location")
 
 
-def save(model: Model, path: Path) -> None:
+def save(model: Model, path: Path, *, shard: int = 0) -> None:
     """Write ``model`` to ``path``, whole or not at all; weights of a large model go to ``<name>.data`` beside it.
+
+    Args:
+        model: what to write.
+        path: where to.
+        shard: most bytes of a data file, of which there may be several then; 0: no limit, and a data file only where
+            the model exceeds a protobuf message.
 
     Raises:
         OutputError: the place cannot be written.
@@ -299,13 +328,12 @@ def save(model: Model, path: Path) -> None:
     except OSError as error:
         raise OutputError(f"cannot write to {path.parent}: {error.strerror}", hint="choose another --output") from error
     try:
-        external = f"{path.name}.data" if model.weight_bytes() > PROTO_LIMIT else None
-        if external is None:
-            (scratch / path.name).write_bytes(model.to_bytes())
+        if shard or model.weight_bytes() > PROTO_LIMIT:
+            for file in write_external(model.ir, scratch, path.name, shard=shard):
+                file.replace(path.parent / file.name)
         else:
-            ir.save(model.ir, scratch / path.name, external_data=external)
-            (scratch / external).replace(path.parent / external)
-        (scratch / path.name).replace(path)
+            (scratch / path.name).write_bytes(model.to_bytes())
+            (scratch / path.name).replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", hint="choose another --output") from error
     finally:

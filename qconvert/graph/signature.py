@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qconvert.graph.model import PROTO_LIMIT, Model
-from qconvert.graph.session import Session, open_session
+from qconvert.graph.session import IOSpec, Session, open_session
 
 
 def session_of(
@@ -55,6 +55,19 @@ def session_of(
             integers=integers,
             optimized_path=optimized_path,
         )
+
+
+def declared_inputs(model: Model) -> tuple[IOSpec, ...]:
+    """The model's inputs as the file declares them, without loading it into ONNX Runtime."""
+    found = []
+    for value in model.ir.graph.inputs:
+        if value.const_value is not None:
+            continue
+        kind = value.type.dtype.name.lower() if isinstance(value.type, ir.TensorType) else "unknown"
+        dtype = {"float": "float32", "double": "float64", "string": "str"}.get(kind, kind)
+        shape = tuple(d if isinstance(d, int) else d.value for d in value.shape or ())
+        found.append(IOSpec(name=value.name or "", dtype=dtype, shape=shape))
+    return tuple(found)
 
 
 def with_outputs(model: Model, outputs: Iterable[str]) -> Model:

@@ -36,10 +36,7 @@ def build_plan(
     Raises:
         RecipeError: an include or exclude pattern matches nothing.
     """
-    candidates = {
-        name: replace(c, objection=kept_float[name]) if name in kept_float else c
-        for name, c in find_candidates(graph, recipe, target).items()
-    }
+    candidates = candidates_for(graph, recipe, target, kept_float)
     types = types_for(recipe, target)
     absorbed = find_absorbed(graph, candidates, types)
     if target.integer_only:
@@ -59,6 +56,16 @@ def build_plan(
     nodes.update({name: _residual(candidates[name], port, tensor) for name, (port, tensor) in residuals.items()})
     groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
+
+
+def candidates_for(
+    graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Candidate]:
+    """All nodes by name, as :func:`build_plan` sees them before placement. Raises as that does."""
+    return {
+        name: replace(c, objection=kept_float[name], stored=False) if name in kept_float else c
+        for name, c in find_candidates(graph, recipe, target).items()
+    }
 
 
 def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:

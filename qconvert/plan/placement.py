@@ -7,6 +7,10 @@
 Every term is paid once a tensor, however many readers it has. Terms of this form are submodular, so the least total is
 a minimum s-t cut (source = integer, sink = float) and is found exactly (Kolmogorov and Zabih 2004, "What energy
 functions can be minimized via graph cuts?", theorem 4.1).
+
+What running on integers does to the outputs can be a second term (:mod:`qconvert.plan.damage`). Then weighted operators
+may go float, too. That is for accuracy alone: their cost in float is taken not to be below their cost on integers and
+that of converting to and from them, so that where damage counts for nothing the placement is the one without this term.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from qconvert.graph.view import GraphView
 from qconvert.ops.rule import Kind, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.costs import Costs
+from qconvert.plan.damage import Damage
 from qconvert.targets.target import Target
 
 _INTEGER, _FLOAT = "integer", "float"
@@ -28,6 +33,12 @@ MARGIN = 1.35
 MARGIN_NS = 5000.0
 # And only where it holds a small share of the weights: the file must shrink, too.
 MOST_WEIGHTS = 0.02
+
+# Costs are whole numbers of this part of a ns: a flow of floats leaves remainders that decide ties by chance.
+_PARTS = 1_000_000
+
+# With damage as a second term: where both sides cost the same, integers are preferred.
+_TIE_NS = 1.0
 
 
 def place(
@@ -41,6 +52,17 @@ def place(
         absorbed: clamps that vanish into their producer when that is an integer node (clamp name -> producer name).
         target: gives the costs.
     """
+    return cut(graph, candidates, absorbed, target)[1]
+
+
+def cut(
+    graph: GraphView,
+    candidates: Mapping[str, Candidate],
+    absorbed: Mapping[str, str],
+    target: Target,
+    damage: Damage | None = None,
+) -> tuple[float, set[str]]:
+    """(the least total in ns, the nodes that run on integers); arguments as for :func:`place`, and the second term."""
     costs = Costs(graph=graph, target=target)
     net = nx.DiGraph()
     net.add_nodes_from([_INTEGER, _FLOAT])
@@ -53,15 +75,20 @@ def place(
             net[a][b].pop("capacity", None)  # no capacity attribute: infinite, whatever was there
         elif net.has_edge(a, b):
             if "capacity" in net[a][b]:
-                net[a][b]["capacity"] += capacity
+                net[a][b]["capacity"] += round(capacity * _PARTS)
         else:
-            net.add_edge(a, b, capacity=capacity)
+            net.add_edge(a, b, capacity=round(capacity * _PARTS))
 
     ids = {name: f"n:{name}" for name in candidates}
     most_weights = MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
     for name, c in candidates.items():
+        if damage is not None and name not in damage.integer:
+            edge(ids[name], _FLOAT, None)  # its cost in float counts all the same, to compare totals by
         if c.objection:
             edge(ids[name], _FLOAT, None)
+        elif c.weighted and damage is not None:
+            edge(_INTEGER, ids[name], work(costs, c, integer=False))
+            edge(ids[name], _FLOAT, work(costs, c, integer=True))
         elif c.weighted:
             may_stay = c.node.op_type == "Conv" and _weights(graph, c) <= most_weights
             before = _weighted_before(graph, candidates, name) if may_stay else set()
@@ -92,8 +119,30 @@ def place(
             edge(producer, back, 0.0 if free else costs.dequantize(name))
             for reader in floats:
                 edge(back, reader, None)
-    _, (integer, _rest) = nx.minimum_cut(net, _INTEGER, _FLOAT)
-    return {name for name in candidates if ids[name] in integer}
+    for i, term in enumerate(damage.terms if damage is not None else ()):
+        some = f"s:{i}"
+        edge(some, _FLOAT, term.noise * damage.price if damage is not None else 0.0)
+        for name in sorted(term.nodes):
+            edge(ids[name], some, None)
+    total, (integer, _rest) = nx.minimum_cut(net, _INTEGER, _FLOAT)
+    return total / _PARTS, {name for name in candidates if ids[name] in integer}
+
+
+def work(costs: Costs, candidate: Candidate, *, integer: bool) -> float:
+    """What an operator costs, in ns; in float, not less than on integers with all conversions that this may need."""
+    node = candidate.node
+    on_integers = _kernel(costs, candidate, integer=True)
+    if integer:
+        return on_integers
+    tensors = costs.graph.tensors
+    read = [t for t in node.inputs if t and tensors[t].is_float and not tensors[t].is_constant]
+    conversions = sum(map(costs.quantize, read)) + sum(map(costs.dequantize, filter(None, node.outputs)))
+    return max(_kernel(costs, candidate, integer=False), on_integers) + conversions + _TIE_NS
+
+
+def _kernel(costs: Costs, candidate: Candidate, *, integer: bool) -> float:
+    by_shape = costs.convolution(candidate.node, integer=integer) if candidate.node.op_type == "Conv" else None
+    return costs.node(candidate.node, candidate.capability, integer=integer) if by_shape is None else by_shape
 
 
 def _weighted(

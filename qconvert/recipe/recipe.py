@@ -14,6 +14,13 @@ FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8")
 WEIGHTS = ("int8", "uint8")
 PLACEMENTS = ("static", "all")
+DEFAULT_SCHEME = "int8"
+WEIGHT_FORMATS = ("auto", "nbits", "qdq")
+# what an embedding table or the output matrix may be made of, where not of the scheme itself
+PARTS = ("same", "w8", "float")
+WHOLE_ROW = -1
+BLOCKS = (WHOLE_ROW, 0, 16, 32, 64, 128, 256)
+ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 # for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
 DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
@@ -29,11 +36,22 @@ class Recipe:
         format: "qdq" (QuantizeLinear/DequantizeLinear pairs) or "qoperator" (QLinearConv and the like).
         per_channel: one weight scale for each output channel, or one for the whole tensor; None: as the target prefers.
         activations, weights: integer types; None: as the target prefers.
-        symmetric: symmetric activation ranges; None: as the target prefers.
+        symmetric: symmetric ranges of activations, in weight-only schemes of weights; None: as the target prefers, of
+            weights asymmetric.
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
         effort: how much recovery may cost: "fast", "default" or "max" (``recover.effort``).
         placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
+        scheme: what to quantize to, a name in ``schemes.kinds``; ``format`` to ``placement`` but for ``symmetric`` are
+            of int8.
+        block: weights that share a scale in a weight-only scheme; -1: all of an output channel, 0: the scheme's choice.
+        rounding: how weights get their codes there: "auto", or a name in ``rounding.methods``.
+        weight_format: "nbits" (MatMulNBits and GatherBlockQuantized), "qdq" (DequantizeLinear), or "auto".
+        accuracy_level: of MatMulNBits: 1 computes in float, 4 rounds activations to 8 bits.
+        embeddings, lm_head: what tables, and the product that makes an output, are stored in: "same" as the rest, "w8",
+            or "float".
+        keep_io: in half precision, inputs and outputs keep their types.
+        mix: "PATTERN=SCHEME": other schemes for some nodes; the last that fits decides.
         include, exclude: node names, globs or operator types that alone may (or must not) be quantized.
     """
 
@@ -47,6 +65,15 @@ class Recipe:
     recover: tuple[str, ...] = (AUTO,)
     effort: str = "default"
     placement: str = "static"
+    scheme: str = DEFAULT_SCHEME
+    block: int = 0
+    rounding: str = AUTO
+    weight_format: str = AUTO
+    accuracy_level: int = 4
+    embeddings: str = PARTS[0]
+    lm_head: str = PARTS[0]
+    keep_io: bool = True
+    mix: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -57,11 +84,23 @@ class Recipe:
             ("weights", self.weights, (None, *WEIGHTS)),
             ("effort", self.effort, EFFORTS),
             ("placement", self.placement, PLACEMENTS),
+            ("weight_format", self.weight_format, WEIGHT_FORMATS),
+            ("embeddings", self.embeddings, PARTS),
+            ("lm_head", self.lm_head, PARTS),
         ):
             if value not in valid:
                 raise RecipeError(
                     f"{field} cannot be {value!r}", hint=suggest(str(value), [v for v in valid if v is not None])
                 )
+        for name, number, numbers in (
+            ("block", self.block, BLOCKS),
+            ("accuracy_level", self.accuracy_level, ACCURACY_LEVELS),
+        ):
+            if number not in numbers:
+                raise RecipeError(f"{name} cannot be {number}", hint=f"valid: {', '.join(map(str, numbers))}")
+        for entry in self.mix:
+            if not all(entry.rpartition("=")):
+                raise RecipeError(f"mix cannot hold {entry!r}", hint="write PATTERN=SCHEME, for example Gather=w8")
         if not self.recover or (len(self.recover) > 1 and {AUTO, NO_RECOVERY} & set(self.recover)):
             raise RecipeError(
                 f"recover cannot be {', '.join(self.recover) or 'empty'}",

@@ -20,7 +20,17 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
-from qconvert.recipe.recipe import ACTIVATIONS, AUTO, EFFORTS, FORMATS, NO_RECOVERY, PLACEMENTS, WEIGHTS, Recipe
+from qconvert.recipe.recipe import (
+    ACTIVATIONS,
+    AUTO,
+    EFFORTS,
+    FORMATS,
+    NO_RECOVERY,
+    PARTS,
+    PLACEMENTS,
+    WEIGHTS,
+    Recipe,
+)
 from qconvert.registry import suggest
 
 RECIPE_VERSION = 1
@@ -38,11 +48,20 @@ COMMENTS: Mapping[str, str] = {
     "per_channel": "true: a weight scale for each output channel; false: one for the whole weight; null: the target's",
     "activations": f"integer type of activations: {', '.join(ACTIVATIONS)}, or null: the target's",
     "weights": f"integer type of weights: {', '.join(WEIGHTS)}, or null: the target's",
-    "symmetric": "true: activation ranges symmetric about zero; null: the target's",
+    "symmetric": "true: ranges of activations (w8, w4, w2: of weights) symmetric about zero; null: the target's",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
     "effort": f"how much recovery may cost: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}",
     "placement": f"{PLACEMENTS[0]}: on integers what pays on the target; {PLACEMENTS[1]}: whatever has an integer form",
+    "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2 (weights only), fp16, bf16",
+    "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice",
+    "rounding": f"weight-only: {AUTO}, or the rounding method: rtn, mse, hqq, gptq, awq",
+    "weight_format": "weight-only: nbits (com.microsoft MatMulNBits), qdq (DequantizeLinear), or auto",
+    "accuracy_level": "weight-only: 4 rounds the activations of MatMulNBits to 8 bits, 1 computes in float",
+    "embeddings": f"weight-only: what embedding tables are stored in: {', '.join(PARTS)}",
+    "lm_head": f"weight-only: what the product that makes an output is stored in: {', '.join(PARTS)}",
+    "keep_io": "half precision: true: inputs and outputs keep their types",
+    "mix": "other schemes for some nodes, PATTERN=SCHEME; the last that fits decides",
     "include": "quantize only these: node names, globs or operator types; empty: all",
     "exclude": "leave these in float: node names, globs or operator types",
 }

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from qconvert.graph.constants import Port, with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.simulate import Rounding, simulated
+from qconvert.graph.view import GraphView
 from qconvert.numerics.affine import dequantize, quantize, weight_params
 from qconvert.numerics.spec import QParams
 from qconvert.plan.model import QuantPlan
@@ -54,13 +55,14 @@ def simulation(
         params = parameters_of(subject, plan, layer, weight)
         constants[layer.weight] = dequantize(quantize(weight, params), params)
     constants = {port: value for port, value in constants.items() if port not in free}
-    return simulated(with_constants(subject.model, constants), _roundings(subject, plan, ranges), free)
+    return simulated(with_constants(subject.model, constants), roundings(subject.graph, plan, ranges), free)
 
 
-def _roundings(subject: Subject, plan: QuantPlan, ranges: Mapping[int, str]) -> list[Rounding]:
+def roundings(graph: GraphView, plan: QuantPlan, ranges: Mapping[int, str]) -> list[Rounding]:
+    """What ``plan`` rounds in ``graph``; ``ranges`` as for :func:`simulation`."""
     integer = {p.node for p in plan.taken() if p.absorbed_into is not None or p.activations}
     reads = frozenset((p.node, port) for p in plan.taken() for port in p.activations)
-    made = {t for n in integer for t in subject.graph.nodes[n].outputs}
+    made = {t for n in integer for t in graph.nodes[n].outputs}
     return [
         Rounding(tensor=t, params=g.params, readers=None if t in made else reads, free=ranges.get(i))
         for i, g in enumerate(plan.groups)

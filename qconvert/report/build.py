@@ -53,8 +53,8 @@ class BuildInputs:
     target: TargetReport
     integer_ports: tuple[IntegerPort, ...]
     calibration: CalibrationReport
-    accuracy: AccuracyReport
-    latency: LatencyReport
+    accuracy: AccuracyReport | None
+    latency: LatencyReport | None
     verification: Verification
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -105,18 +105,20 @@ def _size(model: Model, path: Path, *, digest: bool = False) -> FileSize:
 
 def _warnings(parts: BuildInputs) -> list[str]:
     found: list[str] = []
-    if not parts.accuracy.held_out:
+    if parts.accuracy is None:
+        found.append("the models were not run: neither accuracy nor speed is known")
+    elif not parts.accuracy.held_out:
         found.append("too few calibration samples to hold any out: accuracy was measured on the samples calibrated on")
-    metric = parts.accuracy.comparison.metric
+    metric = parts.accuracy.comparison.metric if parts.accuracy is not None else None
     if metric is not None and (few := too_few(metric)):
         found.append(few)
-    fidelity = parts.accuracy.comparison.fidelity
-    if fidelity.sqnr_db < LOW_SQNR_DB:
+    fidelity = parts.accuracy.comparison.fidelity if parts.accuracy is not None else None
+    if fidelity is not None and fidelity.sqnr_db < LOW_SQNR_DB:
         found.append(
             f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): "
             "check the metric on labelled data"
         )
-    if parts.target.here and parts.latency.speedup.median < 0.97:
+    if parts.target.here and parts.latency is not None and parts.latency.speedup.median < 0.97:
         found.append(
             f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)"
         )

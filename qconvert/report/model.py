@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
+from qconvert.errors import InternalError
 from qconvert.evaluate.compare import Comparison
 from qconvert.evaluate.gates import Verdict
 from qconvert.evaluate.latency import Latency, Speedup
@@ -207,14 +208,14 @@ class Verification:
 
     Attributes:
         checker: "" when ONNX's checker accepts it, its complaint otherwise.
-        loads: it loads and runs in ONNX Runtime.
+        loads: it loads and runs in ONNX Runtime; None where that was not tried.
         interface: differences of inputs and outputs to the original; empty when they are the same.
         census: what ONNX Runtime makes of it; None where it is made for another runtime or kind of processor.
         optimizations: what its optimizations change in the outputs; None where that could not be found out.
     """
 
     checker: str
-    loads: bool
+    loads: bool | None
     interface: tuple[str, ...]
     census: Census | None
     optimizations: OptimizationEffect | None = None
@@ -264,6 +265,7 @@ class Report:
         recipe: every choice, as in a recipe file.
         target: what it was made for.
         integer_ports: inputs and outputs that are integers where the original has floats.
+        accuracy, latency: None where the models were not run.
         decisions: every node of the canonical graph, in graph order, those of quantized branches last.
         notes: what was done or left undone, and why.
         warnings: what a person should look at.
@@ -279,8 +281,8 @@ class Report:
     recipe: Mapping[str, object]
     target: TargetReport
     calibration: CalibrationReport
-    accuracy: AccuracyReport
-    latency: LatencyReport
+    accuracy: AccuracyReport | None
+    latency: LatencyReport | None
     verification: Verification
     decisions: tuple[NodeDecision, ...]
     body_parameters: int
@@ -293,3 +295,14 @@ class Report:
     gates: tuple[Verdict, ...] = ()
     tensors: tuple[TensorReport, ...] = ()
     front: Front | None = None
+
+    @property
+    def measured(self) -> tuple[AccuracyReport, LatencyReport]:
+        """Accuracy and latency of models that were run.
+
+        Raises:
+            InternalError: they were not.
+        """
+        if self.accuracy is None or self.latency is None:
+            raise InternalError("the models of this report were not run")
+        return self.accuracy, self.latency

@@ -70,6 +70,8 @@ def values(result: Result) -> dict[str, dict[str, float]]:
         return {"": {**own, **rest}}
     if isinstance(result, Report):
         sizes, times = (result.model.bytes, result.output.bytes), result.latency
+        if times is None or result.accuracy is None:  # the models were not run
+            return {"": dict(_sizes(*sizes))}
         speed = {"speedup": times.speedup.median, "latency_ms": times.quantized.median_ms}
         return {"": {**_of_comparison(result.accuracy.comparison), **_sizes(*sizes), **speed}}
     return {"": _of_models(result)}

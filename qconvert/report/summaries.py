@@ -63,15 +63,17 @@ def summary_of(result: Result, *, everything: bool = False) -> Summary:
 
 
 def _of_report(report: Report) -> Iterator[Grid]:
-    comparison, latency = report.accuracy.comparison, report.latency
-    yield _changes(
-        (report.model.bytes, report.output.bytes),
-        comparison,
-        (latency.fp32, latency.quantized),
-        latency.speedup,
-        phrases.threads(latency.threads),
-    )
-    yield from _outputs(comparison.fidelity)
+    latency = report.latency
+    if report.accuracy is not None and latency is not None:
+        comparison = report.accuracy.comparison
+        yield _changes(
+            (report.model.bytes, report.output.bytes),
+            comparison,
+            (latency.fp32, latency.quantized),
+            latency.speedup,
+            phrases.threads(latency.threads),
+        )
+        yield from _outputs(comparison.fidelity)
     yes, no = tally.taken(report.decisions), tally.left_float(report.decisions)
     rows = [
         (tally.listed(g.ops, most=4), where, g.reason) for where, gs in (("integers", yes), ("float", no)) for g in gs

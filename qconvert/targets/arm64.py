@@ -31,6 +31,7 @@ ARM64 = register(
         purpose="phones, Apple silicon, Graviton and other ARM servers",
         types=(("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8")),
         host=ARM,
+        fuses_int8=True,
         boundary="taken over from x86; not measured",
         # the costs by shape are those of x86 kernels
         convolutions=None,

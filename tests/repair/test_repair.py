@@ -74,6 +74,14 @@ def test_what_fuses_stays_as_it_is(name: str) -> None:
     assert after.notes == before.notes
 
 
+def test_on_arm_int8_stays_on_integers() -> None:
+    """Whatever the processor is that the conversion runs on."""
+    recipe = Recipe(recover=("none",), activations="int8", symmetric=True, target="arm64")
+    before, after, _ = both("resnet", recipe)
+    assert left(after, int8=True).standing == ()
+    assert after.model.to_bytes() == before.model.to_bytes()
+
+
 def test_whoever_wants_everything_on_integers_gets_it() -> None:
     recipe = Recipe(recover=("none",), placement="all")
     before, after, _ = both("split_with_unused_part", recipe)

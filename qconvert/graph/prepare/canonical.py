@@ -103,6 +103,20 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
     )
 
 
+def prepare_large(source: Model, *, min_opset: int = 13) -> Prepared:
+    """The canonical form of a model that is too large to run here: level 0 of :func:`prepare`, and nothing is compared.
+
+    Names, constants and the opset are brought into form; weights are not read, and types stay as they were declared.
+
+    Raises:
+        ModelError: it cannot be brought to ``min_opset``.
+    """
+    notes: list[str] = []
+    model = _inlined(source, notes).clone()
+    _run_passes(model, 0, min_opset, notes, types=False)
+    return Prepared(model=model, source=source, notes=tuple(notes))
+
+
 def _reference(source: Model, feed: Feed) -> tuple[list[NDArray[np.generic]], bool]:
     """The source's outputs, and whether a second run gives the same; the session is gone when this returns."""
     session = session_of(source, optimize=False)
@@ -110,7 +124,7 @@ def _reference(source: Model, feed: Feed) -> tuple[list[NDArray[np.generic]], bo
     return outputs, agreement(outputs, session.run(feed)) >= MIN_AGREEMENT_DB
 
 
-def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> None:
+def _run_passes(model: Model, level: int, min_opset: int, notes: list[str], *, types: bool = True) -> None:
     """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours too. 0: names, constants, opset."""
     run: list[tuple[str, Callable[[], object]]] = [
         ("removing initializers from the inputs", lambda: _drop_initializer_inputs(model.ir, notes)),
@@ -138,7 +152,7 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str]) -> N
         ("removing operator sets that nothing uses", lambda: RemoveUnusedOpsetsPass()(model.ir)),
         ("naming nodes", lambda: NameFixPass()(model.ir)),
         ("raising the IR version", lambda: _raise_ir_version(model.ir)),
-        ("inferring types", lambda: infer_types(model)),
+        *([("inferring types", lambda: infer_types(model))] if types else []),
     ]
     interface = [(v.name, v.type, v.shape) for v in (*model.ir.graph.inputs, *model.ir.graph.outputs)]
     for what, step in run:

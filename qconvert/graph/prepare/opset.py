@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import onnx
 import onnx.version_converter
@@ -26,13 +27,23 @@ def raise_opset(model: ir.Model, least: int, notes: list[str]) -> None:
     now = model.opset_imports.get("", 0)
     if now >= least or now == 0:
         return
+    folder = next((t.base_dir for t in _external(model)), None)
     try:
         onnxscript.version_converter.convert_version(model, least, fallback=True)
     except Exception as error:  # ONNX's converter raises RuntimeError and more
         raise ModelError(f"the opset cannot be raised from {now} to {least}: {str(error)[:200]}") from error
     if model.opset_imports.get("", 0) < least:
         raise ModelError(f"the opset could not be raised from {now} to {least}")
+    if folder is not None:  # ONNX's own converter, the fallback, hands out bodies whose weights know no folder
+        ir.external_data.set_base_dir(model.graph, folder)
     notes.append(f"opset raised from {now} to {model.opset_imports['']}")
+
+
+def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
 
 
 def lower_opset(model: Model, notes: list[str]) -> Model:

@@ -21,14 +21,11 @@ from qconvert.graph.tails import before_squashing
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.spec import QParams
 from qconvert.plan.model import Group, QuantPlan
+from qconvert.recover.outputs import energy, mixed, part
 from qconvert.recover.range_search import RangeSearch
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.simulation import integer_layers, simulation
 from qconvert.recover.work import multiplications
-from qconvert.stats.sampling import stride
-
-# Of an output, elements that are compared, and kept for each sample.
-_ELEMENTS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +117,9 @@ class _Outputs:
     def of(cls, subject: Subject, plan: QuantPlan, free: Mapping[int, str], count: int) -> _Outputs:
         reference = session_of(before_squashing(subject.model))
         quantized = session_of(before_squashing(simulation(subject, plan, {}, free)), integers=False)
-        feeds = _mixed(list(subject.samples.first(count)))
-        expected = [[_part(a) for a in reference.run_on(f)] for f in feeds]
-        power = [float(np.mean([_energy(a) for a in column])) for column in zip(*expected, strict=True)]
+        feeds = mixed(list(subject.samples.first(count)))
+        expected = [[part(a) for a in reference.run_on(f)] for f in feeds]
+        power = [float(np.mean([energy(a) for a in column])) for column in zip(*expected, strict=True)]
         given: dict[str, NDArray[np.generic]] = {}
         for i, stem in free.items():
             params = plan.groups[i].params
@@ -144,7 +141,7 @@ class _Outputs:
             given |= _as_inputs(self.free[group], params)
         results = self.quantized.run_on({**self.feeds[i], **given})
         shares = [
-            _energy(_part(q) - r) / p if p > 0 else 0.0
+            energy(part(q) - r) / p if p > 0 else 0.0
             for q, r, p in zip(results, self.expected[i], self.power, strict=True)
         ]
         return sum(shares) / max(1, len(shares))
@@ -152,25 +149,6 @@ class _Outputs:
 
 def _as_inputs(stem: str, params: QParams) -> dict[str, NDArray[np.generic]]:
     return dict(zip(free_names(stem), (params.scale, params.zero_point), strict=True))
-
-
-def _part(array: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The elements of an output that are compared, flat."""
-    flat = np.asarray(array, np.float32).reshape(-1)
-    return np.nan_to_num(flat[:: stride(flat.size, _ELEMENTS)], posinf=0.0, neginf=0.0)
-
-
-def _energy(array: NDArray[np.float32]) -> float:
-    return float(np.square(array, dtype=np.float64).sum())
-
-
-def _mixed(feeds: list[Feed]) -> list[Feed]:
-    """``feeds`` in an order in which the first few are from all over: data come sorted by class as often as not.
-
-    The order is that of reversed bits: 0, 4, 2, 6, 1, 5, 3, 7.
-    """
-    bits = (len(feeds) - 1).bit_length()
-    return [feeds[i] for i in sorted(range(len(feeds)), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))]
 
 
 RECOVERIES.add("ranges", Ranges())

@@ -31,7 +31,7 @@ def render_page(report: Report) -> str:
     tensors = {t.name: TensorRef(anchor=f"t{i}", tensor=t) for i, t in enumerate(report.tensors)}
     rows = rows_of(report.decisions, tensors)
     said = facts(report)
-    metric = report.accuracy.comparison.metric
+    metric = report.measured[0].comparison.metric
     interval = metric.interval if metric is not None else None
     return (
         _environment()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qconvert.report.html.rows import Kind, Row
-from qconvert.report.model import Report
+from qconvert.report.model import AccuracyReport, Report
 from qconvert.report.renderers import phrases
 
 
@@ -30,7 +30,8 @@ class Tile:
 def tiles_of(report: Report, rows: Sequence[Row]) -> list[Tile]:
     """Size, speed, accuracy, likeness, coverage, checks."""
     before, after = report.model.bytes, report.output.bytes
-    latency, ratio = report.latency, report.latency.speedup.median
+    accuracy, latency = report.measured
+    ratio = latency.speedup.median
     slower = ratio < 1 - phrases.SAME_SPEED
     faster = ratio > 1 + phrases.SAME_SPEED
     tiles = [
@@ -48,7 +49,7 @@ def tiles_of(report: Report, rows: Sequence[Row]) -> list[Tile]:
             mood="bad" if slower else "good" if faster else "",
         ),
     ]
-    tiles += _accuracy(report)
+    tiles += _accuracy(accuracy)
     arithmetic = [r for r in rows if r.kind is not Kind.SHAPES]
     integer = sum(r.kind is not Kind.FLOAT for r in arithmetic)
     tiles.append(
@@ -67,8 +68,8 @@ def tiles_of(report: Report, rows: Sequence[Row]) -> list[Tile]:
     return tiles
 
 
-def _accuracy(report: Report) -> list[Tile]:
-    comparison = report.accuracy.comparison
+def _accuracy(accuracy: AccuracyReport) -> list[Tile]:
+    comparison = accuracy.comparison
     metric, fidelity = comparison.metric, comparison.fidelity
     found = []
     if metric is not None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qconvert.evaluate.fidelity import OutputFidelity
-from qconvert.report.model import NodeDecision, Report
+from qconvert.report.model import AccuracyReport, LatencyReport, NodeDecision, Report
 from qconvert.report.renderer import register
 from qconvert.report.renderers import phrases, tally
 from qconvert.report.renderers.facts import Fact, Level, facts
@@ -52,11 +52,11 @@ def render_console(report: Report, console: Console, verbosity: int = 0) -> None
         return
     width = min(console.width, MAX_WIDTH)
     blocks: list[RenderableType] = [headline, "", _changes(report)]
-    if len(report.accuracy.comparison.fidelity.outputs) > 1:
-        blocks += ["", _outputs(report)]
+    if report.accuracy is not None and len(report.accuracy.comparison.fidelity.outputs) > 1:
+        blocks += ["", _outputs(report.accuracy)]
     blocks += [
         "",
-        *decision_blocks(report.decisions),
+        *decision_blocks(report.decisions, phrases.outcomes(report.recipe)),
         *_bodies(report),
         "",
         _of_facts(facts(report, everything=verbosity > 0)),
@@ -67,17 +67,16 @@ def render_console(report: Report, console: Console, verbosity: int = 0) -> None
         console.print(block, width=width, highlight=False, markup=False)
 
 
-def decision_blocks(decisions: Sequence[NodeDecision], *, would: bool = False) -> list[RenderableType]:
+def decision_blocks(decisions: Sequence[NodeDecision], verbs: tuple[str, str]) -> list[RenderableType]:
     """What runs on integers and what stays float, each with counts and reasons.
 
     Args:
         decisions: of every node.
-        would: they are plans, not deeds.
+        verbs: headings of the two.
     """
     totals = tally.op_totals(decisions)
     yes, no = tally.taken(decisions), tally.left_float(decisions)
     n_yes, n_no = sum(g.nodes for g in yes), sum(g.nodes for g in no)
-    verbs = ("Would run on integers", "Would stay float") if would else ("On integers", "In float")
     blocks: list[RenderableType] = [_heading(verbs[0], f"{n_yes} of {phrases.count(n_yes + n_no, 'operation')}")]
     grid = _grid()
     for group in yes:
@@ -139,8 +138,14 @@ def _changes(report: Report) -> Table:
     )
     for kind, *counts in phrases.sizes_by_kind(before, after):
         table.add_row(f"  {kind}", *(phrases.size(n) if n else "-" for n in counts), style=_DIM)
-    _accuracy_rows(table, report)
-    latency = report.latency
+    if report.accuracy is not None:
+        _accuracy_rows(table, report.accuracy)
+    if report.latency is not None:
+        _latency_rows(table, report.latency)
+    return table
+
+
+def _latency_rows(table: Table, latency: LatencyReport) -> None:
     ratio = latency.speedup
     slower = ratio.median < 1 - phrases.SAME_SPEED
     table.add_row(
@@ -155,11 +160,10 @@ def _changes(report: Report) -> Table:
         f"{ratio.p10:.2f}x..{ratio.p90:.2f}x",
         style=_DIM,
     )
-    return table
 
 
-def _accuracy_rows(table: Table, report: Report) -> None:
-    comparison = report.accuracy.comparison
+def _accuracy_rows(table: Table, accuracy: AccuracyReport) -> None:
+    comparison = accuracy.comparison
     metric, fidelity = comparison.metric, comparison.fidelity
     if metric is not None:
         table.add_row(
@@ -205,9 +209,9 @@ def _range(output: OutputFidelity) -> str:
     return f"{phrases.significant(low)}..{phrases.significant(high)}"
 
 
-def _outputs(report: Report) -> Table:
+def _outputs(accuracy: AccuracyReport) -> Table:
     """A row for each output, the worst first."""
-    outputs = report.accuracy.comparison.fidelity.outputs
+    outputs = accuracy.comparison.fidelity.outputs
     shown = sorted(outputs, key=lambda o: (o.sqnr_db is None, o.sqnr_db or 0.0))[:MAX_OUTPUTS]
     title = (
         "Outputs, the worst first"

@@ -11,7 +11,7 @@ from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.gates import Verdict, told
 from qconvert.graph.census import Census
-from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
+from qconvert.report.model import AccuracyReport, CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.renderers import phrases
 
 _MAX_NAMES = 3
@@ -47,25 +47,13 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         everything: name every node and every stage, however many.
     """
     calibration, accuracy = report.calibration, report.accuracy
-    skipped = calibration.skipped_values
     found = _verification(report.verification, everything, integer_io=bool(report.integer_ports))
     found += [
         Fact(label="scheme", text=scheme(report.recipe)),
         *_target(report.target),
         *(Fact(label=port.side, text=_port(port)) for port in report.integer_ports),
-        Fact(
-            label="calibration",
-            text=f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, "
-            f"method {calibration.method}{_picked(calibration)}, "
-            f"{phrases.count(calibration.tensors, 'tensor')} observed"
-            + (f"; {phrases.count(skipped, 'value')} skipped (NaN, infinity, masks)" if skipped else ""),
-        ),
-        Fact(
-            label="accuracy",
-            text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
-            + ("not used in calibration" if accuracy.held_out else "used in calibration too: expect less on others"),
-            level=Level.PLAIN if accuracy.held_out else Level.WARNING,
-        ),
+        _calibration(calibration),
+        *_accuracy(accuracy),
     ]
     found += gate_facts(report.gates)
     found += [Fact(label="note", text=note) for note in report.notes]
@@ -83,6 +71,33 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         )
     )
     return found
+
+
+def _calibration(calibration: CalibrationReport) -> Fact:
+    skipped = calibration.skipped_values
+    samples = f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, method {calibration.method}"
+    if not calibration.samples:
+        return Fact(label="calibration", text=f"none, method {calibration.method}")
+    if not calibration.tensors:
+        return Fact(label="calibration", text=samples)
+    return Fact(
+        label="calibration",
+        text=f"{samples}{_picked(calibration)}, {phrases.count(calibration.tensors, 'tensor')} observed"
+        + (f"; {phrases.count(skipped, 'value')} skipped (NaN, infinity, masks)" if skipped else ""),
+    )
+
+
+def _accuracy(accuracy: AccuracyReport | None) -> list[Fact]:
+    if accuracy is None:
+        return []
+    return [
+        Fact(
+            label="accuracy",
+            text=f"measured on {phrases.count(accuracy.samples, 'sample')} of {accuracy.source}, "
+            + ("not used in calibration" if accuracy.held_out else "used in calibration too: expect less on others"),
+            level=Level.PLAIN if accuracy.held_out else Level.WARNING,
+        )
+    ]
 
 
 def gate_facts(verdicts: Sequence[Verdict]) -> list[Fact]:
@@ -107,6 +122,9 @@ def _picked(calibration: CalibrationReport) -> str:
 
 def scheme(recipe: Mapping[str, object]) -> str:
     """uint8 activations (asymmetric), int8 weights (a scale a channel), QDQ, for x86-vnni."""
+    name = str(recipe.get("scheme", "int8"))
+    if name != "int8":
+        return phrases.scheme(name, recipe)
     symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
     channels = "a scale a channel" if recipe.get("per_channel") else "one scale each"
     return (
@@ -137,9 +155,14 @@ def _verification(verification: Verification, everything: bool, *, integer_io: b
     same = "same inputs and outputs, as integers" if integer_io else "same inputs and outputs"
     for what, complaint in (
         ("valid ONNX", f"ONNX's checker: {verification.checker}" if verification.checker else ""),
-        ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the quantized model"),
+        (
+            "loads in ONNX Runtime",
+            "ONNX Runtime does not load the quantized model" if verification.loads is False else "",
+        ),
         (same, "; ".join(verification.interface)),
     ):
+        if what.startswith("loads") and verification.loads is None:
+            continue
         if complaint:
             found.append(Fact(label="FAILED", text=complaint, level=Level.BAD))
         else:

@@ -20,7 +20,8 @@ class HtmlRenderer:
 
     def render(self, result: Result) -> str:
         """The file with a newline at its end."""
-        page = render_page(result) if isinstance(result, Report) else render_summary(summary_of(result))
+        was_run = isinstance(result, Report) and result.accuracy is not None
+        page = render_page(result) if isinstance(result, Report) and was_run else render_summary(summary_of(result))
         return page.rstrip() + "\n"
 
 

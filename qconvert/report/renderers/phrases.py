@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from qconvert.evaluate.compare import Comparison, MetricResult
@@ -138,6 +139,35 @@ def threads(number: int) -> str:
     return count(number, "thread") if number else "default threads"
 
 
+_SCHEMES = {
+    "dynamic": "dynamic: int8 weights (a scale a channel), activations quantized as the model runs",
+    "fp16": "fp16: float16 weights and arithmetic",
+    "bf16": "bf16: bfloat16 weights, float32 arithmetic",
+}
+
+
+def scheme(name: str, recipe: Mapping[str, object]) -> str:
+    """w4: 4-bit weights (asymmetric), blocks of 32, nbits; what is mixed in behind it."""
+    text = _SCHEMES.get(name, "")
+    if not text:
+        block = recipe.get("block")
+        blocks = "the usual blocks" if not block else "a scale a channel" if block == -1 else f"blocks of {block}"
+        symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
+        text = f"{name}: {name.lstrip('w')}-bit weights ({symmetry}), {blocks}, float arithmetic"
+    mixed = recipe.get("mix")
+    return f"{text}; {', '.join(mixed)}" if isinstance(mixed, (list, tuple)) and mixed else text
+
+
+def outcomes(recipe: Mapping[str, object], *, would: bool = False) -> tuple[str, str]:
+    """What became of operations that the scheme took, and of the others: headings."""
+    name = str(recipe.get("scheme", "int8"))
+    if name in ("int8", "dynamic"):
+        return ("Would run on integers", "Would stay float") if would else ("On integers", "In float")
+    if name in ("fp16", "bf16"):
+        return "In half precision", "As they were"
+    return "With weights of fewer bits", "As they were"
+
+
 def file_name(path: str) -> str:
     """The last part of a path, whichever slash it is written with."""
     return path.replace("\\", "/").rsplit("/", 1)[-1]
@@ -146,10 +176,12 @@ def file_name(path: str) -> str:
 def headline(report: Report) -> str:
     """The run in one line: model -> output: size, speed and what became of accuracy."""
     v = report.verification
-    failed = "" if v.loads and not v.checker and not v.interface else " - VERIFICATION FAILED"
+    failed = "" if v.loads is not False and not v.checker and not v.interface else " - VERIFICATION FAILED"
     subject = f"{file_name(report.model.path)} -> {file_name(report.output.path)}"
-    sizes, speed = (report.model.bytes, report.output.bytes), report.latency.speedup.median
-    return f"{change(subject, sizes, speed, report.accuracy.comparison)}{failed}"
+    sizes = (report.model.bytes, report.output.bytes)
+    if report.accuracy is None or report.latency is None:
+        return f"{subject}: {size(sizes[0])} -> {size(sizes[1])} ({size_change(*sizes)}), not run{failed}"
+    return f"{change(subject, sizes, report.latency.speedup.median, report.accuracy.comparison)}{failed}"
 
 
 def change(subject: str, sizes: tuple[int, int], speed: float, comparison: Comparison) -> str:

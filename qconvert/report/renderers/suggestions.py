@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import dataclass
 
-from qconvert.report.model import NodeDecision, Report
+from qconvert.report.model import AccuracyReport, NodeDecision, Report
 from qconvert.report.renderers import phrases
 
 # A drop of the metric above this is worth an effort; in its unit.
@@ -36,21 +36,21 @@ def suggestions(report: Report) -> tuple[Suggestion, ...]:
     v = report.verification
     examine = f"qconvert check {output}"
     found = []
-    if v.checker or not v.loads or v.interface:
+    if v.checker or v.loads is False or v.interface:
         text = "A check failed: do not ship this model before you know why."
         found.append(Suggestion(text=text, command=examine))
-    if _accuracy_suffers(report):
+    if report.accuracy is not None and _accuracy_suffers(report.accuracy):
         found += _accuracy(report, again)
-    if report.latency.speedup.median < 1 + phrases.SAME_SPEED:
+    if report.latency is not None and report.latency.speedup.median < 1 + phrases.SAME_SPEED:
         found.append(Suggestion(text="It is not faster on this machine. See what costs the time.", command=examine))
-    if not report.accuracy.held_out:
+    if report.accuracy is not None and not report.accuracy.held_out:
         found.append(
             Suggestion(
                 text="Accuracy was measured on samples that calibration has seen. Measure it on others.",
                 command=f"{again} --eval DATA",
             )
         )
-    if report.accuracy.comparison.metric is None:
+    if report.accuracy is not None and report.accuracy.comparison.metric is None:
         found.append(
             Suggestion(
                 text="Outputs were compared with the original's only. With labels you see what it means for the task.",
@@ -66,8 +66,8 @@ def suggestions(report: Report) -> tuple[Suggestion, ...]:
     return tuple(found)
 
 
-def _accuracy_suffers(report: Report) -> bool:
-    comparison = report.accuracy.comparison
+def _accuracy_suffers(accuracy: AccuracyReport) -> bool:
+    comparison = accuracy.comparison
     metric = comparison.metric
     if metric is None:
         return comparison.fidelity.sqnr_db < _LOW_DB

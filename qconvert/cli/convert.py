@@ -1,0 +1,50 @@
+"""``qconvert convert``: a quantized model in another form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qconvert.cli.data_options import SOURCE_HELP, source_option
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "form", required=True, type=click.Choice(["qdq", "qoperator", "float", "fp16"]), help="The form to make."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write.  [default: MODEL with .FORM.onnx]",
+)
+@source_option("--data", "data", f"Samples that both models are compared on: {SOURCE_HELP}")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+def command(model: Path, form: str, output: Path | None, data: tuple[str, ...], force: bool) -> None:
+    """Bring MODEL, which holds QuantizeLinear and DequantizeLinear, into another form.
+
+    A model from quantization-aware training keeps its learned scales: float weights behind the pairs are stored as
+    integers. To float and fp16 it is dequantized.
+
+    \b
+    Example:
+      qconvert convert model.qat.onnx --to qoperator -o model.int8.onnx
+    """
+    from qconvert.calibrate.data import DataSpec
+    from qconvert.converting import ConvertJob, convert
+    from qconvert.report.renderers import phrases
+
+    output = output or model.with_name(f"{model.stem}.{form}.onnx")
+    spec = DataSpec(sources=data) if data else None
+    done = convert(ConvertJob(model=model, output=output, to=form, data=spec, force=force))
+    fidelity = done.comparison.fidelity
+    click.echo(
+        f"{model.name} -> {output.name}: {phrases.size(done.before)} -> {phrases.size(done.after)} "
+        f"({phrases.size_change(done.before, done.after)}), SQNR {phrases.decibels(fidelity.sqnr_db)}, largest error "
+        f"{phrases.significant(fidelity.max_abs_error)} on {done.source}"
+    )
+    for note in done.notes:
+        click.echo(f"note: {note}")

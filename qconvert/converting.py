@@ -1,0 +1,119 @@
+"""From one form of a model to another: ``qconvert convert``.
+
+qdq         fake-quantized weights stored as integers, everything else as it was
+qoperator   that, lowered to QLinearConv and the like
+float       dequantized
+fp16        that, in half precision
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qconvert.calibrate.data import DataSpec, open_data_set
+from qconvert.emit.cleanup import clean
+from qconvert.emit.fake_quantization import absorb_relus, fold, foreign_ops, remove
+from qconvert.emit.qoperator import lower_to_qoperator
+from qconvert.errors import ModelError
+from qconvert.evaluate.compare import Comparison, compare_models
+from qconvert.graph.model import Model, load, save
+from qconvert.graph.prepare.canonical import prepare
+from qconvert.graph.quantized import quantized_ops
+from qconvert.graph.session import Feed
+from qconvert.graph.signature import session_of
+from qconvert.graph.size import file_bytes
+from qconvert.recipe.recipe import Recipe
+from qconvert.report.output import check_output
+from qconvert.schemes.application import apply, least_opset
+
+RANDOM = DataSpec(sources=("random:4",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertJob:
+    """What to convert, to what, to where; ``data``: what both models are compared on, random where None."""
+
+    model: Path
+    output: Path
+    to: str
+    data: DataSpec | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """What came of it: bytes before and after, both models compared, and on what."""
+
+    before: int
+    after: int
+    comparison: Comparison
+    source: str
+    notes: tuple[str, ...]
+
+
+def convert(job: ConvertJob) -> Conversion:
+    """Convert, compare, write.
+
+    Raises:
+        InputError: the model cannot be brought into that form, the data do not fit, or the place is unusable.
+    """
+    check_output(job.output, force=job.force, inputs=(job.model,))
+    source = load(job.model)
+    quantized, foreign = quantized_ops(source), foreign_ops(source)
+    if foreign:
+        raise ModelError(
+            f"{job.model} holds {', '.join(foreign[:4])}, which cannot be converted back",
+            hint="convert the form with QuantizeLinear and DequantizeLinear that it was made from",
+        )
+    if not quantized and job.to in ("qdq", "qoperator", "float"):
+        raise ModelError(
+            f"{job.model} is a float model: it holds no QuantizeLinear",
+            hint="`qconvert quantize` makes a quantized one; --to fp16 converts a float model",
+        )
+    spec = job.data or RANDOM
+    reference = session_of(source)
+    samples = open_data_set(spec, reference.inputs)
+    model, notes = FORMS[job.to](source, samples.feed(0))
+    comparison = compare_models(reference, session_of(model), iter(samples))
+    save(model, job.output)
+    return Conversion(
+        before=file_bytes(job.model, source),
+        after=file_bytes(job.output, load(job.output)),
+        comparison=comparison,
+        source=spec.name,
+        notes=notes,
+    )
+
+
+def _to_qdq(source: Model, feed: Feed) -> tuple[Model, tuple[str, ...]]:
+    del feed
+    folded = fold(source)
+    note = f"{folded.weights} weights and {folded.biases} biases stored as integers"
+    return clean(folded.model, source), (note,)
+
+
+def _to_qoperator(source: Model, feed: Feed) -> tuple[Model, tuple[str, ...]]:
+    model, notes = _to_qdq(source, feed)
+    return clean(lower_to_qoperator(absorb_relus(model)), source), notes
+
+
+def _to_float(source: Model, feed: Feed) -> tuple[Model, tuple[str, ...]]:
+    del feed
+    return clean(remove(source), source), ()
+
+
+def _to_half(source: Model, feed: Feed) -> tuple[Model, tuple[str, ...]]:
+    recipe = Recipe(scheme="fp16")
+    plain = remove(source) if quantized_ops(source) else source
+    converted = apply(prepare(plain, feed, min_opset=least_opset(recipe)), recipe, trials=[feed])
+    return converted.model, converted.notes
+
+
+FORMS: Mapping[str, Callable[[Model, Feed], tuple[Model, tuple[str, ...]]]] = {
+    "qdq": _to_qdq,
+    "qoperator": _to_qoperator,
+    "float": _to_float,
+    "fp16": _to_half,
+}

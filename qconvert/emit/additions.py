@@ -1,0 +1,86 @@
+"""Adding nodes and constants to any graph of a model, bodies included, under names that nothing else has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from qconvert.graph.edit import values_of
+from qconvert.graph.spool import Spool
+
+CONTRIB = "com.microsoft"
+
+
+def discard(value: ir.Value) -> None:
+    """Remove an initializer, of whatever graph, that nothing reads any more, nor a Transpose of it."""
+    for node in [use.node for use in value.uses()]:
+        dead = not node.outputs[0].uses() and not node.outputs[0].is_graph_output()
+        if node.op_type == "Transpose" and node.graph is not None and dead:
+            node.graph.remove(node, safe=True)
+    graph = value.graph
+    if isinstance(graph, ir.Graph) and not value.uses() and not value.is_graph_output():
+        graph.initializers.pop(value.name or "", None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Additions:
+    """What is added to ``model``.
+
+    Attributes:
+        model: changed in place.
+        spool: where large constants are kept; None keeps them in memory.
+        taken: names of values and nodes so far.
+    """
+
+    model: ir.Model
+    spool: Spool | None = None
+    taken: set[str | None] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for graph in self.model.graphs():
+            self.taken |= {v.name for v in values_of(graph)} | {n.name for n in graph}
+
+    def constant(
+        self, graph: ir.Graph, name: str, array: NDArray[np.generic], dtype: ir.DataType | None = None
+    ) -> ir.Value:
+        """A new initializer of ``graph``; ``dtype`` where numpy's type does not tell (4-bit integers, bfloat16)."""
+        unique = self.fresh(name)
+        if self.spool is not None:
+            tensor = self.spool.tensor(array, dtype, unique)
+        else:
+            tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=unique)
+        value = ir.Value(name=unique, const_value=tensor)
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
+        graph.register_initializer(value)
+        return value
+
+    def node(
+        self,
+        before: ir.Node,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        *,
+        name: str,
+        domain: str = "",
+    ) -> ir.Value:
+        """The result of a new node that stands before ``before``."""
+        made = ir.node(op_type, list(inputs), attributes=dict(attributes or {}), domain=domain, name=self.fresh(name))
+        made.outputs[0].name = self.fresh(f"{name}_out")
+        if before.graph is not None:
+            before.graph.insert_before(before, made)
+        if domain:
+            self.model.opset_imports.setdefault(domain, 1)
+        return made.outputs[0]
+
+    def fresh(self, name: str) -> str:
+        """``name``, or with a number behind it where it is taken."""
+        unique, n = name, 1
+        while unique in self.taken:
+            unique, n = f"{name}_{n}", n + 1
+        self.taken.add(unique)
+        return unique

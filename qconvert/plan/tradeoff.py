@@ -1,0 +1,117 @@
+"""Every placement between the fastest and the most accurate one that is best at some exchange rate.
+
+    S(lambda) = argmin over placements S of  cost(S) + lambda x noise(S)
+
+noise only ever counts against integers, so S(lambda) shrinks as lambda grows (Gallo, Grigoriadis and Tarjan 1989,
+SIAM J. Comput. 18, 30-55): cost rises and noise falls from one placement to the next. They are the corners of the lower
+convex hull of all pairs (noise, cost), and found exactly. Two neighbours are alike to
+
+    lambda* = (cost' - cost) / (noise - noise')
+
+and a cut at lambda* gives a placement between them, or proves that there is none (Eisner and Severance 1976, J. ACM 23,
+619-635).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qconvert.graph.view import GraphView
+from qconvert.plan.build import candidates_for
+from qconvert.plan.costs import Costs
+from qconvert.plan.damage import Damage, Term, noise_of
+from qconvert.plan.model import QuantPlan
+from qconvert.plan.placement import cut, work
+from qconvert.recipe.recipe import Recipe
+from qconvert.targets.target import Target
+
+# A gain of the total below this share is a rounding error of the cut.
+_SAME = 1e-7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corner:
+    """A placement that is best at the rate ``price``.
+
+    Attributes:
+        price: lambda, in ns for noise as strong as the outputs; the least at which it is among the best.
+        integer: the nodes that run on integers.
+        cost: what they, the nodes that could be among them, and the conversions cost by the estimates, in ns.
+        noise: expected squared error of the outputs, as a share of their power.
+    """
+
+    price: float
+    integer: frozenset[str]
+    cost: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tradeoff:
+    """The placements of one graph.
+
+    Attributes:
+        graph, recipe, target: as for planning.
+        integer: the nodes that a plan of the graph runs on integers.
+        absorbed: the clamps among them, and what absorbs each.
+        terms: what they do to the outputs.
+    """
+
+    graph: GraphView
+    recipe: Recipe
+    target: Target
+    integer: frozenset[str]
+    absorbed: Mapping[str, str]
+    terms: Sequence[Term]
+
+    @classmethod
+    def of(cls, graph: GraphView, recipe: Recipe, target: Target, plan: QuantPlan, terms: Sequence[Term]) -> Tradeoff:
+        """From ``plan``; what it does not run on integers stays float, and so do operators that only store integers."""
+        integer = frozenset(n.node for n in plan.taken() if n.activations or n.table or n.absorbed_into)
+        absorbed = {n.node: n.absorbed_into for n in plan.taken() if n.absorbed_into}
+        return cls(graph=graph, recipe=recipe, target=target, integer=integer, absorbed=absorbed, terms=terms)
+
+    def corners(self, most: int) -> list[Corner]:
+        """From everything on integers to nothing, by rising price and cost and falling noise; ``most`` at most, 2 at
+        least.
+
+        Where there are more, the widest gaps of noise are filled first.
+        """
+        candidates = candidates_for(self.graph, self.recipe, self.target)
+
+        def solve(price: float, allowed: frozenset[str]) -> Corner:
+            damage = Damage(integer=allowed, terms=self.terms, price=price)
+            total, integer = cut(self.graph, candidates, self.absorbed, self.target, damage)
+            noise = noise_of(self.terms, integer)
+            return Corner(price=price, integer=frozenset(integer), cost=total - price * noise, noise=noise)
+
+        found = [solve(0.0, self.integer), solve(0.0, frozenset())]
+        settled: set[tuple[float, float]] = set()
+        while len(found) < most:
+            gaps = [(a, b) for a, b in itertools.pairwise(found) if (a.noise, b.noise) not in settled]
+            if not gaps:
+                break
+            low, high = max(gaps, key=lambda gap: gap[0].noise - gap[1].noise)
+            price = _rate(low, high)
+            between = solve(price, self.integer)
+            gain = low.cost + price * low.noise - between.cost - price * between.noise
+            if high.noise < between.noise < low.noise and gain > _SAME * (low.cost + price * low.noise):
+                found.insert(found.index(high), between)
+            else:
+                settled.add((low.noise, high.noise))
+        # a price is where a placement takes over from the one before
+        return [found[0], *(replace(b, price=_rate(a, b)) for a, b in itertools.pairwise(found) if a.noise > b.noise)]
+
+    def extra(self, nodes: Iterable[str]) -> dict[str, float]:
+        """What each of ``nodes``, now on integers, would alone cost more in float by the estimates, with all
+        conversions around it, in ns."""
+        candidates = candidates_for(self.graph, self.recipe, self.target)
+        costs = Costs(graph=self.graph, target=self.target)
+        return {n: work(costs, candidates[n], integer=False) - work(costs, candidates[n], integer=True) for n in nodes}
+
+
+def _rate(low: Corner, high: Corner) -> float:
+    """lambda at which both are as good."""
+    return max(0.0, high.cost - low.cost) / (low.noise - high.noise) if low.noise > high.noise else 0.0

@@ -1,0 +1,15 @@
+"""Static int8: the pipeline that calibrates activations (:mod:`qconvert.pipeline`)."""
+
+from __future__ import annotations
+
+from qconvert.inputs import least_opset
+from qconvert.schemes.scheme import SCHEMES, Scheme
+
+SCHEMES.add(
+    "int8",
+    Scheme(
+        name="int8",
+        convert=None,
+        least_opset=least_opset,
+    ),
+)

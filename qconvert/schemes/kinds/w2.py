@@ -1,0 +1,18 @@
+"""Weights of 2 bits, arithmetic in float (:mod:`qconvert.schemes.weight_only`)."""
+
+from __future__ import annotations
+
+from qconvert.schemes.scheme import SCHEMES, Scheme
+from qconvert.schemes.weight_only import WeightOnly
+
+_KIND = WeightOnly(name="w2", bits=2)
+
+SCHEMES.add(
+    "w2",
+    Scheme(
+        name="w2",
+        convert=_KIND.convert,
+        least_opset=_KIND.least_opset,
+        check=_KIND.check,
+    ),
+)

@@ -1,0 +1,114 @@
+"""What a scheme is: a name, what it refuses, and how it rewrites a model.
+
+    convert(Work) -> Converted
+
+``int8`` alone has no ``convert``: it is the static pipeline, which calibrates. A model may mix schemes: each is given
+the nodes that are its own (:mod:`qconvert.schemes.assignment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from qconvert.errors import RecipeError
+from qconvert.graph.model import Model
+from qconvert.graph.session import Feed
+from qconvert.graph.spool import Spool
+from qconvert.plan.model import NodePlan
+from qconvert.progress import Progress, Silent
+from qconvert.recipe.recipe import Recipe
+from qconvert.recover.samples import Samples
+from qconvert.registry import Registry
+
+Owner = Callable[[str, str], str]
+"""(node name, operator type) -> the scheme that the node belongs to, "float" for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a scheme rewrites.
+
+    Attributes:
+        model: canonical; not changed.
+        recipe: the choices.
+        owner: whose a node is.
+        samples: calibration samples; None where there are no data.
+        trials: some inputs, perhaps made up, on which the model runs.
+        spool: where large weights are kept until the model is written; None: in memory.
+        progress: told what goes on.
+    """
+
+    model: Model
+    recipe: Recipe
+    owner: Owner
+    samples: Samples | None = None
+    trials: Sequence[Feed] = ()
+    spool: Spool | None = None
+    progress: Progress = field(default_factory=Silent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """What came of it.
+
+    Attributes:
+        model: rewritten, not yet tidied up.
+        nodes: decisions about the nodes that the scheme looked at, by name.
+        notes: what was done or left undone, and why.
+        method: how values were chosen, for the report ("gptq").
+        samples: how many calibration samples were used.
+    """
+
+    model: Model
+    nodes: Mapping[str, NodePlan]
+    notes: tuple[str, ...] = ()
+    method: str = ""
+    samples: int = 0
+
+
+def nothing_refused(recipe: Recipe) -> None:
+    """The check of a scheme that goes with every choice."""
+    del recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """A scheme.
+
+    Attributes:
+        name: as users write it.
+        convert: rewrites a model; None for the static pipeline.
+        least_opset: the least opset that ``recipe`` needs.
+        check: raises RecipeError, with the nearest choice that works, where ``recipe`` asks for what cannot be.
+    """
+
+    name: str
+    convert: Callable[[Work], Converted] | None
+    least_opset: Callable[[Recipe], int]
+    check: Callable[[Recipe], None] = nothing_refused
+
+
+SCHEMES: Registry[Scheme] = Registry("scheme")
+SCHEMES.discover("qconvert.schemes.kinds")
+
+
+def check_combination(recipe: Recipe) -> None:
+    """Refuse choices that do not go together.
+
+    Raises:
+        RecipeError: which, and the nearest that works.
+    """
+    scheme = SCHEMES.get(recipe.scheme)
+    scheme.check(recipe)
+    for entry in recipe.mix:
+        name = entry.rpartition("=")[2]
+        if name == "float":
+            continue
+        other = SCHEMES.get(name)
+        if (other.convert is None) != (scheme.convert is None):
+            raise RecipeError(
+                f"{name} and {recipe.scheme} cannot be mixed: static int8 calibrates the whole graph at once",
+                hint="give --scheme dynamic or w8 and mix in others, or leave nodes of int8 in float with --exclude",
+            )
+        other.check(recipe)

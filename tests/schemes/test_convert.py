@@ -1,0 +1,130 @@
+"""`qconvert convert`: models that come quantized, as from quantization-aware training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from qconvert.calibrate.data import DataSpec
+from qconvert.converting import ConvertJob, convert
+from qconvert.errors import ModelError
+from qconvert.pipeline import QuantizeJob, quantize
+from qconvert.recipe.recipe import Recipe
+
+REPO = Path(__file__).resolve().parents[2]
+
+STEP = 0.05
+
+
+def trained(folder: Path, *, per_channel: bool = True) -> Path:
+    """Conv, Relu, Conv with float weights behind Q and DQ, as torch exports fake quantization; the output's step is
+    ``STEP``."""
+    rng = np.random.default_rng(0)
+    nodes: list[onnx.NodeProto] = []
+    initializers: list[TensorProto] = []
+
+    def constant(name: str, array: np.ndarray) -> str:
+        initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def pair(source: str, scale: np.ndarray, zero: np.ndarray) -> str:
+        s, z = constant(f"{source}_s", scale.astype(np.float32)), constant(f"{source}_z", zero)
+        axis = {"axis": 0} if scale.ndim else {}
+        nodes.append(helper.make_node("QuantizeLinear", [source, s, z], [f"{source}_codes"], f"{source}_Q", **axis))
+        nodes.append(
+            helper.make_node("DequantizeLinear", [f"{source}_codes", s, z], [f"{source}_real"], f"{source}_DQ", **axis)
+        )
+        return f"{source}_real"
+
+    def layer(source: str, name: str, inputs: int, outputs: int) -> str:
+        weight = rng.standard_normal((outputs, inputs, 3, 3)).astype(np.float32) * 0.2
+        learned = np.abs(weight).max(axis=(1, 2, 3)) * rng.uniform(0.7, 1.0, outputs) / 127
+        scale = learned if per_channel else np.asarray(learned.max())
+        w = pair(constant(f"{name}_w", weight), scale, np.zeros(scale.shape, np.int8))
+        b = constant(f"{name}_b", rng.standard_normal(outputs).astype(np.float32))
+        nodes.append(helper.make_node("Conv", [source, w, b], [f"{name}_y"], name, pads=[1, 1, 1, 1]))
+        return f"{name}_y"
+
+    x = pair("x", np.asarray(0.02), np.asarray(128, np.uint8))
+    nodes.append(helper.make_node("Relu", [layer(x, "first", 3, 8)], ["r"], "relu"))
+    hidden = pair("r", np.asarray(0.03), np.asarray(0, np.uint8))
+    nodes.append(
+        helper.make_node(
+            "Identity", [pair(layer(hidden, "second", 8, 4), np.asarray(STEP), np.asarray(128, np.uint8))], ["y"], "out"
+        )
+    )
+    graph = helper.make_graph(
+        nodes,
+        "qat",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 10, 10])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 10, 10])],
+        initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "qat.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def outputs(path: Path) -> np.ndarray:
+    x = np.random.default_rng(1).standard_normal((1, 3, 10, 10)).astype(np.float32)
+    result = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    assert isinstance(result, np.ndarray)
+    return result
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_learned_weights_are_stored_as_integers(form: str, per_channel: bool, tmp_path: Path) -> None:
+    source = trained(tmp_path, per_channel=per_channel)
+    target = tmp_path / "out.onnx"
+    convert(ConvertJob(model=source, output=target, to=form))
+    assert np.abs(outputs(target) - outputs(source)).max() <= STEP * 1.001
+    model = onnx.load(target)
+    large = {i.data_type for i in model.graph.initializer if np.prod(i.dims) > 50}
+    assert large == {TensorProto.INT8}
+    ops = Counter(n.op_type for n in model.graph.node)
+    assert ops["QLinearConv"] == (2 if form == "qoperator" else 0)
+    assert ops["Conv"] == (0 if form == "qoperator" else 2)
+
+
+@pytest.mark.parametrize("form", ["float", "fp16"])
+def test_it_becomes_a_float_model_again(form: str, tmp_path: Path) -> None:
+    source, stored = trained(tmp_path), tmp_path / "stored.onnx"
+    convert(ConvertJob(model=source, output=stored, to="qdq"))
+    target = tmp_path / "out.onnx"
+    convert(ConvertJob(model=stored, output=target, to=form))
+    ops = {n.op_type for n in onnx.load(target).graph.node}
+    assert not ops & {"QuantizeLinear", "DequantizeLinear"}
+    assert np.abs(outputs(target) - outputs(source)).max() < 5 * STEP
+
+
+@pytest.mark.parametrize("form", ["float", "fp16"])
+def test_clamps_that_quantizing_left_to_the_codes_are_there_again(form: str, tmp_path: Path) -> None:
+    """Every Relu and Clip of the sample is absorbed into saturation when it is quantized."""
+    samples = REPO / "calibration_data" / "digits_cnn" / "calib.npz"
+    data = DataSpec(sources=(str(samples),), samples=24)
+    quantized, target = tmp_path / "quantized.onnx", tmp_path / "out.onnx"
+    job = QuantizeJob(
+        model=REPO / "sample_models" / "digits_cnn.onnx",
+        output=quantized,
+        calib=data,
+        recipe=Recipe(recover=("none",)),
+    )
+    quantize(job)
+    done = convert(ConvertJob(model=quantized, output=target, to=form, data=data))
+    assert done.comparison.fidelity.sqnr_db > 30
+
+
+def test_a_float_model_is_refused(tmp_path: Path) -> None:
+    source, target = trained(tmp_path), tmp_path / "float.onnx"
+    convert(ConvertJob(model=source, output=target, to="float"))
+    with pytest.raises(ModelError, match="float model"):
+        convert(ConvertJob(model=target, output=tmp_path / "out.onnx", to="qdq"))
+    assert not (tmp_path / "out.onnx").exists()

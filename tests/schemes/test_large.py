@@ -1,0 +1,79 @@
+"""Models that are not run: converted one weight at a time, with weights in data files before and after."""
+
+from __future__ import annotations
+
+import importlib.util
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from qconvert.errors import RecipeError
+from qconvert.pipeline import QuantizeJob
+from qconvert.quantizing import quantize
+from qconvert.recipe.recipe import Recipe
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "large_model.py"
+
+
+def transformer(folder: Path, megabytes: float) -> Path:
+    spec = importlib.util.spec_from_file_location("large_model", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.make_transformer(folder, int(megabytes * 1e6), width=256, vocabulary=1024)
+    assert isinstance(made, Path)
+    return made
+
+
+def logits(path: Path) -> np.ndarray:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    result = session.run(None, {"ids": np.arange(12).reshape(1, 12)})[0]
+    assert isinstance(result, np.ndarray)
+    return result
+
+
+@pytest.mark.parametrize("scheme", ["w4", "w8", "fp16", "bf16"])
+def test_a_model_with_data_files_becomes_one_with_data_files(scheme: str, tmp_path: Path) -> None:
+    source = transformer(tmp_path, 16)
+    target = tmp_path / "out.onnx"
+    job = QuantizeJob(model=source, output=target, recipe=Recipe(scheme=scheme), measure=False, shard=1 << 20)
+    report = quantize(job)
+    assert report.accuracy is None
+    assert not report.verification.checker
+    assert not report.verification.interface
+    shards = sorted(tmp_path.glob("out.onnx.data*"))
+    assert len(shards) > 1
+    assert all(f.stat().st_size <= 1 << 20 for f in shards)
+    assert not list(tmp_path.glob(".qconvert*"))
+    share = {"w4": 0.17, "w8": 0.27, "fp16": 0.51, "bf16": 0.51}[scheme]
+    assert report.output.bytes < share * report.model.bytes
+    a, b = logits(source), logits(target)
+    assert ((a - b) ** 2).sum() < {"w4": 0.05, "w8": 1e-3, "fp16": 1e-4, "bf16": 1e-3}[scheme] * (a**2).sum()
+
+
+def test_memory_is_bounded_by_the_largest_weight(tmp_path: Path) -> None:
+    peaks = []
+    for megabytes in (12, 48):
+        folder = tmp_path / str(megabytes)
+        folder.mkdir()
+        source = transformer(folder, megabytes)
+        job = QuantizeJob(
+            model=source, output=folder / "out.onnx", recipe=Recipe(scheme="w4"), measure=False, shard=1 << 30
+        )
+        tracemalloc.start()
+        quantize(job)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # the graph itself takes some: its nodes and names
+    assert peaks[1] - peaks[0] < 0.1 * 36e6
+
+
+def test_what_static_int8_cannot_do_is_refused(tmp_path: Path) -> None:
+    source = transformer(tmp_path, 4)
+    job = QuantizeJob(model=source, output=tmp_path / "out.onnx", recipe=Recipe(scheme="int8"), measure=False)
+    with pytest.raises(RecipeError, match="no-measure"):
+        quantize(job)
