@@ -1,7 +1,7 @@
 """How much accuracy recovery may cost: what runs by itself, and how much work each pass may do.
 
-Bounds are numbers of multiplications and of runs of the model, not seconds, so that a result can be repeated. Measured
-on the shapes of ResNet-50 with 64 samples, 2 threads (docs/decisions/0017).
+Bounds are numbers of multiplications and of runs of the model, not seconds, so that a result can be repeated. What that
+comes to in seconds is in docs/decisions/0017.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from recover.nets import prepared, quantized, sqnr, subject
 from qconvert.conversion import emit
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
-from qconvert.numerics.affine import dequantize, params_from_range, quantize, weight_params
+from qconvert.numerics.affine import dequantize, quantize, weight_params
 from qconvert.numerics.dtypes import QType
 from qconvert.numerics.spec import PerAxis, QuantSpec
 from qconvert.recipe.recipe import Recipe
@@ -60,30 +60,6 @@ def error(weight: NDArray[np.float32], other: NDArray[np.float32], moments: Matr
     """Mean squared error of the layer's outputs."""
     d = weight.astype(np.float64) - other
     return float(np.einsum("ok,kl,ol->", d, moments[0], d))
-
-
-def clipped_scale(weight: NDArray[np.float32], moments: Matrix) -> NDArray[np.float32]:
-    """The scale of each output that gives the least output error under plain rounding: a search over 60 shares."""
-    top = np.abs(weight).max(axis=1).astype(np.float64)
-    best, least = top / 7, np.full(top.shape, np.inf)
-    for share in np.linspace(1.0, 0.4, 60):
-        scale = top * share / 7
-        d = weight - np.clip(np.rint(weight / scale[:, None]), -7, 7) * scale[:, None]
-        loss = np.einsum("ok,kl,ol->o", d, moments[0], d)
-        best, least = np.where(loss < least, scale, best), np.minimum(loss, least)
-    return best.astype(np.float32)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_at_four_bits_it_beats_the_best_clipping_and_that_beats_rounding(seed: int) -> None:
-    moments = correlated(seed, 48)
-    weight = np.random.default_rng(seed + 100).standard_normal((16, 48)).astype(np.float32)
-    plain = weight_params(weight, spec(0))
-    clipped = params_from_range(-7 * clipped_scale(weight, moments), 7 * clipped_scale(weight, moments), spec(0))
-    nearest = error(weight, dequantize(quantize(weight, plain), plain), moments)
-    clipping = error(weight, dequantize(quantize(weight, clipped), clipped), moments)
-    compensated = error(weight, rounded(dense(), weight, plain, moments, GptqOptions()), moments)
-    assert compensated < clipping < nearest
 
 
 def textbook(weight: Matrix, scale: Matrix, moments: Matrix, damping: float) -> Matrix:

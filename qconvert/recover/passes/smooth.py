@@ -10,8 +10,8 @@ channels ten times the others' range, always the same ones, and rounding to one 
 
 with the rounding of the plan and the extremes as ranges. S^-1 costs nothing where what makes X takes it into its
 constants (:mod:`qconvert.recover.folding`). If others read X too, as the residual branch of a post-norm transformer
-does, a Mul is put between X and the products: it costs 0 to 1 % of the time (all-MiniLM-L6-v2, 46 tokens), and has to
-gain more for it. What comes from a nonlinear operator (GELU) is left alone: nothing before it can take a factor.
+does, a Mul is put between X and the products: on all-MiniLM-L6-v2 no cost could be measured (docs/decisions/0017), but
+it has to gain more. What comes from a nonlinear operator (GELU) is left alone: nothing before it can take a factor.
 """
 
 from __future__ import annotations
