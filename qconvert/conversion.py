@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from qconvert.calibrate.method import METHODS
-from qconvert.calibrate.solve import requests_for, skipped_values, solve
+from qconvert.calibrate.method import METHODS, Method
+from qconvert.calibrate.solve import requests_for, requests_for_tensors, skipped_values, solve
 from qconvert.emit.cleanup import clean
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
@@ -20,13 +20,15 @@ from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
 from qconvert.ops import OPS
 from qconvert.ops.rule import Kind
-from qconvert.plan.build import build_plan
+from qconvert.plan.build import build_plan, weighed
+from qconvert.plan.clamps import find_absorbed
 from qconvert.plan.model import QuantPlan
-from qconvert.recipe.recipe import Recipe
+from qconvert.plan.observable import observable
+from qconvert.recipe.recipe import MEASURED, Recipe
 from qconvert.recover.recovery import RecoveryOutcome
-from qconvert.report.model import CalibrationReport
+from qconvert.report.model import CalibrationReport, PlacementReport
 from qconvert.run import Run
-from qconvert.stats.statistic import StatsTable
+from qconvert.stats.statistic import StatRequest, StatsTable
 from qconvert.targets import TARGETS
 
 # Operators that people expect to be quantized: their reasons come first when nothing is.
@@ -46,6 +48,7 @@ class Quantized:
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
         recoveries: the recovery passes that were tried.
+        placement: how the placement was measured; None where it was not.
     """
 
     model: Model
@@ -56,6 +59,7 @@ class Quantized:
     branches: Mapping[str, QuantPlan] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     recoveries: tuple[RecoveryOutcome, ...] = ()
+    placement: PlacementReport | None = None
 
 
 def quantizes(plan: QuantPlan) -> bool:
@@ -150,12 +154,12 @@ def plan_and_observe(
     total = len(run.samples) if isinstance(run.samples, Sized) else None
     while True:
         with run.watch.stage("plan"):
-            plan = build_plan(view, run.recipe, target, kept)
+            plan = build_plan(view, run.recipe, target, kept, run.times)
             prepared.model.release()
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
         with run.watch.stage("calibrate"):
-            requests = requests_for(plan, method)
+            requests = (*requests_for(plan, method), *_requests_for_any(view, run, kept, method))
             stats = run.gatherer.table(
                 run.place, prepared.model, requests, method.name, run.samples, total=total, progress=run.progress
             )
@@ -163,6 +167,15 @@ def plan_and_observe(
         if not masked:
             return plan, stats
         kept.update(dict.fromkeys(masked, AT_MASKS))
+
+
+def _requests_for_any(view: GraphView, run: Run, kept: Mapping[str, str], method: Method) -> tuple[StatRequest, ...]:
+    """What a placement that is yet to be measured may ask for; nothing where the placement is known."""
+    if run.recipe.placement != MEASURED or run.place:
+        return ()
+    candidates = weighed(view, run.recipe, TARGETS.get(run.recipe.target), kept)
+    tensors = observable(view, candidates, find_absorbed(view, candidates, run.recipe))
+    return requests_for_tensors(tensors, method)
 
 
 def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:

@@ -144,6 +144,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             accuracy=accuracy,
             latency=latency,
             verification=verification,
+            placement=quantized.placement,
             notes=(*prepared.notes, *quantized.notes),
             warnings=(*data.warnings, *gatherer.remarks(), *quantized.warnings),
             seconds=watch.seconds,

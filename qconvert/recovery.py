@@ -21,6 +21,7 @@ from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
 from qconvert.graph.signature import session_of
+from qconvert.placing import placed
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.judge import Judge, Score
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
@@ -63,7 +64,8 @@ def convert_and_recover(
         RecipeError: there is no pass of that name.
     """
     passes = passes_of(run.recipe)
-    result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
+    start = placed(prepared, run, base=base, kept_float=kept_float, required=required)
+    run, result = start.run, start.result
     if not passes or not quantizes(result.plan):
         return result
     if not run.gatherer.collects:
@@ -93,6 +95,7 @@ def convert_and_recover(
                 tried = _rewritten(state, changes, seen)
                 anew = replace(run, gatherer=Gatherer(options=run.gatherer.options))
                 result = convert(tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required)
+                result = replace(result, placement=state.result.placement)
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):

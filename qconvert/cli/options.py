@@ -57,6 +57,12 @@ def recipe_options(function: F) -> F:
             "[default: auto]",
         ),
         click.option(
+            "--placement",
+            type=click.Choice(["measured", "static", "all"]),
+            help="On integers runs what pays here, by timing; what pays by a table; or all that can.  "
+            "[default: measured]",
+        ),
+        click.option(
             "--include",
             multiple=True,
             metavar="PATTERN",

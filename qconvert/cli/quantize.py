@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -103,7 +104,7 @@ def command(
     from qconvert.calibrate.data import DataSpec
     from qconvert.calibrate.ranges_file import load_ranges
     from qconvert.pipeline import QuantizeJob, quantize
-    from qconvert.recipe.recipe import Recipe
+    from qconvert.recipe.recipe import PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderer import renderer_for
@@ -160,6 +161,8 @@ def command(
     for path, renderer in renderers:
         write_text(path, renderer.render(report))
     if save_recipe is not None:
+        if report.placement is not None:
+            recipe = replace(recipe, placement=PINNED, pinned_float=report.placement.pinned_float)
         write_text(save_recipe, recipe_to_yaml(recipe))
     if as_json:
         click.echo(JSON.render(report))

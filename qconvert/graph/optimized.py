@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from qconvert.graph.model import Model, load
 from qconvert.graph.session import open_session
+
+
+# ONNX Runtime appends these to the names of nodes whose layout it changes.
+_LAYOUT_SUFFIX = re.compile(r"(_token_\d+|_nchwc)$")
+
+
+def origin(name: str) -> str:
+    """The name that a node of the optimized graph had before its layout was changed."""
+    return _LAYOUT_SUFFIX.sub("", name)
 
 
 def optimized_model(path: Path, *, layouts: bool = True) -> Model:
@@ -29,6 +40,14 @@ def optimized_model(path: Path, *, layouts: bool = True) -> Model:
         model = load(saved)
         ir.external_data.load_to_model(model.ir)
     return named(Model(ir=model.ir))
+
+
+def structure(path: Path) -> Model:
+    """The graph in a file that ONNX Runtime saved, every node named; external data are not looked for.
+
+    A model that was loaded from memory leaves such data with the file it came from.
+    """
+    return named(Model(ir=ir.from_proto(onnx.load_model(str(path), load_external_data=False))))
 
 
 def named(model: Model) -> Model:

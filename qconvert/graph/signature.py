@@ -21,6 +21,7 @@ def session_of(
     integers: bool = True,
     outputs: Iterable[str] | None = None,
     optimized_path: Path | None = None,
+    profile_prefix: Path | None = None,
 ) -> Session:
     """Load an in-memory model; ``outputs`` replaces its outputs by other values of the main graph.
 
@@ -37,12 +38,19 @@ def session_of(
             lean=lean,
             integers=integers,
             optimized_path=optimized_path,
+            profile_prefix=profile_prefix,
         )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model.ir.clone(), path, external_data="model.data")
         return open_session(
-            path, threads=threads, optimize=optimize, lean=lean, integers=integers, optimized_path=optimized_path
+            path,
+            threads=threads,
+            optimize=optimize,
+            lean=lean,
+            integers=integers,
+            optimized_path=optimized_path,
+            profile_prefix=profile_prefix,
         )
 
 

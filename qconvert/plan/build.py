@@ -13,15 +13,26 @@ from qconvert.ops.rule import Kind, OpRule, Role
 from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.candidates import Candidate, find_candidates
 from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.costs import StaticCosts, weight_elements
 from qconvert.plan.groups import make_groups
-from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
+from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe import ALL, PINNED, Recipe
 from qconvert.targets.target import Target
+
+# Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
+# take about as many bytes as that saves.
+LEAST_STORED = 512
+
+PINNED_FLOAT = "pinned to float by the recipe"
 
 
 def build_plan(
-    graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
+    graph: GraphView,
+    recipe: Recipe,
+    target: Target,
+    kept_float: Mapping[str, str] = MappingProxyType({}),
+    times: Mapping[str, NodeTimes] = MappingProxyType({}),
 ) -> QuantPlan:
     """Decide for every node of ``graph`` whether it runs on integers, and how its tensors are quantized.
 
@@ -30,26 +41,60 @@ def build_plan(
         recipe: the user's choices.
         target: what the runtime runs well.
         kept_float: nodes that must stay float for a reason found out otherwise: name -> reason.
+        times: what nodes were measured to take, by name; makes no difference to the decisions.
 
     Raises:
         RecipeError: an include or exclude pattern matches nothing.
     """
+    candidates = weighed(graph, recipe, target, kept_float)
+    absorbed = find_absorbed(graph, candidates, recipe)
+    if recipe.placement in (ALL, PINNED):
+        pinned = set(recipe.pinned_float)
+        candidates = {n: _stored(graph, c) if n in pinned else c for n, c in candidates.items()}
+        able = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
+        integer = able - pinned
+    else:
+        integer = place(graph, candidates, absorbed, StaticCosts.of(graph, target, candidates))
+    integer = _prune(candidates, absorbed, integer, graph)
+    absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
+    quantized = _quantized_tensors(graph, candidates, integer, absorbed)
+    nodes = {
+        name: replace(_node_plan(graph, c, name in integer, absorbed, quantized, recipe), times=times.get(name))
+        for name, c in candidates.items()
+    }
+    nodes = {name: _with_times(n, name in recipe.pinned_float) for name, n in nodes.items()}
+    groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
+    return QuantPlan(nodes=nodes, groups=groups, notes=())
+
+
+def weighed(
+    graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Candidate]:
+    """Every node of ``graph``, with an objection to those that no placement under ``recipe`` puts on integers."""
     candidates = {
         name: replace(c, objection=kept_float[name]) if name in kept_float else c
         for name, c in find_candidates(graph, recipe, target).items()
     }
-    absorbed = find_absorbed(graph, candidates, recipe)
-    if recipe.placement == "all":
-        integer = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
+    return candidates if recipe.placement == ALL else keep_accurate(graph, candidates)
+
+
+def _stored(graph: GraphView, candidate: Candidate) -> Candidate:
+    """``candidate`` computing in float, with its weights as integers where the file shrinks by that."""
+    stored = not candidate.table and weight_elements(graph, candidate) >= LEAST_STORED
+    return replace(candidate, stored=stored or candidate.stored)
+
+
+def _with_times(node: NodePlan, pinned: bool) -> NodePlan:
+    """``node`` with its measured times in the reason."""
+    if node.decision.taken and node.activations and node.times is not None:
+        reason = f"integers: {node.times}"
+    elif pinned and node.weight is not None:
+        reason = f"{'float: ' + str(node.times) if node.times else PINNED_FLOAT}; weights stored as integers"
+    elif pinned and not node.decision.taken:
+        reason = f"float: {node.times}" if node.times is not None else PINNED_FLOAT
     else:
-        candidates = keep_accurate(graph, candidates)
-        integer = place(graph, candidates, absorbed, target)
-    integer = _prune(candidates, absorbed, integer, graph)
-    absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
-    quantized = _quantized_tensors(graph, candidates, integer, absorbed)
-    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()}
-    groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
-    return QuantPlan(nodes=nodes, groups=groups, notes=())
+        return node
+    return replace(node, decision=replace(node.decision, reason=reason))
 
 
 def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ functions can be minimized via graph cuts?", theorem 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import networkx as nx
 
@@ -19,29 +19,21 @@ from qconvert.graph.view import GraphView
 from qconvert.ops.rule import Kind, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.costs import Costs
-from qconvert.targets.target import Target
 
 _INTEGER, _FLOAT = "integer", "float"
 
-# A convolution goes float only where the estimate says that it gains much: estimates are off by a third at times.
-MARGIN = 1.35
-MARGIN_NS = 5000.0
-# And only where it holds a small share of the weights: the file must shrink, too.
-MOST_WEIGHTS = 0.02
-
 
 def place(
-    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], target: Target
+    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], costs: Costs
 ) -> set[str]:
     """Names of the nodes that should run on integers.
 
     Args:
         graph: the canonical graph.
-        candidates: every node; one with an objection stays float, a weighted one without runs on integers.
+        candidates: every node; one with an objection stays float.
         absorbed: clamps that vanish into their producer when that is an integer node (clamp name -> producer name).
-        target: gives the costs.
+        costs: of nodes and boundaries.
     """
-    costs = Costs(graph=graph, target=target)
     net = nx.DiGraph()
     net.add_nodes_from([_INTEGER, _FLOAT])
 
@@ -57,24 +49,22 @@ def place(
         else:
             net.add_edge(a, b, capacity=capacity)
 
-    ids = {name: f"n:{name}" for name in candidates}
-    most_weights = MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
+    stuck = {name for name, c in candidates.items() if c.objection or (_clamps(c) and name not in absorbed)}
+    # what must stay float is in no group: the others of its group may leave it
+    ids = {name: f"n:{name}" if name in stuck else f"g:{costs.group(name)}" for name in candidates}
     for name, c in candidates.items():
-        if c.objection:
+        if name in stuck:
             edge(ids[name], _FLOAT, None)
-        elif c.weighted:
-            may_stay = c.node.op_type == "Conv" and _weights(graph, c) <= most_weights
-            before = _weighted_before(graph, candidates, name) if may_stay else set()
-            _weighted(costs, c, may_stay, [ids[b] for b in before], ids[name], edge)
-        else:
+            continue
+        if name in absorbed:
             # a float convolution has its clamp for nothing, too
-            edge(_INTEGER, ids[name], 0.0 if name in absorbed else costs.node(c.node, c.capability, integer=False))
-            if name in absorbed:
-                edge(ids[name], ids[absorbed[name]], None)
-            elif c.rule is not None and c.rule.kind is Kind.CLAMP:
-                edge(ids[name], _FLOAT, None)
-            else:
-                edge(ids[name], _FLOAT, costs.node(c.node, c.capability, integer=True))
+            edge(_INTEGER, ids[name], 0.0)
+            edge(ids[name], ids[absorbed[name]], None)
+            continue
+        edge(_INTEGER, ids[name], costs.in_float(c))
+        edge(ids[name], _FLOAT, costs.on_integers(c))
+        for other in costs.float_before(c):
+            edge(ids[other], ids[name], None)
     for name, tensor in graph.tensors.items():
         if tensor.is_constant or not tensor.is_float:
             continue
@@ -96,56 +86,8 @@ def place(
     return {name for name in candidates if ids[name] in integer}
 
 
-def _weighted(
-    costs: Costs,
-    candidate: Candidate,
-    may_stay: bool,
-    before: Iterable[str],
-    own: str,
-    edge: Callable[[str, str, float | None], None],
-) -> None:
-    """A weighted operator runs on integers, but for the first convolutions of a net, which may be slower so.
-
-    They read few channels, which integer kernels are bad at. No convolution goes float behind an integer one (those at
-    the graph nodes ``before``): that would make a float island, whose two boundaries the estimates are too coarse to
-    weigh.
-    """
-    in_float = costs.convolution(candidate.node, integer=False) if may_stay else None
-    on_integers = costs.convolution(candidate.node, integer=True) if may_stay else None
-    if in_float is None or on_integers is None:
-        edge(_INTEGER, own, None)
-        return
-    edge(_INTEGER, own, in_float * MARGIN + MARGIN_NS)
-    edge(own, _FLOAT, on_integers)
-    for other in before:
-        edge(other, own, None)
-
-
-def _weights(graph: GraphView, candidate: Candidate) -> int:
-    """Elements of the constant weight of a weighted candidate."""
-    if candidate.objection or not candidate.weighted or candidate.rule is None:
-        return 0
-    ports = candidate.rule.ports(Role.WEIGHT, candidate.node)
-    return sum(graph.tensors[t].elements() for p in ports if graph.is_constant(t := candidate.node.inputs[p] or ""))
-
-
-def _weighted_before(graph: GraphView, candidates: Mapping[str, Candidate], name: str) -> set[str]:
-    """The nearest weighted operators whose results reach ``name``."""
-    found: set[str] = set()
-    waiting, seen = [name], {name}
-    while waiting:
-        node = candidates[waiting.pop()].node
-        for tensor in node.inputs:
-            producer = graph.producer(tensor or "")
-            if producer is None or producer.name in seen:
-                continue
-            seen.add(producer.name)
-            before = candidates[producer.name]
-            if before.weighted and not before.objection:
-                found.add(producer.name)
-            else:
-                waiting.append(producer.name)
-    return found
+def _clamps(candidate: Candidate) -> bool:
+    return candidate.rule is not None and candidate.rule.kind is Kind.CLAMP
 
 
 def _reads_codes(candidate: Candidate, port: int) -> bool:

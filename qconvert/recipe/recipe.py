@@ -14,7 +14,8 @@ from qconvert.registry import suggest
 FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8")
 WEIGHTS = ("int8", "uint8")
-PLACEMENTS = ("static", "all")
+MEASURED, STATIC, ALL, PINNED = "measured", "static", "all", "pinned"
+PLACEMENTS = (MEASURED, STATIC, ALL, PINNED)
 # for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
 DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
@@ -32,7 +33,10 @@ class Recipe:
         symmetric: symmetric activation ranges.
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
-        placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
+        placement: "measured" runs on integers what pays on this machine, by timing; "static" what pays by the target's
+            table; "all" whatever has an integer form at all; "pinned" all that the target runs as integers, but for
+            ``pinned_float``.
+        pinned_float: names of nodes that stay float under "pinned"; what an earlier run measured.
         include, exclude: node names, globs or operator types that alone may (or must not) be quantized.
     """
 
@@ -44,7 +48,8 @@ class Recipe:
     symmetric: bool = False
     method: str = DEFAULT_METHOD
     recover: tuple[str, ...] = (AUTO,)
-    placement: str = "static"
+    placement: str = MEASURED
+    pinned_float: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -57,6 +62,11 @@ class Recipe:
         ):
             if value not in valid:
                 raise RecipeError(f"{field} cannot be {value!r}", hint=suggest(str(value), valid))
+        if self.pinned_float and self.placement != PINNED:
+            raise RecipeError(
+                f"pinned_float means nothing with placement {self.placement}",
+                hint=f"write `placement: {PINNED}`, or leave pinned_float out",
+            )
         if not self.recover or (len(self.recover) > 1 and {AUTO, NO_RECOVERY} & set(self.recover)):
             raise RecipeError(
                 f"recover cannot be {', '.join(self.recover) or 'empty'}",

@@ -19,7 +19,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
-from qconvert.recipe.recipe import ACTIVATIONS, AUTO, FORMATS, NO_RECOVERY, PLACEMENTS, WEIGHTS, Recipe
+from qconvert.recipe.recipe import ACTIVATIONS, AUTO, FORMATS, NO_RECOVERY, PINNED, WEIGHTS, Recipe
 from qconvert.registry import suggest
 
 RECIPE_VERSION = 1
@@ -40,7 +40,9 @@ COMMENTS: Mapping[str, str] = {
     "symmetric": "true: activation ranges symmetric about zero",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
-    "placement": f"{PLACEMENTS[0]}: on integers what pays on the target; {PLACEMENTS[1]}: whatever has an integer form",
+    "placement": f"measured: on integers what pays here, by timing; static: by the target's table; all: whatever has an "
+    f"integer form; {PINNED}: as pinned_float says",
+    "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
     "include": "quantize only these: node names, globs or operator types; empty: all",
     "exclude": "leave these in float: node names, globs or operator types",
 }

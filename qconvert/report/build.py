@@ -24,6 +24,7 @@ from qconvert.report.model import (
     FileSize,
     LatencyReport,
     NodeDecision,
+    PlacementReport,
     Report,
     Verification,
     Versions,
@@ -47,6 +48,7 @@ class BuildInputs:
     accuracy: AccuracyReport
     latency: LatencyReport
     verification: Verification
+    placement: PlacementReport | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
@@ -66,12 +68,17 @@ def build_report(parts: BuildInputs) -> Report:
         verification=parts.verification,
         decisions=tuple(
             NodeDecision(
-                node=f"{where}{n.node}", op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason
+                node=f"{where}{n.node}",
+                op_type=n.op_type,
+                quantized=n.decision.taken,
+                reason=n.decision.reason,
+                times=n.times,
             )
             for where, plan in (("", parts.plan), *((f"{place}/", p) for place, p in parts.branches.items()))
             for n in plan.nodes.values()
         ),
         body_parameters=body_parameters(written),
+        placement=parts.placement,
         seconds=dict(parts.seconds),
         peak_mb=peak_mb(),
         versions=_versions(),

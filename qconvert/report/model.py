@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from qconvert.evaluate.compare import Comparison
 from qconvert.evaluate.latency import Latency, Speedup
 from qconvert.graph.census import Census
+from qconvert.plan.model import NodeTimes
 
 SCHEMA_VERSION = 1
 
@@ -90,13 +91,54 @@ class LatencyReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementTrial:
+    """One placement that was timed.
+
+    Attributes:
+        name: "static", "all", "measured" (the cut by measured costs), "float".
+        integer_nodes: how many nodes run on integers.
+        median_ms: of a run, one thread.
+        speedup: against FP32, from paired runs.
+    """
+
+    name: str
+    integer_nodes: int
+    median_ms: float
+    speedup: Speedup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementReport:
+    """How the placement was measured, before accuracy recovery.
+
+    Attributes:
+        chosen: the name of the trial that was kept.
+        fp32_ms: median of a run of the FP32 model.
+        trials: what was timed.
+        pinned_float: nodes that stay float; with ``placement: pinned`` in a recipe the run is repeated without timing.
+        seconds: what it took.
+    """
+
+    chosen: str
+    fp32_ms: float
+    trials: tuple[PlacementTrial, ...]
+    pinned_float: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDecision:
-    """One node of the canonical graph: on integers or not, and why."""
+    """One node of the canonical graph: on integers or not, and why.
+
+    Attributes:
+        times: what it was measured to take; None where it was not.
+    """
 
     node: str
     op_type: str
     quantized: bool
     reason: str
+    times: NodeTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +179,7 @@ class Report:
     verification: Verification
     decisions: tuple[NodeDecision, ...]
     body_parameters: int
+    placement: PlacementReport | None
     seconds: Mapping[str, float]
     peak_mb: float
     versions: Versions

@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[2]
 # lowest first: a module imports from its own layer and from those before it
 LAYERS = tuple(
     """errors registry progress numerics graph ops targets recipe stats plan calibrate recover emit evaluate diagnose
-    report inspection run conversion recovery branches inputs calibration pipeline cli""".split()
+    report inspection run conversion measure placing recovery branches inputs calibration pipeline cli""".split()
 )
 
 # library -> the only files (or folders, with a slash) that may import it
