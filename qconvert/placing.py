@@ -45,7 +45,7 @@ LEAST_SPEEDUP = 1.02
 CORRECTIONS = 2
 
 _PROFILE_RUNS, _PROFILE_SECONDS = 20, 0.5
-_TIMING_SECONDS, _TIMING_ROUNDS = 0.8, 15
+_TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 
 _FP32, _STATIC, _ALL, _CUT, _FLOAT = "fp32", "static", "all", "measured", "float"
 
@@ -197,7 +197,11 @@ class _Placing:
     def _timed(self, fp32: Session, trials: list[_Trial]) -> dict[str, Latency]:
         sessions = {_FP32: fp32, **{t.name: t.session for t in trials}}
         return measure_latency(
-            sessions, self.run.samples.feed(0), seconds=_TIMING_SECONDS, min_runs=_TIMING_ROUNDS
+            sessions,
+            self.run.samples.feed(0),
+            seconds=_TIMING_SECONDS,
+            min_runs=_TIMING_ROUNDS,
+            max_runs=_MOST_ROUNDS,
         )
 
     def _in_float(
