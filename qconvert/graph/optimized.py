@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,14 @@ def structure(path: Path) -> Model:
     A model that was loaded from memory leaves such data with the file it came from.
     """
     return named(Model(ir=ir.from_proto(onnx.load_model(str(path), load_external_data=False))))
+
+
+def renamed(model: Model, rename: Callable[[str], str]) -> Model:
+    """``model`` with ``rename`` done to the name of every node of the main graph."""
+    copy = model.clone()
+    for node in copy.ir.graph:
+        node.name = rename(node.name or "")
+    return copy
 
 
 def named(model: Model) -> Model:

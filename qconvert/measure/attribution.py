@@ -5,16 +5,19 @@ its result, and a result that something else reads keeps its name. So a node of 
 canonical node whose name, or one of whose outputs, it bears. A canonical node without an anchor of its own went into a
 neighbour:
 
-- into the node before it, where that is anchored by its own name alone (its result is another one now: Conv + Add +
-  Relu) and nothing else reads what lies between them;
+- into the node before it, where that is anchored by its name alone (its result is another one now: Conv + Add + Relu)
+  and nothing else reads what lies between them;
 - else into the node behind it (Erf into Gelu).
+
+Nodes and tensors may have the same names, and ONNX Runtime names some fused nodes after tensors; so models are profiled
+with names of nodes that no tensor has (:func:`marked`).
 
 What is anchored nowhere converts: QuantizeLinear, DequantizeLinear, and changes of layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from qconvert.graph.optimized import origin
@@ -22,7 +25,8 @@ from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind, rule_of
 
 CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"})
-# what emission and ONNX Runtime append to the name of a tensor that is held in another form
+_MARK = "@node"
+# what emission appends to the name of a tensor that is held in another form
 _SUFFIXES = ("_q", "_dq", "_float", "_codes")
 
 
@@ -57,15 +61,14 @@ def attribute(graph: GraphView, run: GraphView) -> Attribution:
             conversions.add(node.name)
             continue
         by_output = {p.name for t in node.outputs if (p := graph.producer(canonical_name(graph, t))) is not None}
-        by_name, own = _named_after(graph, node)
+        by_name = _named_after(graph, node)
         for name in (*by_output, *by_name):
             owner.setdefault(name, node.name)
-        if not by_output and own:
-            renamed.add(node.name)
-        if not by_output and not by_name:
-            conversions.add(node.name)
+        if not by_output:
+            (renamed if by_name else conversions).add(node.name)
+    order = {name: i for i, name in enumerate(run.nodes)}
     for name, node in graph.nodes.items():
-        if name not in owner and (before := _before(graph, node, owner, renamed)) is not None:
+        if name not in owner and (before := _before(graph, node, owner, renamed, order)) is not None:
             owner[name] = before
     for name in reversed(list(graph.nodes)):
         if name not in owner:
@@ -84,31 +87,41 @@ def canonical_name(graph: GraphView, tensor: str) -> str:
     return bare if bare in graph.tensors else tensor
 
 
-def _named_after(graph: GraphView, node: NodeView) -> tuple[tuple[str, ...], bool]:
-    """(the canonical node that ``node`` bears the name of, or whose output it does; whether it is the node's own)."""
+def marked(name: str) -> str:
+    """The name of a node in a model that is profiled."""
+    return f"{name}{_MARK}"
+
+
+def _named_after(graph: GraphView, node: NodeView) -> tuple[str, ...]:
+    """The canonical node that ``node`` bears the name of, or whose output it does."""
     name = node.name
     while True:
-        if name in graph.nodes:
-            same = node.op_type == graph.nodes[name].op_type or node.op_type not in ("Transpose", "Sum", "Cast")
-            return ((name,), True) if same else ((), False)
+        if name.endswith(_MARK):
+            own = name.removesuffix(_MARK)
+            return (own,) if own in graph.nodes else ()
         if (producer := graph.producer(name)) is not None:
-            return (producer.name,), False
+            return (producer.name,)
         shorter = origin(name)
         if shorter == name:
-            return (), False
+            return ()
         name = shorter
 
 
-def _before(graph: GraphView, node: NodeView, owner: Mapping[str, str], renamed: set[str]) -> str | None:
-    """The owner of a node before ``node`` that ``node`` went into; an operator with weights goes into none."""
+def _before(
+    graph: GraphView, node: NodeView, owner: Mapping[str, str], renamed: Set[str], order: Mapping[str, int]
+) -> str | None:
+    """The owner of a node before ``node`` that ``node`` went into; an operator with weights goes into none.
+
+    Of two (both operands of a residual Add), the one that runs last: it needs the other's result.
+    """
     rule = rule_of(node)
     if rule is not None and rule.kind is Kind.WEIGHTED:
         return None
+    found = []
     for tensor in node.inputs:
         producer = graph.producer(tensor or "")
-        if producer is None or owner.get(producer.name) not in renamed:
-            continue
-        view = graph.tensors[tensor or ""]
-        if len(view.consumers) == 1 and not view.is_output:
-            return owner[producer.name]
-    return None
+        before = owner.get(producer.name) if producer is not None else None
+        view = graph.tensors.get(tensor or "")
+        if before in renamed and view is not None and len(view.consumers) == 1 and not view.is_output:
+            found.append(before)
+    return max((b for b in found if b is not None), key=order.__getitem__, default=None)

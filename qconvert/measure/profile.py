@@ -10,9 +10,10 @@ from pathlib import Path
 from qconvert.evaluate.kernel_times import kernel_times
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
-from qconvert.graph.optimized import structure
+from qconvert.graph.optimized import renamed, structure
 from qconvert.graph.session import Feed
 from qconvert.graph.view import GraphView
+from qconvert.measure.attribution import marked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,6 @@ def profile(model: Model, feed: Feed, *, runs: int, seconds: float) -> Profile:
     """
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         saved = Path(folder) / "optimized.onnx"
-        milliseconds = kernel_times(model, feed, runs=runs, seconds=seconds, optimized_path=saved)
+        milliseconds = kernel_times(renamed(model, marked), feed, runs=runs, seconds=seconds, optimized_path=saved)
         run = view_of(structure(saved))
     return Profile(run=run, us={name: 1e3 * milliseconds.get(name, 0.0) for name in run.nodes})
