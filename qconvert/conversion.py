@@ -171,7 +171,7 @@ def plan_and_observe(
 
 def _requests_for_any(view: GraphView, run: Run, kept: Mapping[str, str], method: Method) -> tuple[StatRequest, ...]:
     """What a placement that is yet to be measured may ask for; nothing where the placement is known."""
-    if run.recipe.placement != MEASURED or run.place:
+    if run.recipe.placement != MEASURED or run.place or not run.gatherer.collects:
         return ()
     candidates = weighed(view, run.recipe, TARGETS.get(run.recipe.target), kept)
     tensors = observable(view, candidates, find_absorbed(view, candidates, run.recipe))

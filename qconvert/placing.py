@@ -11,10 +11,11 @@ stored as integers. The choice is a recipe with ``placement: pinned``, from whic
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from qconvert.conversion import Quantized, convert, quantizes
+from qconvert.errors import QConvertError
 from qconvert.evaluate.latency import Latency, measure_latency, speedup
 from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
@@ -29,7 +30,7 @@ from qconvert.measure.profile import Profile, profile
 from qconvert.plan.build import weighed
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import find_absorbed
-from qconvert.plan.model import NodeTimes, QuantPlan
+from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
@@ -41,13 +42,16 @@ from qconvert.targets import TARGETS
 HYSTERESIS = 1.02
 # Integers that gain less than this over FP32 are not worth the accuracy that they cost.
 LEAST_SPEEDUP = 1.02
+# Several forms of the model are in memory at once; beyond this many bytes of float weights none is timed.
+MOST_BYTES = 1 << 29
 # How often the cut is profiled itself, and made again with what that tells.
 CORRECTIONS = 2
 
 _PROFILE_RUNS, _PROFILE_SECONDS = 20, 0.5
 _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 
-_FP32, _STATIC, _ALL, _CUT, _FLOAT = "fp32", "static", "all", "measured", "float"
+_FP32, _STATIC, _ALL, _CUT, _FLOAT = "fp32", "static", "all", "cut", "float"
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,50 +91,59 @@ def placed(
 
     The arguments, and the errors, are those of :func:`qconvert.conversion.convert`.
     """
-
-    def converted(recipe: Recipe, times: Mapping[str, NodeTimes] | None = None) -> Placed:
-        now = replace(run, recipe=recipe, times=times or {})
-        result = convert(prepared, now, base=base, kept_float=kept_float, required=required)
-        return Placed(run=now, result=result)
-
-    plain = converted(run.recipe)
-    if run.recipe.placement != MEASURED or run.place or not quantizes(plain.result.plan):
-        return plain
-    started = time.perf_counter()
-    with run.watch.stage("place"):
-        return _Placing(prepared=prepared, run=run, base=base, kept_float=kept_float, plain=plain).chosen(started)
+    result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
+    if run.recipe.placement != MEASURED:
+        return Placed(run=run, result=result)
+    static = replace(run, recipe=replace(run.recipe, placement=STATIC))
+    if run.place or not quantizes(result.plan):
+        return Placed(run=static, result=result)
+    if prepared.model.weight_bytes() > MOST_BYTES:
+        note = f"placement by the target's table: with {prepared.model.weight_bytes() >> 20:,} MB of weights, nothing is timed"
+        return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
+    search = _Search(prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result)
+    try:
+        return search.chosen()
+    except QConvertError as error:  # there is a good result already
+        note = f"placement by the target's table, because measuring failed: {error.message[:300]}"
+        return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Placing:
-    """One search: the arguments of :func:`placed`, and the static plan."""
+class _Search:
+    """The arguments of :func:`placed`, the recipe being static, and the model in that placement."""
 
     prepared: Prepared
     run: Run
     base: Model | None
     kept_float: Mapping[str, str]
-    plain: Placed
+    plain: Quantized
 
-    def chosen(self, started: float) -> Placed:
-        graph = view_of(self.prepared.model)
-        static = replace(self.run.recipe, placement=STATIC)
-        trials = [self._trial(_STATIC, static, self.plain.result)]
-        everything = self._trial(_ALL, replace(static, placement=PINNED))
+    def chosen(self) -> Placed:
+        started = time.perf_counter()
+        graph, recipe = view_of(self.prepared.model), self.run.recipe
+        able = weighed(graph, recipe, TARGETS.get(recipe.target), self.kept_float)
+        trials = [self._trial(_STATIC, recipe, self.plain)]
+        everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        candidates = self._candidates(graph, everything)
-        costs = self._cuts(graph, candidates, everything, trials)
+        costs = self._cut(graph, able, everything, trials)
         fp32 = session_of(self.prepared.model, threads=1)
-        latencies = self._timed(fp32, trials)
+        with self.run.watch.stage("place"):
+            latencies = self._timed(fp32, trials)
         best = _best(trials, latencies)
         if speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
-            best, latencies = self._in_float(graph, candidates, fp32, trials, best, latencies)
-        pinned = _pinned(graph, candidates, best.integer)
-        times = {n: t for n in graph.nodes if (t := costs.times(n)) is not None}
-        recipe = replace(static, placement=PINNED, pinned_float=pinned)
-        run = replace(self.run, recipe=recipe, times=times)
-        result = best.result
-        if best.recipe != recipe or times:
-            result = self._converted(run)
+            tables = {name for name, c in able.items() if c.table}
+            trials.append(self._pinned(_FLOAT, graph, able, tables))
+            with self.run.watch.stage("place"):
+                latencies = self._timed(fp32, trials)
+            gains = speedup(latencies[_FP32], latencies[best.name]).median >= LEAST_SPEEDUP
+            best = best if gains else trials[-1]
+        pinned = _left_out(graph, able, best.integer)
+        run = replace(
+            self.run,
+            recipe=replace(recipe, placement=PINNED, pinned_float=pinned),
+            times={n: t for n in graph.nodes if (t := costs.times(n)) is not None},
+        )
+        result = self._converted(run)
         report = PlacementReport(
             chosen=best.name,
             fp32_ms=latencies[_FP32].median_ms,
@@ -146,53 +159,64 @@ class _Placing:
             pinned_float=pinned,
             seconds=time.perf_counter() - started,
         )
-        return Placed(run=run, result=replace(result, placement=report))
+        notes = (*result.notes, _told(report, best, len(able)))
+        return Placed(run=run, result=replace(result, placement=report, notes=notes))
 
     def _trial(self, name: str, recipe: Recipe, result: Quantized | None = None) -> _Trial:
         result = result or self._converted(replace(self.run, recipe=recipe))
-        return _Trial(name=name, recipe=recipe, result=result, session=session_of(result.model, threads=1))
+        session = session_of(result.model, threads=1)
+        return _Trial(name=name, recipe=recipe, result=replace(result, session=session), session=session)
 
     def _converted(self, run: Run) -> Quantized:
         return convert(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
 
+    def _pinned(
+        self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]
+    ) -> _Trial:
+        """The trial in which the nodes ``integer`` alone run on integers."""
+        pinned = _left_out(graph, able, integer)
+        return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned))
+
     def _profile(self, model: Model) -> Profile:
-        return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=_PROFILE_SECONDS)
+        with self.run.watch.stage("place"):
+            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=_PROFILE_SECONDS)
 
-    def _candidates(self, graph: GraphView, everything: _Trial) -> dict[str, Candidate]:
-        """All nodes, with an objection to those that are float even with everything on integers."""
-        recipe = everything.recipe
-        found = weighed(graph, recipe, TARGETS.get(recipe.target), self.kept_float)
-        plan, integer = everything.result.plan, everything.integer
-        return {
-            name: c if name in integer or c.objection else replace(c, objection=plan.nodes[name].decision.reason)
-            for name, c in found.items()
-        }
-
-    def _cuts(
-        self, graph: GraphView, candidates: Mapping[str, Candidate], everything: _Trial, trials: list[_Trial]
+    def _cut(
+        self, graph: GraphView, able: Mapping[str, Candidate], everything: _Trial, trials: list[_Trial]
     ) -> MeasuredCosts:
         """Add the minimum cuts to ``trials``; returns the last costs."""
+        # what no neighbour or mask lets onto integers now, nothing will
+        plan, integer = everything.result.plan, everything.integer
+        candidates = {
+            name: c if name in integer or c.objection else replace(c, objection=plan.nodes[name].decision.reason)
+            for name, c in able.items()
+        }
         absorbed = find_absorbed(graph, candidates, everything.recipe)
-        tensors = [t for t in observable(graph, candidates, absorbed) if t not in graph.inputs]
-        feed = self.run.samples.feed(0)
-        sizes = {t: n // 4 for t, n in value_bytes(self.prepared.model, tensors, feed).items()}
-        sizes.update({t: feed[t].size for t in graph.inputs if t in feed})
-        in_float, boundaries = self._profile(self.prepared.model), boundary_costs()
-        profiles = [(everything.integer, self._profile(everything.result.model))]
+        sizes = self._sizes(graph, observable(graph, candidates, absorbed))
+        in_float = self._profile(self.prepared.model)
+        with self.run.watch.stage("place"):
+            boundaries = boundary_costs()
+        profiles = [(integer, self._profile(everything.result.model))]
         while True:
-            costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries)
-            integer = place(graph, candidates, absorbed, costs)
-            pinned = _pinned(graph, candidates, integer)
-            number = len(profiles)
-            recipe = replace(everything.recipe, pinned_float=pinned)
-            known = next((t for t in trials if t.integer == integer or t.recipe == recipe), None)
-            if known is not None:
+            with self.run.watch.stage("place"):
+                costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries)
+                cut = place(graph, candidates, absorbed, costs)
+            if any(t.integer == cut for t in trials):
                 return costs
-            trial = self._trial(_CUT if number == 1 else f"{_CUT} {number}", recipe)
+            trial = self._pinned(f"{_CUT} {len(profiles)}", graph, able, cut)
+            if any(t.integer == trial.integer for t in trials):
+                return costs
             trials.append(trial)
-            if number > CORRECTIONS:
+            if len(profiles) > CORRECTIONS:
                 return costs
             profiles.append((trial.integer, self._profile(trial.result.model)))
+
+    def _sizes(self, graph: GraphView, tensors: Sequence[str]) -> dict[str, int]:
+        """Tensor -> elements, on the first sample."""
+        feed = self.run.samples.feed(0)
+        computed = [t for t in tensors if t not in graph.inputs]
+        sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(self.prepared.model, computed, feed).items()}
+        return {**sizes, **{t: feed[t].size for t in tensors if t in feed}}
 
     def _timed(self, fp32: Session, trials: list[_Trial]) -> dict[str, Latency]:
         sessions = {_FP32: fp32, **{t.name: t.session for t in trials}}
@@ -204,24 +228,6 @@ class _Placing:
             max_runs=_MOST_ROUNDS,
         )
 
-    def _in_float(
-        self,
-        graph: GraphView,
-        candidates: Mapping[str, Candidate],
-        fp32: Session,
-        trials: list[_Trial],
-        best: _Trial,
-        latencies: dict[str, Latency],
-    ) -> tuple[_Trial, dict[str, Latency]]:
-        """The best of ``trials``, or everything in float with weights stored as integers; and all times anew."""
-        tables = {name for name, c in candidates.items() if c.table and not c.objection}
-        recipe = replace(best.recipe, placement=PINNED, pinned_float=_pinned(graph, candidates, tables))
-        trial = self._trial(_FLOAT, recipe)
-        trials.append(trial)
-        latencies = self._timed(fp32, trials)
-        gain = speedup(latencies[_FP32], latencies[best.name]).median
-        return (best if gain >= LEAST_SPEEDUP else trial), latencies
-
 
 def _best(trials: list[_Trial], latencies: Mapping[str, Latency]) -> _Trial:
     """The fastest; a later one only if it is faster than those before it by more than noise."""
@@ -232,6 +238,21 @@ def _best(trials: list[_Trial], latencies: Mapping[str, Latency]) -> _Trial:
     return best
 
 
-def _pinned(graph: GraphView, candidates: Mapping[str, Candidate], integer: set[str] | frozenset[str]) -> tuple[str, ...]:
+def _left_out(graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> tuple[str, ...]:
     """The nodes that could run on integers and do not, in graph order."""
-    return tuple(name for name in graph.nodes if not candidates[name].objection and name not in integer)
+    return tuple(name for name in graph.nodes if not able[name].objection and name not in integer)
+
+
+def _told(report: PlacementReport, best: _Trial, operations: int) -> str:
+    """The choice in a sentence."""
+    found = next(t for t in report.trials if t.name == best.name)
+    if best.name == _FLOAT:
+        others = max((t.speedup.median for t in report.trials if t.name != _FLOAT), default=0.0)
+        return (
+            f"integers do not pay for this model on this machine ({others:.2f} times the speed of FP32 at best): it "
+            "computes in float, and weights are stored as integers and unpacked when it is loaded"
+        )
+    return (
+        f"placement measured, one thread: {found.integer_nodes} of {operations} operators on integers take "
+        f"{found.median_ms:.3g} ms, FP32 takes {report.fp32_ms:.3g} ms"
+    )

@@ -95,7 +95,7 @@ class PlacementTrial:
     """One placement that was timed.
 
     Attributes:
-        name: "static", "all", "measured" (the cut by measured costs), "float".
+        name: "static", "all" (that can), "cut 1" and so on (by measured costs), "float".
         integer_nodes: how many nodes run on integers.
         median_ms: of a run, one thread.
         speedup: against FP32, from paired runs.
