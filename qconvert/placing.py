@@ -4,8 +4,8 @@
     time FP32, the static plan, all on integers and the cuts in turn -> the choice
 
 The static plan is the rule, and another one replaces it only if it is faster by more than noise, so that runs agree.
-Nothing slower than FP32 is chosen while there is something faster: in the end everything computes in float, with weights
-stored as integers. The choice is a recipe with ``placement: pinned``, from which all later stages work.
+Nothing slower than FP32 is chosen while there is something faster: in the end everything computes in float, with
+weights stored as integers. The choice is a recipe with ``placement: pinned``, from which all later stages work.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def placed(
     if run.place or not quantizes(result.plan):
         return Placed(run=static, result=result)
     if prepared.model.weight_bytes() > MOST_BYTES:
-        note = f"placement by the target's table: with {prepared.model.weight_bytes() >> 20:,} MB of weights, nothing is timed"
+        size = f"{prepared.model.weight_bytes() >> 20:,} MB"
+        note = f"placement by the target's table: nothing is timed with {size} of weights"
         return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
     search = _Search(prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result)
     try:
@@ -170,9 +171,7 @@ class _Search:
     def _converted(self, run: Run) -> Quantized:
         return convert(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
 
-    def _pinned(
-        self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]
-    ) -> _Trial:
+    def _pinned(self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> _Trial:
         """The trial in which the nodes ``integer`` alone run on integers."""
         pinned = _left_out(graph, able, integer)
         return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned))

@@ -14,7 +14,6 @@ import onnx_ir as ir
 from qconvert.graph.model import Model, load
 from qconvert.graph.session import open_session
 
-
 # ONNX Runtime appends these to the names of nodes whose layout it changes.
 _LAYOUT_SUFFIX = re.compile(r"(_token_\d+|_nchwc)$")
 

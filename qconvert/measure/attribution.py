@@ -55,17 +55,15 @@ def attribute(graph: GraphView, run: GraphView) -> Attribution:
     """Find the owners of the nodes of ``graph``, a canonical graph, in ``run``, what ONNX Runtime made of it."""
     owner: dict[str, str] = {}
     renamed: set[str] = set()
-    conversions: set[str] = set()
     for node in run.nodes.values():
         if node.op_type in CONVERSIONS:
-            conversions.add(node.name)
             continue
         by_output = {p.name for t in node.outputs if (p := graph.producer(canonical_name(graph, t))) is not None}
         by_name = _named_after(graph, node)
         for name in (*by_output, *by_name):
             owner.setdefault(name, node.name)
         if not by_output:
-            (renamed if by_name else conversions).add(node.name)
+            renamed.add(node.name)
     order = {name: i for i, name in enumerate(run.nodes)}
     for name, node in graph.nodes.items():
         if name not in owner and (before := _before(graph, node, owner, renamed, order)) is not None:
@@ -76,7 +74,7 @@ def attribute(graph: GraphView, run: GraphView) -> Attribution:
             behind = next((owner[r] for r in readers if r in owner), None)
             if behind is not None:
                 owner[name] = behind
-    return Attribution(owner=owner, conversions=frozenset(conversions))
+    return Attribution(owner=owner, conversions=frozenset(run.nodes) - set(owner.values()))
 
 
 def canonical_name(graph: GraphView, tensor: str) -> str:

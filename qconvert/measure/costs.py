@@ -173,32 +173,51 @@ def _group_times(profile: Profile, side: Attribution, groups: Mapping[str, str])
     """Group -> microseconds of its kernels and of the changes of layout that belong to it."""
     found: dict[str, float] = {}
     parts = side.parts()
-    for run, names in parts.items():
-        group = groups[names[0]]
-        found[group] = found.get(group, 0.0) + profile.us[run]
-    for name in side.conversions:
-        node = profile.run.nodes[name]
-        if node.op_type in _BOUNDARY and not profile.run.is_constant(node.inputs[0]):
-            continue
-        owner = _neighbour(profile.run, node, side, parts)
-        if owner is not None:
-            group = groups[parts[owner][0]]
-            found[group] = found.get(group, 0.0) + profile.us[name]
+    for name, us in profile.us.items():
+        home = _home(profile.run, name, side)
+        if home in parts:
+            group = groups[parts[home][0]]
+            found[group] = found.get(group, 0.0) + us
     return found
 
 
-def _neighbour(run: GraphView, node: NodeView, side: Attribution, parts: Mapping[str, list[str]]) -> str | None:
-    """The computing node before a change of layout, or behind it; None next to a boundary, which it belongs to."""
+def _boundaries(graph: GraphView, profile: Profile, side: Attribution) -> tuple[dict[str, float], dict[str, float]]:
+    """(tensor -> us of its QuantizeLinear, tensor -> us of its DequantizeLinear), changes of layout included."""
+    found: dict[str, dict[str, float]] = {op: {} for op in _BOUNDARY}
+    for name, us in profile.us.items():
+        home = _home(profile.run, name, side)
+        node = profile.run.nodes[home] if home is not None else None
+        if node is None or not _is_boundary(profile.run, node):
+            continue
+        names = [canonical_name(graph, t) for t in (node.outputs[0], node.inputs[0] or "")]
+        tensor = next((t for t in names if t in graph.tensors), None)
+        if tensor is not None:
+            times = found[node.op_type]
+            times[tensor] = times.get(tensor, 0.0) + us
+    return found["QuantizeLinear"], found["DequantizeLinear"]
+
+
+def _home(run: GraphView, name: str, side: Attribution) -> str | None:
+    """The computing node or the boundary that the time of a node is charged to.
+
+    That is itself, but for a change of layout and for weights that are unpacked at every run: these belong to the
+    boundary next to them, else to the computing node before them, else to the one behind.
+    """
+    node = run.nodes[name]
+    if name not in side.conversions or _is_boundary(run, node):
+        return name
     around = [*_chain(run, node, side, back=True), *_chain(run, node, side, back=False)]
-    if any(n.op_type in _BOUNDARY and not run.is_constant(n.inputs[0]) for n in around):
-        return None
-    return next((n.name for n in around if n.name in parts), None)
+    boundary = next((n.name for n in around if _is_boundary(run, n)), None)
+    return boundary or next((n.name for n in around if n.name not in side.conversions), None)
+
+
+def _is_boundary(run: GraphView, node: NodeView) -> bool:
+    return node.op_type in _BOUNDARY and not run.is_constant(node.inputs[0])
 
 
 def _chain(run: GraphView, node: NodeView, side: Attribution, *, back: bool) -> list[NodeView]:
-    """The nodes before (behind) ``node`` through changes of layout, up to the first that computes."""
+    """The nodes before (behind) ``node`` through changes of layout, up to the first that is none."""
     found: list[NodeView] = []
-    seen = {node.name}
     while True:
         near = (
             [run.producer(t or "") for t in node.inputs[:1]]
@@ -206,32 +225,9 @@ def _chain(run: GraphView, node: NodeView, side: Attribution, *, back: bool) -> 
             else [n for t in node.outputs for n, _ in run.consumers(t)]
         )
         following = next((n for n in near if n is not None), None)
-        if following is None or following.name in seen:
+        if following is None:
             return found
         found.append(following)
-        seen.add(following.name)
-        if following.name not in side.conversions or following.op_type in _BOUNDARY:
+        if following.name not in side.conversions or _is_boundary(run, following):
             return found
         node = following
-
-
-def _boundaries(graph: GraphView, profile: Profile, side: Attribution) -> tuple[dict[str, float], dict[str, float]]:
-    """(tensor -> us of its QuantizeLinear, tensor -> us of its DequantizeLinear), changes of layout included."""
-    run = profile.run
-    found: dict[str, dict[str, float]] = {op: {} for op in _BOUNDARY}
-    charged: set[str] = set()
-    for name in side.conversions:
-        node = run.nodes[name]
-        if node.op_type not in _BOUNDARY or run.is_constant(node.inputs[0]):
-            continue
-        names = [canonical_name(graph, t) for t in (node.outputs[0], node.inputs[0] or "")]
-        tensor = next((t for t in names if t in graph.tensors), None)
-        if tensor is None:
-            continue
-        beside = [*_chain(run, node, side, back=True), *_chain(run, node, side, back=False)]
-        layouts = [n.name for n in beside if n.name in side.conversions and n.op_type not in _BOUNDARY]
-        us = profile.us[name] + sum(profile.us[n] for n in layouts if n not in charged)
-        charged.update(layouts)
-        times = found[node.op_type]
-        times[tensor] = times.get(tensor, 0.0) + us
-    return found["QuantizeLinear"], found["DequantizeLinear"]

@@ -25,6 +25,7 @@ from qconvert.targets.target import Target
 LEAST_STORED = 512
 
 PINNED_FLOAT = "pinned to float by the recipe"
+MEASURED_FLOAT = "float is faster here, conversions included, as measured"
 
 
 def build_plan(
@@ -48,8 +49,8 @@ def build_plan(
     """
     candidates = weighed(graph, recipe, target, kept_float)
     absorbed = find_absorbed(graph, candidates, recipe)
+    pinned = set(recipe.pinned_float)
     if recipe.placement in (ALL, PINNED):
-        pinned = set(recipe.pinned_float)
         candidates = {n: _stored(graph, c) if n in pinned else c for n, c in candidates.items()}
         able = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
         integer = able - pinned
@@ -58,11 +59,8 @@ def build_plan(
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
     quantized = _quantized_tensors(graph, candidates, integer, absorbed)
-    nodes = {
-        name: replace(_node_plan(graph, c, name in integer, absorbed, quantized, recipe), times=times.get(name))
-        for name, c in candidates.items()
-    }
-    nodes = {name: _with_times(n, name in recipe.pinned_float) for name, n in nodes.items()}
+    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()}
+    nodes = {name: _with_times(n, times.get(name), name in pinned) for name, n in nodes.items()}
     groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
 
@@ -84,17 +82,15 @@ def _stored(graph: GraphView, candidate: Candidate) -> Candidate:
     return replace(candidate, stored=stored or candidate.stored)
 
 
-def _with_times(node: NodePlan, pinned: bool) -> NodePlan:
-    """``node`` with its measured times in the reason."""
-    if node.decision.taken and node.activations and node.times is not None:
-        reason = f"integers: {node.times}"
-    elif pinned and node.weight is not None:
-        reason = f"{'float: ' + str(node.times) if node.times else PINNED_FLOAT}; weights stored as integers"
-    elif pinned and not node.decision.taken:
-        reason = f"float: {node.times}" if node.times is not None else PINNED_FLOAT
-    else:
+def _with_times(node: NodePlan, times: NodeTimes | None, pinned: bool) -> NodePlan:
+    """``node`` with what it was measured to take, and why it is float if it was left so for that."""
+    node = replace(node, times=times)
+    computes_in_float = not node.decision.taken or (node.weight is not None and not node.activations)
+    if not (pinned and computes_in_float):
         return node
-    return replace(node, decision=replace(node.decision, reason=reason))
+    reason = PINNED_FLOAT if times is None else MEASURED_FLOAT
+    stored = "; weights stored as integers" if node.weight is not None else ""
+    return replace(node, decision=replace(node.decision, reason=f"{reason}{stored}"))
 
 
 def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:

@@ -9,9 +9,7 @@ from qconvert.ops.rule import Role
 from qconvert.plan.candidates import Candidate
 
 
-def observable(
-    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str]
-) -> tuple[str, ...]:
+def observable(graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str]) -> tuple[str, ...]:
     """Tensors that are quantized in some placement of ``candidates``, in graph order.
 
     That is all that a node without an objection reads or writes, but for what lies between a clamp and the node that it

@@ -23,9 +23,7 @@ from qconvert.plan.costs import Costs
 _INTEGER, _FLOAT = "integer", "float"
 
 
-def place(
-    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], costs: Costs
-) -> set[str]:
+def place(graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], costs: Costs) -> set[str]:
     """Names of the nodes that should run on integers.
 
     Args:

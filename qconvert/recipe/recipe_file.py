@@ -40,8 +40,8 @@ COMMENTS: Mapping[str, str] = {
     "symmetric": "true: activation ranges symmetric about zero",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
-    "placement": f"measured: on integers what pays here, by timing; static: by the target's table; all: whatever has an "
-    f"integer form; {PINNED}: as pinned_float says",
+    "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
+    f"an integer form; {PINNED}: as pinned_float says",
     "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
     "include": "quantize only these: node names, globs or operator types; empty: all",
     "exclude": "leave these in float: node names, globs or operator types",

@@ -164,6 +164,7 @@ class Report:
 
     Attributes:
         recipe: every choice, as in a recipe file.
+        placement: how it was measured; None where it was not.
         notes: what was done or left undone, and why.
         warnings: what a person should look at.
         seconds: stage -> wall time.
@@ -179,10 +180,10 @@ class Report:
     verification: Verification
     decisions: tuple[NodeDecision, ...]
     body_parameters: int
-    placement: PlacementReport | None
     seconds: Mapping[str, float]
     peak_mb: float
     versions: Versions
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    placement: PlacementReport | None = None
     schema_version: int = field(default=SCHEMA_VERSION)

@@ -93,7 +93,8 @@ def every_decision(decisions: Sequence[NodeDecision]) -> Table:
     table.add_column("why", overflow="fold", ratio=4)
     for d in decisions:
         on = Text("integers", style=_GOOD) if d.quantized else Text("float")
-        table.add_row(Text(d.node), Text(d.op_type), on, Text(d.reason))
+        reason = d.reason if d.times is None else f"{d.reason} ({d.times})"
+        table.add_row(Text(d.node), Text(d.op_type), on, Text(reason))
     return table
 
 
