@@ -18,16 +18,19 @@ KEY := $(firstword $(shell (pwd; cat pyproject.toml) | cksum))
 INSTALLED := $(VENV)/.installed-$(KEY)
 DEV_INSTALLED := $(VENV)/.dev-installed-$(KEY)
 
+# a Chromium for `make test-browser`
+QCONVERT_BROWSER ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
 DEMO := digits_cnn
 DEMO_DATA := calibration_data/$(DEMO)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types unit format clean distclean
+.PHONY: help setup demo test test-browser lint types unit format clean distclean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(DEV_INSTALLED)  ## make .venv with qconvert and the tools for working on it
 
@@ -38,6 +41,12 @@ demo: $(INSTALLED)  ## quantize a sample model and set it against the original
 
 test: lint types  ## lint, types, then every test
 	$(PY) -m pytest -n auto --dist worksteal
+
+test-browser: $(DEV_INSTALLED)  ## the HTML report in a Chromium that is installed already
+	@test -n "$(QCONVERT_BROWSER)" || { \
+		echo "no Chromium found; name one with: make test-browser QCONVERT_BROWSER=/path/to/chromium" >&2; exit 1; }
+	$(PY) -m pip install --quiet --editable '.[browser]'
+	QCONVERT_BROWSER="$(QCONVERT_BROWSER)" $(PY) -m pytest tests/browser
 
 lint: $(DEV_INSTALLED)  ## check style and formatting; change nothing
 	$(PY) -m ruff check .

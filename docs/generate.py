@@ -157,7 +157,7 @@ def commands() -> str:
             lines += _command(name, command)
     lines += ["## Recipe keys\n", "| key | default | meaning |", "|---|---|---|"]
     for key_, value in recipe_to_dict(Recipe()).items():
-        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         meaning = COMMENTS.get(key_, "version of the recipe format")
         lines.append(f"| `{key_}` | `{shown}` | {meaning} |")
     lines += ["", "## Calibration and evaluation data\n"]

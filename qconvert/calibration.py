@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,9 +33,10 @@ from qconvert.inputs import least_opset, load_float_model, open_data
 from qconvert.plan.build import build_plan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import resolve
 from qconvert.report.output import check_output, write_bytes
 from qconvert.run import Run, Stopwatch
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,7 @@ def calibrate(job: CalibrateJob, progress: Progress | None = None) -> Calibrated
     progress = progress or Silent()
     watch = Stopwatch()
     check_output(job.output, force=job.force, inputs=(job.model,))
+    job = replace(job, recipe=resolve(job.recipe))
     opened = _open(job, watch)
     gatherer = Gatherer(options=job.options)
     run = Run(recipe=job.recipe, samples=opened.samples, gatherer=gatherer, watch=watch, progress=progress)
@@ -186,9 +188,10 @@ def forecast(job: CalibrateJob) -> Forecast:
     Raises:
         InputError: the model or the data are unusable.
     """
+    job = replace(job, recipe=resolve(job.recipe))
     opened = _open(job, Stopwatch())
     view = view_of(opened.prepared.model)
-    plan = build_plan(view, job.recipe, TARGETS.get(job.recipe.target))
+    plan = build_plan(view, job.recipe, target_of(job.recipe.target))
     tensors = tuple(dict.fromkeys(r.tensor for r in requests_for(plan, METHODS.get(job.recipe.method))))
     watched = [t for t in tensors if t not in view.inputs]
     first = opened.samples.feed(0)

@@ -22,14 +22,17 @@ from qconvert.ops import OPS
 from qconvert.ops.rule import Kind
 from qconvert.plan.build import build_plan, weighed
 from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.integer_only import float_operators
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
 from qconvert.recipe.recipe import MEASURED, Recipe
+from qconvert.recipe.resolve import types_for
 from qconvert.recover.recovery import RecoveryOutcome
 from qconvert.report.model import CalibrationReport, PlacementReport
 from qconvert.run import Run
 from qconvert.stats.statistic import StatRequest, StatsTable
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import detected, target_of
+from qconvert.targets.target import Target
 
 # Operators that people expect to be quantized: their reasons come first when nothing is.
 WEIGHTED_OPS = tuple(rule.op_type for rule in OPS if rule.kind is Kind.WEIGHTED)
@@ -45,6 +48,7 @@ class Quantized:
     """A quantized model with the plan behind it, loaded and tried.
 
     Attributes:
+        stats: what the plan's ranges come from.
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
         recoveries: the recovery passes that were tried.
@@ -53,6 +57,7 @@ class Quantized:
 
     model: Model
     plan: QuantPlan
+    stats: StatsTable
     session: Session
     calibration: CalibrationReport
     notes: tuple[str, ...]
@@ -120,6 +125,7 @@ def convert(
         return Quantized(
             model=model,
             plan=plan,
+            stats=stats,
             session=session,
             calibration=calibration,
             notes=(*masked_notes(kept), *notes, *emission_notes),
@@ -147,9 +153,9 @@ def plan_and_observe(
         required: refuse a graph in which there is nothing to quantize.
 
     Raises:
-        ModelError: there is nothing to quantize.
+        ModelError: there is nothing to quantize, or operators stay float on a target that has no float arithmetic.
     """
-    target = TARGETS.get(run.recipe.target)
+    target = target_of(run.recipe.target)
     method = METHODS.get(run.recipe.method)
     total = len(run.samples) if isinstance(run.samples, Sized) else None
     while True:
@@ -158,6 +164,8 @@ def plan_and_observe(
             prepared.model.release()
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
+            if target.integer_only:
+                refuse_float(view, plan, target, prepared.source)
         with run.watch.stage("calibrate"):
             requests = (*requests_for(plan, method), *_requests_for_any(view, run, kept, method))
             stats = run.gatherer.table(
@@ -173,8 +181,11 @@ def _requests_for_any(view: GraphView, run: Run, kept: Mapping[str, str], method
     """What a placement that is yet to be measured may ask for; nothing where the placement is known."""
     if run.recipe.placement != MEASURED or run.place or not run.gatherer.collects:
         return ()
-    candidates = weighed(view, run.recipe, TARGETS.get(run.recipe.target), kept)
-    tensors = observable(view, candidates, find_absorbed(view, candidates, run.recipe))
+    target = target_of(run.recipe.target)
+    if target.name != detected().target:
+        return ()
+    candidates = weighed(view, run.recipe, target, kept)
+    tensors = observable(view, candidates, find_absorbed(view, candidates, types_for(run.recipe, target)))
     return requests_for_tensors(tensors, method)
 
 
@@ -186,7 +197,7 @@ def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:
 
 def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:
     """(``plan`` written into a copy of ``base`` in the recipe's format, notes); ``source`` gives the metadata."""
-    emitted = emit_qdq(base, plan, TARGETS.get(recipe.target))
+    emitted = emit_qdq(base, plan, target_of(recipe.target))
     model = clean(emitted.model, source)
     if recipe.format == "qoperator":
         model = clean(lower_to_qoperator(model, plan), source)
@@ -199,6 +210,26 @@ def nodes_at_masks(plan: QuantPlan, stats: StatsTable) -> tuple[str, ...]:
     groups = [set(g.tensors) for g in plan.groups if spoiled & set(g.tensors)]
     touched = set().union(*groups) if groups else set()
     return tuple(n.node for n in plan.taken() if touched & {*n.quantized_outputs, *n.read_tensors})
+
+
+def refuse_float(view: GraphView, plan: QuantPlan, target: Target, source: Model) -> None:
+    """Refuse a plan that leaves an operator of ``view`` float.
+
+    Raises:
+        ModelError: the operators, with their reasons.
+    """
+    left = float_operators(view, plan)
+    if not left:
+        return
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        reasons.setdefault(f"{view.nodes[name].op_type}: {reason}", []).append(name)
+    listed = "; ".join(f"{what} ({len(n)}: {', '.join(n[:3])})" for what, n in reasons.items())
+    raise ModelError(
+        f"{source.path}: {len(left)} operators cannot run on {target.title}: {listed}",
+        hint=f"`qconvert targets {target.name}` says what runs there; replace these operators, cut them off the "
+        "model, or choose another target",
+    )
 
 
 def nothing_to_quantize(source: Model, plan: QuantPlan) -> ModelError:

@@ -12,6 +12,8 @@ from qconvert.graph.model import Model, load
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import IOSpec
 from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import types_for
+from qconvert.targets.auto import target_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ def load_float_model(path: Path) -> Model:
 
 def least_opset(recipe: Recipe) -> int:
     """The least opset whose QuantizeLinear can express ``recipe``: 13 knows scales a channel, 10 scales a tensor."""
-    return 13 if recipe.per_channel else 10
+    return 13 if types_for(recipe, target_of(recipe.target)).per_channel else 10
 
 
 def open_data(calib: DataSpec, evaluation: DataSpec | None, interface: tuple[IOSpec, ...]) -> Data:

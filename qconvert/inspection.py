@@ -29,8 +29,10 @@ from qconvert.ops.rule import key
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan, WeightPlan
 from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import resolve
+from qconvert.report.layers import node_decisions
 from qconvert.report.model import NodeDecision
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 # Bytes that a QuantizeLinear or DequantizeLinear node adds to the file, and how often it spells out the tensor's name.
 # With these the estimate is within 8 % of the file on eight models of 45 kB to 24 MB.
@@ -125,12 +127,14 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
 
     Raises:
         ModelError: the file cannot be read as a model.
-        RecipeError: the recipe names an unknown target, or a pattern that matches nothing.
+        RecipeError: the recipe names an unknown target, asks for what the target does not run, or holds a pattern that
+            matches nothing.
     """
     source = load(path)
+    recipe = resolve(recipe)
     total = file_bytes(path, source)
     by_kind = size_by_kind(source, total)
-    target = TARGETS.get(recipe.target)
+    target = target_of(recipe.target)
     already = quantized_ops(source)
     prepared, obstacle = (None, "it is quantized already") if already else _prepared(source, recipe)
     plan, savings = None, None
@@ -156,10 +160,7 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
         quantized_ops=already,
         target=target.name,
         planned=dict(Counter(n.op_type for n in nodes if n.decision.taken).most_common()),
-        decisions=tuple(
-            NodeDecision(node=n.node, op_type=n.op_type, quantized=n.decision.taken, reason=n.decision.reason)
-            for n in nodes
-        ),
+        decisions=node_decisions(plan) if plan is not None else (),
         savings=savings,
         obstacle=obstacle,
         notes=prepared.notes if prepared is not None else (),

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
@@ -17,16 +16,19 @@ from qconvert.calibrate.collect import CollectOptions
 from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.gather import Gatherer
-from qconvert.calibrate.labels import Labels, load_labels
+from qconvert.calibrate.labels import Labels
 from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, quantizes
+from qconvert.delivery import Delivered, deliver
+from qconvert.diagnose.optimization import optimization_effect
 from qconvert.errors import DataError, InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
-from qconvert.evaluate.fidelity import leading_axis
+from qconvert.evaluate.labelled import labelled
+from qconvert.evaluate.labelled import open_labels as labels_in
 from qconvert.evaluate.latency import measure_latency, speedup
-from qconvert.evaluate.metric import METRICS, infer_metric
+from qconvert.evaluate.metric import METRICS
 from qconvert.graph.bodies import body_parameters
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
@@ -35,19 +37,24 @@ from qconvert.graph.digest import graph_digest, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.session import IOSpec, Session
+from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.inputs import Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import resolve
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
-from qconvert.report.model import AccuracyReport, LatencyReport, Report, Verification
+from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output, write_bytes
 from qconvert.run import Run, Stopwatch
+from qconvert.targets.auto import AUTO, detected, target_of
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
+
+# Samples on which the result is run with and without ONNX Runtime's optimizations, which takes several times as long.
+MOST_FEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +101,8 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     watch = Stopwatch()
     check_output(job.output, force=job.force, inputs=job.inputs)
     _check_options(job)
+    asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
+    target, machine = target_of(job.recipe.target), detected()
     with watch.stage("load"):
         source = load_float_model(job.model)
         ranges = load_ranges(job.ranges) if job.ranges is not None else None
@@ -120,13 +129,16 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     )
     with watch.stage("verify"):
         reference = session_of(source)
-        verification = verify(quantized, reference)
+        delivered = deliver(quantized, target, data.calibration.feed(0))
+        seen_here = target.name == machine.target or target.host == machine.processor.architecture
+        feeds = tuple(islice(data.calibration, MOST_FEEDS))
+        verification = verify(quantized, delivered, reference, feeds, census=seen_here)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
     with watch.stage("write"):
-        save(quantized.model, job.output)
+        save(delivered.model, job.output)
         if kept is not None and gatherer.passes:
             origin = origin_of(prepared, job.recipe.method, gatherer)
             write_bytes(kept, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
@@ -136,8 +148,17 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
             output_path=job.output,
             prepared=prepared,
             plan=quantized.plan,
+            stats=quantized.stats,
             branches=quantized.branches,
             recipe=job.recipe,
+            target=TargetReport(
+                name=target.name,
+                title=target.title,
+                detected=asked == AUTO,
+                here=target.name == machine.target,
+                machine=str(machine.processor),
+            ),
+            integer_ports=delivered.ports,
             calibration=replace(
                 quantized.calibration, skipped_samples=data.skipped, picked=methods_picked(quantized.plan)
             ),
@@ -234,24 +255,11 @@ def open_labels(job: QuantizeJob, source: Model, evaluation: FeedSet) -> Labels 
     Raises:
         DataError: they are damaged, mean nothing to the metric, or are not for as many samples as there are.
     """
-    known = evaluation.labels if job.eval_data is not None else None
-    if job.labels is None and known is None:
+    if job.eval_data is None:
         if job.metric is not None:
             raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
         return None
-    labels = load_labels(job.labels) if job.labels is not None else np.asarray(known).reshape(-1)
-    outputs = session_of(source, optimize=False).run(evaluation.feed(0))
-    metric = METRICS.get(job.metric or infer_metric(labels, [a.shape for a in outputs]))
-    metric.start(labels)
-    needed = metric.samples_needed(labels)
-    # feeds of several samples may end in a part of one: only the comparison itself can count those
-    if leading_axis(outputs) == 1 and needed != len(evaluation):
-        raise DataError(
-            f"{job.labels or 'the data'} has {len(labels)} labels, which are for {needed} samples ({metric.name}), "
-            f"but {job.eval_data.name if job.eval_data else 'the data'} holds {len(evaluation)}",
-            hint="give the labels of exactly these samples, in the same order",
-        )
-    return labels
+    return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
 
 
 def make_quantized(prepared: Prepared, run: Run) -> Quantized:
@@ -297,15 +305,27 @@ def make_quantized(prepared: Prepared, run: Run) -> Quantized:
     )
 
 
-def verify(quantized: Quantized, reference: Session) -> Verification:
-    """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it."""
+def verify(
+    quantized: Quantized, delivered: Delivered, reference: Session, feeds: Sequence[Feed] = (), *, census: bool
+) -> Verification:
+    """Check the result: ONNX's checker, the interface, and what ONNX Runtime makes of it.
+
+    Args:
+        quantized: the result.
+        delivered: the result as it is handed over.
+        reference: the original.
+        feeds: what to run with and without ONNX Runtime's optimizations.
+        census: ONNX Runtime on this machine is what the model is for, so look at what it makes of it.
+    """
+    scales = {name: float(p.scale) for name, p in quantized.plan.params_of().items() if p.scale.ndim == 0}
     plans = (quantized.plan, *quantized.branches.values())
     weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None and n.activations]
     return Verification(
-        checker=check(quantized.model),
+        checker=check(delivered.model),
         loads=True,
         interface=interface_differences(reference, quantized.session),
-        census=take_census(quantized.model, weighted),
+        census=take_census(quantized.model, weighted) if census else None,
+        optimizations=optimization_effect(quantized.model, quantized.session, reference, feeds, scales),
     )
 
 
@@ -313,36 +333,15 @@ def measure_accuracy(
     data: Data, reference: Session, quantized: Session, metric: str | None, labels: Labels | None, progress: Progress
 ) -> AccuracyReport:
     """Run the evaluation samples through both models."""
-    good: Sequence[int] = range(len(data.evaluation))
-    if data.evaluation.ledger.limit:
-        # labels go with samples by number, so the bad ones have to be known first
-        good = tuple(number for number, _ in data.evaluation.items())
-        labels = _labels_of(labels, good, len(data.evaluation)) if labels is not None else None
+    known = labelled(data.evaluation, labels)
     watched = progress.track(iter(data.evaluation), label="evaluating", total=len(data.evaluation))
-    comparison = compare_models(reference, quantized, watched, metric=metric, labels=labels)
+    comparison = compare_models(reference, quantized, watched, metric=metric, labels=known.labels)
     return AccuracyReport(
         source=data.evaluation_source,
-        samples=len(good),
+        samples=len(known.numbers),
         held_out=data.held_out,
-        comparison=comparison,
+        comparison=known.named(comparison),
     )
-
-
-def _labels_of(labels: Labels, good: Sequence[int], total: int) -> Labels:
-    """The labels of the samples with the numbers ``good`` of ``total``, [N * b, ...] -> [len(good) * b, ...].
-
-    Raises:
-        DataError: labels that do not go with single samples cannot follow when bad ones are passed over.
-    """
-    if len(good) == total:
-        return labels
-    if len(labels) % total:
-        raise DataError(
-            f"{total - len(good)} samples are bad, and the labels are not for one sample each",
-            hint="repair the samples, or leave them and their labels out",
-        )
-    by_sample = labels.reshape(total, len(labels) // total, *labels.shape[1:])
-    return by_sample[list(good)].reshape(-1, *labels.shape[1:])
 
 
 def measure_speed(reference: Session, quantized: Session, data: Data) -> LatencyReport:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from qconvert.conversion import Quantized, convert, quantizes
+from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import QConvertError
 from qconvert.evaluate.latency import Latency, measure_latency, speedup
 from qconvert.graph.build_view import view_of
@@ -34,9 +34,11 @@ from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
+from qconvert.recipe.resolve import types_for
+from qconvert.repair import convert_and_repair
 from qconvert.report.model import PlacementReport, PlacementTrial
 from qconvert.run import Run
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import detected, target_of
 
 # A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
 HYSTERESIS = 1.02
@@ -89,13 +91,14 @@ def placed(
 ) -> Placed:
     """Convert in the placement that ``run`` asks for; measured on the first sample, where that is what it asks for.
 
-    The arguments, and the errors, are those of :func:`qconvert.conversion.convert`.
+    The arguments, and the errors, are those of :func:`qconvert.repair.convert_and_repair`.
     """
-    result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
+    result = convert_and_repair(prepared, run, base=base, kept_float=kept_float, required=required)
     if run.recipe.placement != MEASURED:
         return Placed(run=run, result=result)
     static = replace(run, recipe=replace(run.recipe, placement=STATIC))
-    if run.place or not quantizes(result.plan):
+    here = target_of(run.recipe.target).name == detected().target
+    if run.place or not here or not quantizes(result.plan):
         return Placed(run=static, result=result)
     if prepared.model.weight_bytes() > MOST_BYTES:
         size = f"{prepared.model.weight_bytes() >> 20:,} MB"
@@ -122,7 +125,7 @@ class _Search:
     def chosen(self) -> Placed:
         started = time.perf_counter()
         graph, recipe = view_of(self.prepared.model), self.run.recipe
-        able = weighed(graph, recipe, TARGETS.get(recipe.target), self.kept_float)
+        able = weighed(graph, recipe, target_of(recipe.target), self.kept_float)
         trials = [self._trial(_STATIC, recipe, self.plain)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
@@ -169,7 +172,7 @@ class _Search:
         return _Trial(name=name, recipe=recipe, result=replace(result, session=session), session=session)
 
     def _converted(self, run: Run) -> Quantized:
-        return convert(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
+        return convert_and_repair(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
 
     def _pinned(self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> _Trial:
         """The trial in which the nodes ``integer`` alone run on integers."""
@@ -190,7 +193,7 @@ class _Search:
             name: c if name in integer or c.objection else replace(c, objection=plan.nodes[name].decision.reason)
             for name, c in able.items()
         }
-        absorbed = find_absorbed(graph, candidates, everything.recipe)
+        absorbed = find_absorbed(graph, candidates, types_for(everything.recipe, target_of(everything.recipe.target)))
         sizes = self._sizes(graph, observable(graph, candidates, absorbed))
         in_float = self._profile(self.prepared.model)
         with self.run.watch.stage("place"):

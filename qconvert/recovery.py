@@ -7,6 +7,7 @@ through ONNX Runtime, on calibration samples that the pass has not seen (:mod:`q
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,22 +15,26 @@ from types import MappingProxyType
 from threadpoolctl import threadpool_limits
 
 from qconvert.calibrate.gather import Gatherer
-from qconvert.conversion import Quantized, convert, emit, quantizes
+from qconvert.conversion import Quantized, emit, quantizes
 from qconvert.errors import DataError, ModelError, QConvertError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
+from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
+from qconvert.graph.tails import before_squashing
 from qconvert.placing import placed
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
+from qconvert.recover.effort import LEVELS
 from qconvert.recover.judge import Judge, Score
+from qconvert.recover.layers import find_layers
 from qconvert.recover.recovery import RECOVERIES, Changes, Recovery, RecoveryOutcome, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
+from qconvert.recover.work import multiplications
+from qconvert.repair import convert_and_repair
 from qconvert.run import Run
-
-# What "auto" runs, in this order (docs/decisions/0011)
-CHAIN = ("equalize", "gptq", "bias-correction", "ranges")
+from qconvert.targets.auto import target_of
 
 # The passes hold several float copies of the weights; beyond this many bytes "auto" does without them.
 MOST_BYTES = 1 << 29
@@ -43,7 +48,7 @@ def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
     """
     if recipe.recover == (AUTO,):
         # whoever names a calibration method wants its ranges
-        names = tuple(n for n in CHAIN if n != "ranges" or recipe.method == DEFAULT_METHOD)
+        names = tuple(n for n in LEVELS[recipe.effort].chain if n != "ranges" or recipe.method == DEFAULT_METHOD)
     else:
         names = () if recipe.recover == (NO_RECOVERY,) else recipe.recover
     found = [RECOVERIES.get(n) for n in dict.fromkeys(names)]
@@ -58,7 +63,7 @@ def convert_and_recover(
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
 ) -> Quantized:
-    """:func:`qconvert.conversion.convert`, then every recovery pass of the recipe; arguments and errors are the same.
+    """:func:`qconvert.placing.placed`, then every recovery pass of the recipe; arguments are the same.
 
     Raises:
         RecipeError: there is no pass of that name.
@@ -71,12 +76,11 @@ def convert_and_recover(
     if not run.gatherer.collects:
         note = "accuracy recovery was left out: it needs data, and there are ranges only; give --calib, too"
         return replace(result, notes=(*result.notes, note))
-    if run.recipe.recover == (AUTO,) and prepared.model.weight_bytes() > MOST_BYTES:
-        size = f"{prepared.model.weight_bytes() >> 20:,} MB of weights"
+    if run.recipe.recover == (AUTO,) and (size := _too_large(prepared.model, run)):
         return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
     with run.watch.stage("recover"):
         seen, judging = seen_and_judging(run.samples)
-        judge = Judge(reference=session_of(prepared.model), samples=judging, held_out=seen != judging)
+        judge = Judge(reference=_judged(prepared.model), samples=judging, held_out=seen != judging)
         if not judge.is_repeatable():
             note = "no recovery: the model gives different results on the same input, which cannot be compared"
             return replace(result, notes=(*result.notes, note))
@@ -86,22 +90,24 @@ def convert_and_recover(
     for recovery in passes:
         try:
             with run.watch.stage("recover"):
-                changes = _changes(recovery, state, seen)
+                changes = _changes(recovery, state, seen, run.recipe)
                 if not changes.changed:
                     continue
-                before = state.score or judge.score(state.result.session)
+                before = state.score or judge.score(_judged(state.result.model))
                 state = replace(state, score=before)
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
                 anew = replace(run, gatherer=Gatherer(options=run.gatherer.options))
-                result = convert(tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required)
+                result = convert_and_repair(
+                    tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required
+                )
                 result = replace(result, placement=state.result.placement)
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):
                     tried = _emitted(state, changes, run.recipe)
             with run.watch.stage("recover"):
-                after = judge.score(tried.result.session)
+                after = judge.score(_judged(tried.result.model))
         except DataError:
             raise
         except Exception as error:  # there is a good result already, whatever goes wrong with a better one
@@ -124,6 +130,19 @@ def convert_and_recover(
     return replace(state.result, notes=notes, recoveries=tuple(outcomes))
 
 
+def _too_large(model: Model, run: Run) -> str:
+    """What of ``model`` is more than recovery that nobody asked for may handle at the effort of ``run``."""
+    if model.weight_bytes() > MOST_BYTES:
+        return f"{model.weight_bytes() >> 20:,} MB of weights"
+    dearest = LEVELS[run.recipe.effort].dearest
+    if dearest < math.inf:
+        subject = Subject(model=model, graph=view_of(model), samples=Samples(feeds=run.samples, indices=[0]))
+        each = multiplications(subject, find_layers(subject.graph))
+        if each > dearest:
+            return f"{each / 1e6:,.0f} million multiplications a run (effort {run.recipe.effort})"
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
     """The best result so far.
@@ -142,13 +161,19 @@ class _State:
     changes: Changes = field(default_factory=Changes)
 
 
-def _changes(recovery: Recovery, state: _State, samples: Samples) -> Changes:
+def _judged(model: Model) -> Session:
+    return session_of(before_squashing(model))
+
+
+def _changes(recovery: Recovery, state: _State, samples: Samples, recipe: Recipe) -> Changes:
     subject = Subject(
         model=state.prepared.model,
         graph=view_of(state.prepared.model),
         samples=samples,
-        plan=state.result.plan if recovery.stage is Stage.SOLVED else None,
+        plan=state.result.plan,
         changes=state.changes,
+        saturates=target_of(recipe.target).saturates,
+        work=LEVELS[recipe.effort].work,
     )
     with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads
         return recovery.apply(subject)
@@ -160,10 +185,10 @@ def _rewritten(state: _State, changes: Changes, samples: Samples) -> _State:
     Raises:
         ModelError: they make another function.
     """
-    model = with_constants(state.prepared.model, changes.constants)
+    model = changes.applied(state.prepared.model)
     base = model
     if state.base is not state.prepared.model:
-        base = with_constants(state.base, changes.constants)
+        base = changes.applied(state.base)
     feed = next(iter(samples))
     db = agreement(session_of(state.prepared.model).run(feed), session_of(model).run(feed))
     if db < MIN_AGREEMENT_DB:

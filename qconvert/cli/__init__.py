@@ -14,7 +14,7 @@ from qconvert import __version__
 from qconvert.cli.terminal import show_defect, show_error
 from qconvert.errors import InternalError, QConvertError
 
-COMMANDS = ("quantize", "inspect", "check", "bench", "calibrate", "merge")
+COMMANDS = ("quantize", "inspect", "compare", "evaluate", "check", "bench", "calibrate", "merge", "targets")
 
 
 class LazyGroup(click.Group):

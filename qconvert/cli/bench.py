@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.outcome import outcome, outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     metavar="X",
     help="Exit with 3 if a later model is not at least X times as fast as the first.",
 )
+@outcome_options
+@click.option("--force", is_flag=True, help="Replace reports that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(
     models: tuple[Path, ...],
@@ -67,6 +70,10 @@ def command(
     seconds: float | None,
     rounds: int | None,
     require_speedup: float | None,
+    fail_if: tuple[str, ...],
+    reports: tuple[Path, ...],
+    github_summary: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Time MODELS side by side; ratios are relative to the first.
@@ -86,6 +93,7 @@ def command(
 
     from qconvert.errors import GateMissed
     from qconvert.evaluate.benchmark import BenchJob, benchmark
+    from qconvert.evaluate.gates import raise_if_broken
 
     job = BenchJob(
         models=models,
@@ -96,13 +104,18 @@ def command(
         seconds=5.0 if seconds is None else seconds,
         rounds=rounds,
     )
-    result = benchmark(job, TerminalProgress(0))
+    settled = outcome(
+        "bench",
+        fail_if=fail_if,
+        reports=reports,
+        github_summary=github_summary,
+        force=force,
+        inputs=[*models, *([data] if data is not None else [])],
+        models=len(models),
+    )
+    result = settled.settle(benchmark(job, TerminalProgress(0)))
     if as_json:
-        import json
-
-        from qconvert.report.document import to_plain
-
-        click.echo(json.dumps(to_plain(result), indent=2, allow_nan=False))
+        tell(result, as_json=True)
     else:
         from rich.console import Console
 
@@ -117,6 +130,7 @@ def command(
                 f"--require-speedup {require_speedup:g} was missed: {told}",
                 hint="the spread of the ratio tells whether that is noise; --seconds gives it more rounds",
             )
+    raise_if_broken(result.gates)
 
 
 def _size(text: str) -> tuple[str, int]:
@@ -210,6 +224,7 @@ def _footprints(result: Benchmark) -> Table:
 def _facts(result: Benchmark) -> Iterator[tuple[str, str]]:
     """What the numbers mean, and how far to trust them."""
     from qconvert.report.renderers import phrases
+    from qconvert.report.renderers.facts import gate_facts
 
     shapes = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in result.inputs)
     if result.data:
@@ -222,6 +237,7 @@ def _facts(result: Benchmark) -> Iterator[tuple[str, str]]:
         yield "assumed", f"{sizes}; --batch or --dim sets other sizes"
     if len(result.models) > 1:
         yield "speed", "how many times as fast as the first model: median over rounds, and its spread"
+    yield from ((fact.label, fact.text) for fact in gate_facts(result.gates))
     yield "memory", "most that loading the file and one run add to a fresh process"
     noisy = [f"{m.name} {m.spread:.0%}" for m in result.models if m.spread > _NOISY]
     if noisy:

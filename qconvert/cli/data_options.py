@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from qconvert.cli.options import names_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +51,25 @@ def data_options(function: F) -> F:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def label_options(data: str) -> Callable[[F], F]:
+    """--labels and --metric, for the samples that the option ``data`` names."""
+
+    def add(function: F) -> F:
+        function = click.option(
+            "--metric",
+            type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
+            help="What to compute from outputs and labels.  [default: from the labels' type]",
+        )(function)
+        return click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=f"Labels of the {data} samples (.npy, .npz, .txt, .csv).",
+        )(function)
+
+    return add
 
 
 def source_option(name: str, argument: str, what: str, *, required: bool = False) -> Callable[[F], F]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.options import target_option
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Plan with the choices of a YAML recipe.  [default: the default recipe]",
 )
+@target_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="Every node with its decision and the reason.")
-def command(model: Path, recipe_file: Path | None, as_json: bool, verbose: bool) -> None:
+def command(model: Path, recipe_file: Path | None, target: str | None, as_json: bool, verbose: bool) -> None:
     """Show what is in MODEL, what would be quantized, and why the rest would stay float.
 
     Nothing is written, and no data is needed. The model is not run, so one that ONNX Runtime cannot run is shown too,
@@ -39,9 +42,10 @@ def command(model: Path, recipe_file: Path | None, as_json: bool, verbose: bool)
     """
     from qconvert.inspection import inspect_model
     from qconvert.recipe.recipe import Recipe
-    from qconvert.recipe.recipe_file import load_recipe
+    from qconvert.recipe.recipe_file import load_recipe, merge
 
-    inspection = inspect_model(model, load_recipe(recipe_file) if recipe_file is not None else Recipe())
+    recipe = load_recipe(recipe_file) if recipe_file is not None else Recipe()
+    inspection = inspect_model(model, merge(recipe, {"target": target}))
     if as_json:
         import json
 
@@ -94,6 +98,7 @@ def _contents(i: Inspection) -> Iterator[RenderableType]:
     inside = [f"{b.op_type} {b.node!r} with {phrases.count(b.parameters, 'float parameter')} inside" for b in i.bodies]
     if inside:
         rows.append(("bodies", "\n".join(inside)))
+    rows.append(("target", i.target))
     rows += [("note", note) for note in i.notes]
     for label, text in rows:
         grid.add_row(Text(label, style="bold"), Text(text))

@@ -20,9 +20,23 @@ def names_in(package: str) -> tuple[str, ...]:
     return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(places) if not m.name.startswith("_")))
 
 
+# target.py is no target: it says what one is
+TARGET_NAMES = tuple(name for name in names_in("qconvert.targets") if name != "target")
+
+
+def target_option(function: F) -> F:
+    """--target."""
+    return click.option(
+        "--target",
+        type=click.Choice(list(TARGET_NAMES)),
+        help="Runtime and processor that the model is made for; see `qconvert targets`.  [default: auto, this machine]",
+    )(function)
+
+
 def recipe_options(function: F) -> F:
     """The options that make up a recipe; each is None unless given, so that a recipe file shows through."""
     options = [
+        target_option,
         click.option(
             "--format",
             "format_",
@@ -33,16 +47,21 @@ def recipe_options(function: F) -> F:
             "--per-channel/--per-tensor",
             "per_channel",
             default=None,
-            help="One weight scale for each output channel, or one in all.  [default: per-channel]",
+            help="One weight scale for each output channel, or one in all.  [default: the target's]",
         ),
         click.option(
-            "--activations", type=click.Choice(["uint8", "int8"]), help="Integer type of activations.  [default: uint8]"
+            "--activations",
+            type=click.Choice(["uint8", "int8"]),
+            help="Integer type of activations.  [default: the target's]",
         ),
         click.option(
-            "--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: int8]"
+            "--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: the target's]"
         ),
         click.option(
-            "--symmetric/--asymmetric", "symmetric", default=None, help="Ranges of activations.  [default: asymmetric]"
+            "--symmetric/--asymmetric",
+            "symmetric",
+            default=None,
+            help="Ranges of activations.  [default: the target's]",
         ),
         click.option(
             "--method",
@@ -61,6 +80,11 @@ def recipe_options(function: F) -> F:
             type=click.Choice(["measured", "static", "all"]),
             help="On integers runs what pays here, by timing; what pays by a table; or all that can.  "
             "[default: measured]",
+        ),
+        click.option(
+            "--effort",
+            type=click.Choice(["fast", "default", "max"]),
+            help="How much recovery may cost; fast adds seconds, max tries everything.  [default: default]",
         ),
         click.option(
             "--include",

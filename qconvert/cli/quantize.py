@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
-from qconvert.cli.options import given, names_in, pass_options, recipe_options, verbosity_options
+from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
+from qconvert.cli.options import given, pass_options, recipe_options, verbosity_options
+from qconvert.cli.outcome import outcome, outcome_options
 from qconvert.cli.terminal import TerminalProgress
 
 
@@ -30,28 +31,11 @@ from qconvert.cli.terminal import TerminalProgress
 )
 @recipe_options
 @source_option("--eval", "eval_data", "Evaluation data, same forms as --calib.  [default: a held-out part of --calib]")
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Labels of the --eval samples (.npy, .npz, .txt, .csv).",
-)
-@click.option(
-    "--metric",
-    type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
-    help="What to compute from outputs and labels.  [default: from the labels' type]",
-)
+@label_options("--eval")
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
-@click.option(
-    "--report",
-    "reports",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a report; the suffix decides the form: .json or .txt (repeatable).",
-)
+@outcome_options
 @data_options
 @pass_options
 @click.option(
@@ -74,7 +58,9 @@ def command(
     labels: Path | None,
     metric: str | None,
     save_recipe: Path | None,
+    fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
+    github_summary: bool,
     samples: int | None,
     seed: int,
     preprocess: str | None,
@@ -93,7 +79,7 @@ def command(
     """Quantize MODEL to 8-bit integers.
 
     The samples in SOURCE are run through the model to learn the range of every activation. The defaults are the best
-    known choice for an x86 processor with VNNI. Size, accuracy and latency are set against the original.
+    known choice for this machine, or for --target. Size, accuracy and latency are set against the original.
 
     \b
     Example:
@@ -103,11 +89,12 @@ def command(
     from qconvert.calibrate.collect import CollectOptions
     from qconvert.calibrate.data import DataSpec
     from qconvert.calibrate.ranges_file import load_ranges
+    from qconvert.evaluate.gates import metric_for, raise_if_broken
     from qconvert.pipeline import QuantizeJob, quantize
     from qconvert.recipe.recipe import PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
+    from qconvert.recipe.resolve import resolve
     from qconvert.report.output import check_distinct, check_output, write_text
-    from qconvert.report.renderer import renderer_for
     from qconvert.report.renderers.console import print_report
     from qconvert.report.renderers.json import JSON
 
@@ -145,29 +132,31 @@ def command(
         options=options,
         cache=cache,
         labels=labels,
-        metric=metric,
         force=force,
     )
     places = [("--output", output), *(("--report", path) for path in reports)]
     places += [("--save-recipe", save_recipe)] if save_recipe is not None else []
     check_distinct(places)
-    for option, path in places:
+    read = [*job.inputs, *([recipe_file] if recipe_file is not None else [])]
+    check_output(output, force=force, inputs=read)
+    if save_recipe is not None:
         # a recipe may be brought up to date in place; nothing else that is read may be replaced
-        recipe_read = [recipe_file] if recipe_file is not None and option != "--save-recipe" else []
-        check_output(path, force=force, inputs=[*job.inputs, *recipe_read])
-    renderers = [(path, renderer_for(path)) for path in reports]
+        check_output(save_recipe, force=force, inputs=job.inputs)
+    settled = outcome(
+        "quantize", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=read
+    )
     verbosity = -1 if quiet else int(verbose)
-    report = quantize(job, TerminalProgress(verbosity))
-    for path, renderer in renderers:
-        write_text(path, renderer.render(report))
+    job = replace(job, metric=metric_for(settled.gates, metric))
+    report = settled.settle(quantize(job, TerminalProgress(verbosity)))
     if save_recipe is not None:
         if report.placement is not None:
             recipe = replace(recipe, placement=PINNED, pinned_float=report.placement.pinned_float)
-        write_text(save_recipe, recipe_to_yaml(recipe))
+        write_text(save_recipe, recipe_to_yaml(resolve(recipe)))
     if as_json:
         click.echo(JSON.render(report))
     else:
         print_report(report, verbosity=verbosity)
+    raise_if_broken(report.gates)
 
 
 def default_output(model: Path) -> Path:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-import re
 from enum import Enum
-from pathlib import Path
+
+from qconvert.machine import X86, this_processor
 
 
 class Isa(Enum):
@@ -28,10 +28,7 @@ class Isa(Enum):
 
 def this_machine() -> Isa:
     """The instructions of the processor that runs this; an x86 that does not tell is taken for one without VNNI."""
-    if platform.machine().lower() not in ("x86_64", "amd64", "x86", "i386", "i686"):
+    processor = this_processor()
+    if processor.architecture != X86:
         return Isa.OTHER
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return Isa.AVX2
-    return Isa.VNNI if re.search(r"\bavx(512)?_vnni\b", flags) else Isa.AVX2
+    return Isa.VNNI if processor.vnni else Isa.AVX2

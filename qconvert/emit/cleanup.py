@@ -6,7 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from qconvert import __version__
-from qconvert.emit.keep_float import keep_float
+from qconvert.emit.keep_float import copy_result, keep_float
 from qconvert.graph.edit import add_initializer, constant_of
 from qconvert.graph.model import Model
 
@@ -16,6 +16,7 @@ def clean(model: Model, source: Model) -> Model:
     _shape_biases(model.ir.graph)
     _drop_trivial_dilations(model.ir.graph)
     keep_float(model.ir.graph)
+    _part_from_clamps(model.ir.graph)
     RemoveUnusedNodesPass()(model.ir)
     NameFixPass()(model.ir)
     model.ir.graph.sort()
@@ -62,6 +63,23 @@ def _shape_biases(graph: ir.Graph) -> None:
                 add.replace_input_with(
                     port, add_initializer(graph, f"{value.name}_row", bias.reshape(*[1] * (rank - 1), -1))
                 )
+
+
+def _part_from_clamps(graph: ir.Graph) -> None:
+    """A Relu or Clip behind an integer Gemm, and no QuantizeLinear behind it, reads a copy of the Gemm's result.
+
+    ONNX Runtime takes Gemm and clamp for one unit, finds that this has no QuantizeLinear, and leaves the Gemm in float,
+    its weights unpacked at every run. A Sum of one operand parts them for the price of one copy.
+    """
+    for node in list(graph):
+        readers = [use.node for use in node.outputs[0].uses()]
+        dq = node.inputs[0].producer() if node.op_type == "Gemm" and node.inputs[0] is not None else None
+        if dq is None or dq.op_type != "DequantizeLinear" or len(readers) != 1:
+            continue
+        (clamp,) = readers
+        behind = [use.node.op_type for use in clamp.outputs[0].uses()]
+        if clamp.op_type in ("Relu", "Clip") and "QuantizeLinear" not in behind:
+            copy_result(graph, node.outputs[0], clamp)
 
 
 def _drop_trivial_dilations(graph: ir.Graph) -> None:

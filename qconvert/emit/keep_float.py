@@ -51,7 +51,12 @@ def _hide(graph: ir.Graph, value: ir.Value) -> None:
         if use.node.op_type in _SEEN_THROUGH and use.idx == 0:
             _hide(graph, use.node.outputs[0])
         elif use.node.op_type == "QuantizeLinear" and use.idx == 0:
-            copy = ir.node("Sum", [value], name=f"{value.name}_Sum")
-            copy.outputs[0].name = f"{value.name}_copy"
-            graph.insert_before(use.node, copy)
-            use.node.replace_input_with(0, copy.outputs[0])
+            copy_result(graph, value, use.node)
+
+
+def copy_result(graph: ir.Graph, value: ir.Value, reader: ir.Node) -> None:
+    """Let ``reader`` have a copy of ``value`` as its first input, which no optimization removes."""
+    copy = ir.node("Sum", [value], name=f"{value.name}_Sum")
+    copy.outputs[0].name = f"{value.name}_copy"
+    graph.insert_before(reader, copy)
+    reader.replace_input_with(0, copy.outputs[0])

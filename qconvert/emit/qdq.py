@@ -132,7 +132,7 @@ class _Emitter:
         array: NDArray[np.float32] = np.asarray(constant_array(value), np.float32)
         params = plan.weight.params or weight_params(array, plan.weight.spec)
         repaired = 0
-        bias = node.inputs[plan.bias] if plan.bias is not None else None
+        bias = node.inputs[plan.bias] if plan.bias is not None and not self.target.float_bias else None
         if bias is not None and plan.bias is not None and source is not None:
             input_scale = float(self.params[source.name or ""].scale)
             numbers = np.asarray(constant_array(bias), np.float32)

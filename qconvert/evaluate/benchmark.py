@@ -21,9 +21,12 @@ from qconvert.calibrate.source import open_source
 from qconvert.errors import InternalError, ModelError, RecipeError
 from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.footprint import Footprint, measure_footprint
+from qconvert.evaluate.gates import Verdict
 from qconvert.evaluate.latency import Latency, Speedup, measure_latency, speedup
 from qconvert.evaluate.made_inputs import USUAL_SIZES, common_interface, data_feeds, make_feed
+from qconvert.graph.model import load
 from qconvert.graph.session import Feed, IOSpec, Session, open_session
+from qconvert.graph.size import file_bytes
 from qconvert.progress import Progress, Silent
 
 # A quick model would fill a time budget with more rounds than say anything new.
@@ -81,7 +84,7 @@ class ModelTiming:
 
     Attributes:
         name: the file's name, with as much of its path as tells it from the others.
-        path: the file.
+        path, bytes: the file; external data count.
         latency: median, 10th and 90th percentile of its runs.
         p95_ms: the 95th percentile.
         spread: (p90 - p10) / median: 0.05 is a quiet machine.
@@ -92,6 +95,7 @@ class ModelTiming:
 
     name: str
     path: str
+    bytes: int
     latency: Latency
     p95_ms: float
     spread: float
@@ -114,6 +118,7 @@ class Benchmark:
         inputs: as fed.
         assumed: sizes of symbolic dimensions that nobody gave.
         warnings: what the source of the data had to say.
+        gates: what became of each --fail-if.
     """
 
     models: tuple[ModelTiming, ...]
@@ -125,6 +130,7 @@ class Benchmark:
     inputs: tuple[FedInput, ...]
     assumed: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    gates: tuple[Verdict, ...] = ()
 
 
 def benchmark(job: BenchJob, progress: Progress | None = None) -> Benchmark:
@@ -232,6 +238,7 @@ def _timing(name: str, path: Path, latency: Latency, first: Latency, footprint: 
     return ModelTiming(
         name=name,
         path=str(path),
+        bytes=file_bytes(path, load(path)),
         latency=latency,
         p95_ms=float(np.percentile(latency.times_ms, 95)),
         spread=(latency.p90_ms - latency.p10_ms) / median,

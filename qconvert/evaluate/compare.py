@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 
+import numpy as np
+
 from qconvert.errors import DataError, ModelError
 from qconvert.evaluate.fidelity import Fidelity, FidelityReport, leading_axis
-from qconvert.evaluate.metric import METRICS, Array, Metric, infer_metric
+from qconvert.evaluate.interval import Interval, Scores, paired_interval
+from qconvert.evaluate.metric import METRICS, Array, infer_metric
+from qconvert.evaluate.scoring import Scoring
 from qconvert.graph.session import Feed, Session
 from qconvert.progress import Progress, Silent
+
+# Enough to look at by hand; the report is not the place for a whole data set.
+_WORST_SAMPLES = 5
+# What a user who accepts "half a point" must at least be able to see.
+_TELLING_POINTS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +33,8 @@ class MetricResult:
         unit: "%" (then values run 0..100 and the drop is in percentage points), "dB" or "".
         samples: samples scored.
         higher_is_better: the metric's direction.
+        interval: 95 % confidence interval of the drop, in ``unit``; None for metrics that are no mean over samples, and
+            for few samples. Both models have scored the same samples, and the interval makes use of that.
     """
 
     name: str
@@ -32,6 +44,25 @@ class MetricResult:
     unit: str
     samples: int
     higher_is_better: bool = True
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleError:
+    """One sample on which the two models differ.
+
+    Attributes:
+        number: place of its feed in the evaluation data, from 0.
+        sqnr_db: SQNR of all its outputs together, dB; -inf where shapes, or NaN and Inf, differ.
+        drop: how much worse the quantized model scores it, in the metric's unit, 100 for a hit that is lost; None
+            without a metric that scores single samples.
+        name: where it came from; "" when nobody asked.
+    """
+
+    number: int
+    sqnr_db: float
+    drop: float | None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +72,12 @@ class Comparison:
     Attributes:
         fidelity: outputs against outputs.
         metric: outputs against labels; None without labels.
+        worst_samples: up to 5 samples that differ most: by the drop of their score, then by SQNR.
     """
 
     fidelity: FidelityReport
     metric: MetricResult | None
+    worst_samples: tuple[SampleError, ...] = ()
 
 
 def compare_models(
@@ -82,82 +115,78 @@ def compare_models(
             f"the quantized model has no output {', '.join(map(repr, missing))}",
             hint=f"its outputs are {', '.join(have)}; outputs are matched by name",
         )
-    fidelity, score, empty = Fidelity(names), None, True
+    fidelity, score = Fidelity(names), None
+    rows: list[int] = []
+    ratios: list[float] = []
     for feed in progress.track(feeds, label="comparing", total=len(feeds) if isinstance(feeds, Sized) else None):
-        expected, got = reference.run(feed, names), quantized.run(feed, names)
-        samples, empty = leading_axis(expected), False
+        expected: Sequence[Array] = reference.run(feed, names)
+        got: Sequence[Array] = quantized.run(feed, names)
         if labels is not None:
-            score = score or _Score(METRICS.get(metric or infer_metric(labels, [a.shape for a in expected])), labels)
-            kept = min(samples, score.missing)
-            if kept < samples:
-                _refuse_surplus(reference, score, samples)
-                expected, got = [_head(a, samples, kept) for a in expected], [_head(a, samples, kept) for a in got]
-                feed = {name: _head(value, samples, kept) for name, value in feed.items()}
-                samples = kept
-            score.update(expected, got, feed, samples)
-        fidelity.update(expected, got, samples=samples)
-    if empty:
+            chosen = METRICS.get(metric or infer_metric(labels, [a.shape for a in expected]))
+            score = score or Scoring(chosen, labels, models=2)
+            expected, got = score.take(reference, (expected, got), feed)
+        rows.append(leading_axis(expected))
+        ratios.append(fidelity.update(expected, got, samples=rows[-1]))
+    if not rows:
         raise DataError("the evaluation data is empty", hint="give at least one sample")
-    return Comparison(fidelity=fidelity.report(), metric=score.result() if score else None)
-
-
-class _Score:
-    """One metric's accumulators for both models."""
-
-    def __init__(self, metric: Metric, labels: Array) -> None:
-        self._metric = metric
-        self._needed = metric.samples_needed(labels)
-        self._reference, self._quantized = metric.start(labels), metric.start(labels)
-        self._seen = 0
-        self.name = metric.name
-
-    @property
-    def missing(self) -> int:
-        """Samples still to come."""
-        return self._needed - self._seen
-
-    def update(self, reference: Sequence[Array], quantized: Sequence[Array], feed: Feed, samples: int) -> None:
-        """Score one feed of ``samples`` samples."""
-        if leading_axis(quantized) != samples:
-            raise ModelError(
-                f"the quantized model gives {leading_axis(quantized)} rows where the original gives {samples}",
-                hint="compare without labels: only models that answer each sample in one row can be scored",
-            )
-        self._reference.update(reference, feed, self._seen)
-        self._quantized.update(quantized, feed, self._seen)
-        self._seen += samples
-
-    def result(self) -> MetricResult:
-        """Both values, once all samples that the labels are for have been seen."""
-        if self.missing:
-            raise DataError(
-                f"the labels are for {self._needed} samples ({self.name}), but the evaluation data holds {self._seen}",
-                hint="give one label for each sample, or for spearman one for each pair of samples",
-            )
-        reference, quantized = self._reference.value(), self._quantized.value()
-        worse = reference - quantized if self._metric.higher_is_better else quantized - reference
-        return MetricResult(
-            name=self.name,
-            reference=reference,
-            quantized=quantized,
-            drop=0.0 if reference == quantized else worse,  # inf - inf is no drop, and no NaN to slip past a gate
-            unit=self._metric.unit,
-            samples=self._needed,
-            higher_is_better=self._metric.higher_is_better,
-        )
-
-
-def _refuse_surplus(session: Session, score: _Score, samples: int) -> None:
-    """Surplus rows are padding only in the last feed of a model whose batch size is fixed; else labels are missing."""
-    batch = session.inputs[0].shape[0] if session.inputs and session.inputs[0].shape else None
-    if score.missing > 0 and isinstance(batch, int) and samples == batch > 1:
-        return
-    raise DataError(
-        f"the evaluation data holds more samples than the labels are for ({score.name})",
-        hint="give one label for each sample, or for spearman one for each pair of samples",
+    return Comparison(
+        fidelity=fidelity.report(),
+        metric=_result(score) if score else None,
+        worst_samples=_worst(ratios, _drops(score, rows) if score else None),
     )
 
 
-def _head(array: Array, rows: int, kept: int) -> Array:
-    """The first ``kept`` of ``rows`` samples; an array without that leading axis is left as it is."""
-    return array[:kept] if array.ndim and array.shape[0] == rows else array
+def too_few(metric: MetricResult) -> str:
+    """A warning when the evaluation set cannot tell a drop of one percentage point; "" when it can, or nobody knows."""
+    interval = metric.interval
+    if metric.unit != "%" or interval is None or interval.half_width <= _TELLING_POINTS:
+        return ""
+    return (
+        f"{metric.samples:,} samples are too few to tell a drop of {_TELLING_POINTS:g} point of {metric.name}: "
+        f"it lies between {interval.low:+.1f} and {interval.high:+.1f} points ({interval.confidence:.0%} confidence)"
+    )
+
+
+def _worst(ratios: Sequence[float], drops: Sequence[float] | None) -> tuple[SampleError, ...]:
+    """The samples that differ most; none that do not differ at all."""
+    found = [
+        SampleError(number=i, sqnr_db=ratio, drop=None if drops is None else drops[i])
+        for i, ratio in enumerate(ratios)
+        if ratio < math.inf
+    ]
+    return tuple(sorted(found, key=lambda s: (-(s.drop or 0.0), s.sqnr_db))[:_WORST_SAMPLES])
+
+
+def _result(score: Scoring) -> MetricResult:
+    reference, quantized = score.values()
+    metric, pair = score.metric, _better_first(score)
+    worse = reference - quantized if metric.higher_is_better else quantized - reference
+    return MetricResult(
+        name=metric.name,
+        reference=reference,
+        quantized=quantized,
+        drop=0.0 if reference == quantized else worse,  # inf - inf is no drop, and no NaN to slip past a gate
+        unit=metric.unit,
+        samples=score.needed,
+        higher_is_better=metric.higher_is_better,
+        interval=None if pair is None else score.in_unit(paired_interval(*pair)),
+    )
+
+
+def _drops(score: Scoring, rows: Sequence[int]) -> list[float] | None:
+    """How much worse each feed is scored, the mean over its samples; None when single samples have no score."""
+    pair = _better_first(score)
+    if pair is None:
+        return None
+    with np.errstate(invalid="ignore"):  # two infinite scores are no drop
+        drops = np.asarray(pair[0], np.float64) - np.asarray(pair[1], np.float64)
+    return score.of_feeds(np.where(np.isnan(drops), 0.0, drops), rows)
+
+
+def _better_first(score: Scoring) -> tuple[Scores, Scores] | None:
+    """The scores of both models, in the order in which first - second is a drop."""
+    found = score.scores()
+    if found is None:
+        return None
+    reference, quantized = found
+    return (reference, quantized) if score.metric.higher_is_better else (quantized, reference)

@@ -89,8 +89,8 @@ def sqnr_db(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
-class _Output:
-    """The running sums of one output."""
+class TensorSums:
+    """The running sums of one output, or of any other tensor that two models have in common."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -102,18 +102,23 @@ class _Output:
         self.classes = True
         self.agreeing = 0
 
-    def update(self, reference: object, quantized: object) -> None:
-        """Take in one feed's arrays, [n, ...] both."""
+    def update(self, reference: object, quantized: object) -> tuple[float, float]:
+        """Take in one feed's arrays, [n, ...] both.
+
+        Returns:
+            (signal, noise) of this feed alone: the energies of the reference and of the error. The noise is infinite
+            where shapes, or NaN and Inf, differ; both are 0 for what holds no numbers.
+        """
         self.equal = self.equal and _same(reference, quantized)
         if not (_is_numeric(reference) and _is_numeric(quantized)):
             self.numeric = False
-            return
+            return 0.0, 0.0
         ref, quant = np.asarray(reference), np.asarray(quantized)
         if ref.shape != quant.shape:
             self.shape_mismatches += 1
-            return
+            return 0.0, math.inf
         if ref.size == 0:
-            return
+            return 0.0, 0.0
         self.classes = self.classes and _is_class_scores(ref)
         rows = ref.shape[0] if ref.ndim else 1
         ref, quant = ref.reshape(rows, -1), quant.reshape(rows, -1)
@@ -121,22 +126,27 @@ class _Output:
             self.agreeing += int(np.count_nonzero(ref.argmax(axis=1) == quant.argmax(axis=1)))
         self.rows += rows
         step = max(1, _CHUNK // ref.shape[1])
-        for i in range(0, rows, step):
+        parts = [
             self._add(ref[i : i + step].astype(np.float64), quant[i : i + step].astype(np.float64))
+            for i in range(0, rows, step)
+        ]
+        return sum(s for s, _ in parts), sum(n for _, n in parts)
 
-    def _add(self, ref: NDArray[np.float64], quant: NDArray[np.float64]) -> None:
-        """Add rows [n, width] to the sums."""
+    def _add(self, ref: NDArray[np.float64], quant: NDArray[np.float64]) -> tuple[float, float]:
+        """Add rows [n, width] to the sums; returns their (signal, noise)."""
         both = np.isfinite(ref) & np.isfinite(quant)
         differs = ~both & (ref != quant) & ~(np.isnan(ref) & np.isnan(quant))
-        self.mismatched += int(np.count_nonzero(differs))
+        mismatched = int(np.count_nonzero(differs))
+        self.mismatched += mismatched
         self.elements += int(np.count_nonzero(both))
         self.low = min(self.low, float(np.min(ref, initial=math.inf, where=both)))
         self.high = max(self.high, float(np.max(ref, initial=-math.inf, where=both)))
         ref, quant = np.where(both, ref, 0.0), np.where(both, quant, 0.0)
         error = ref - quant
         ref_energy, quant_energy = np.einsum("nw,nw->n", ref, ref), np.einsum("nw,nw->n", quant, quant)
-        self.signal += float(ref_energy.sum())
-        self.noise += float(np.einsum("nw,nw->", error, error))
+        signal, noise = float(ref_energy.sum()), float(np.einsum("nw,nw->", error, error))
+        self.signal += signal
+        self.noise += noise
         self.max_abs = max(self.max_abs, float(np.abs(error).max()))
         norms = np.sqrt(ref_energy) * np.sqrt(quant_energy)
         # Two zero vectors point the same way; a zero vector and another one do not.
@@ -144,6 +154,7 @@ class _Output:
         dots = np.einsum("nw,nw->n", ref, quant)
         cosines = np.divide(dots, norms, out=alike.astype(np.float64), where=norms > 0)
         self.cosines += float(np.clip(cosines, -1.0, 1.0).sum())
+        return signal, math.inf if mismatched else noise
 
     def result(self) -> OutputFidelity:
         """What the sums say."""
@@ -173,11 +184,11 @@ class Fidelity:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._outputs = tuple(_Output(name) for name in names)
+        self._outputs = tuple(TensorSums(name) for name in names)
         self._samples = 0
 
-    def update(self, reference: Sequence[object], quantized: Sequence[object], *, samples: int | None = None) -> None:
-        """Take in one feed's outputs.
+    def update(self, reference: Sequence[object], quantized: Sequence[object], *, samples: int | None = None) -> float:
+        """Take in one feed's outputs; returns the SQNR of this feed alone, over its numeric outputs, in dB.
 
         Args:
             reference: the reference's outputs, [n, ...] each.
@@ -186,9 +197,10 @@ class Fidelity:
         """
         if not len(reference) == len(quantized) == len(self._outputs):
             raise InternalError(f"{len(self._outputs)} outputs to compare, got {len(reference)} and {len(quantized)}")
-        for output, ref, quant in zip(self._outputs, reference, quantized, strict=True):
-            output.update(ref, quant)
+        energies = [o.update(r, q) for o, r, q in zip(self._outputs, reference, quantized, strict=True)]
         self._samples += leading_axis(reference) if samples is None else samples
+        noise = sum(n for _, n in energies)
+        return sqnr_db(sum(s for s, _ in energies), noise) if math.isfinite(noise) else -math.inf
 
     def report(self) -> FidelityReport:
         """Fidelity of everything seen so far."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.errors import DataError
+from qconvert.evaluate.interval import Scores
 from qconvert.graph.session import Feed
 from qconvert.registry import Registry
 
@@ -38,6 +39,11 @@ class Accumulator(Protocol):
 
     def value(self) -> float:
         """The metric over all samples seen; never NaN: outputs that are NaN give the worst value."""
+        ...
+
+    def scores(self) -> Scores | None:
+        """A score for each sample seen, [N], whose mean is the metric (in its unit, or as hits: 1 is 100 %); None for
+        metrics that are no mean over samples."""
         ...
 
 

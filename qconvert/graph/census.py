@@ -13,8 +13,13 @@ import onnx
 from qconvert.graph.model import Model
 from qconvert.graph.signature import session_of
 
-_INTEGER_KERNELS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QAttention", "Nhwc")
+_KERNELS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QAttention", "Nhwc")
 _FLOAT_FORMS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+
+
+def is_integer_kernel(op_type: str) -> bool:
+    """Whether an operator of ONNX Runtime's optimized graphs computes on integers."""
+    return op_type.startswith(_KERNELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,7 @@ def take_census(model: Model, planned: Iterable[str]) -> Census:
     ]
     return Census(
         nodes=len(nodes),
-        integer_kernels=sum(c for op, c in ops.items() if op.startswith(_INTEGER_KERNELS)),
+        integer_kernels=sum(c for op, c in ops.items() if is_integer_kernel(op)),
         quantize=ops.get("QuantizeLinear", 0),
         dequantize=ops.get("DequantizeLinear", 0) - len(on_constants),
         weights_dequantized=len(on_constants),

@@ -145,11 +145,25 @@ def load(path: Path) -> Model:
         raise ModelError(f"{path} holds sparse tensors, which qconvert cannot read", hint="export dense weights")
     try:
         model = ir.from_proto(proto)
+        if not _in_order(model.graph):
+            model.graph.sort()
     except Exception as error:  # onnx-ir raises many kinds on inconsistent protos
         raise ModelError(f"{path} is not a valid ONNX model: {error}", hint="check it with onnx.checker") from error
     for graph in (model.graph, *(f.graph for f in model.functions.values())):
         ir.external_data.set_base_dir(graph, folder)
     return Model(ir=model, path=path, folder=folder)
+
+
+def _in_order(graph: ir.Graph) -> bool:
+    """Whether every node comes after those that it reads, as ONNX demands; ONNX Runtime does not, and its own converter
+    to float16 writes models that are not."""
+    seen: set[ir.Node] = set()
+    for node in graph:
+        made = (value.producer() for value in node.inputs if value is not None and value.graph is graph)
+        if any(producer is not None and producer not in seen for producer in made):
+            return False
+        seen.add(node)
+    return True
 
 
 def _refers_elsewhere(proto: onnx.ModelProto, own: str) -> bool:

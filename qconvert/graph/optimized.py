@@ -11,8 +11,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.session import open_session
+from qconvert.graph.signature import session_of
+from qconvert.graph.view import GraphView
 
 # ONNX Runtime appends these to the names of nodes whose layout it changes.
 _LAYOUT_SUFFIX = re.compile(r"(_token_\d+|_nchwc)$")
@@ -44,7 +47,7 @@ def optimized_model(path: Path, *, layouts: bool = True) -> Model:
 def structure(path: Path) -> Model:
     """The graph in a file that ONNX Runtime saved, every node named; external data are not looked for.
 
-    A model that was loaded from memory leaves such data with the file it came from.
+    A model that was loaded from memory leaves such data with the file it came from, and nobody reads them.
     """
     return named(Model(ir=ir.from_proto(onnx.load_model(str(path), load_external_data=False))))
 
@@ -55,6 +58,24 @@ def renamed(model: Model, rename: Callable[[str], str]) -> Model:
     for node in copy.ir.graph:
         node.name = rename(node.name or "")
     return copy
+
+
+def optimized_view(model: Model, *, int8: bool = False) -> GraphView:
+    """What ONNX Runtime's fusions make of ``model``, the same on every processor: no layout is changed.
+
+    Constants of the result have names, but no values.
+
+    Args:
+        model: any model.
+        int8: fuse pairs of int8 activations wherever it fuses uint8, as ONNX Runtime does on ARM and not on x86.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
+        saved = Path(folder) / "optimized.onnx"
+        session_of(model, layouts=False, int8=int8, optimized_path=saved)
+        return view_of(structure(saved))
 
 
 def named(model: Model) -> Model:

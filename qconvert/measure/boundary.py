@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from qconvert.evaluate.kernel_times import kernel_times
@@ -90,7 +91,7 @@ def _line(found: Mapping[str, list[tuple[int, float]]], op_type: str) -> Line:
 def _crossing(side: int) -> onnx.ModelProto:
     """Float convolution -> integer convolution -> float convolution, 1x1, [1, 16, side, side]."""
     weight = np.random.default_rng(1).normal(0, 0.3, (_CHANNELS, _CHANNELS, 1, 1)).astype(np.float32)
-    arrays = {
+    arrays: dict[str, NDArray[np.generic]] = {
         "w": weight,
         "w_codes": np.rint(weight * 100).clip(-127, 127).astype(np.int8),
         "w_scale": np.full(_CHANNELS, 0.01, np.float32),

@@ -32,6 +32,9 @@ from qconvert.numerics.spec import QParams
 INT16_LO, INT16_HI = -32768, 32767
 UINT8_RANGE = (0, 255)
 
+# |w0| + |w1| of two weights of one sign, under any unsigned bytes.
+MOST_OF_A_PAIR = INT16_HI // 255
+
 # Scales tried between the one that is given and the one that needs no clipping, which is at most twice as large.
 _TRIALS = 17
 
@@ -180,8 +183,7 @@ def _safe_codes(rows: NDArray[np.float64], scale: NDArray[np.float64], params: Q
     low, high = pair_bounds(codes)
     bad = (low < INT16_LO) | (high > INT16_HI)
     size = np.abs(pairs)
-    # 255 (|w0| + |w1|) <= 32767 allows 128 in all
-    excess = np.where(bad, size.sum(axis=2) - INT16_HI // 255, 0)
+    excess = np.where(bad, size.sum(axis=2) - MOST_OF_A_PAIR, 0)
     first = np.clip((excess + 1) // 2, excess - size[..., 1], size[..., 0])
     cut = np.stack([first, excess - first], axis=2)
     return np.asarray((pairs - np.sign(pairs) * cut).reshape(codes.shape[0], -1)[:, : codes.shape[1]])

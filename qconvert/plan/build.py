@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -14,10 +14,12 @@ from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.candidates import Candidate, find_candidates
 from qconvert.plan.clamps import find_absorbed
 from qconvert.plan.costs import StaticCosts, weight_elements
-from qconvert.plan.groups import make_groups
+from qconvert.plan.groups import make_groups, undone_clamps
 from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
+from qconvert.plan.residuals import residual_operands
 from qconvert.recipe.recipe import ALL, PINNED, Recipe
+from qconvert.recipe.resolve import IntegerTypes, types_for
 from qconvert.targets.target import Target
 
 # Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
@@ -48,9 +50,14 @@ def build_plan(
         RecipeError: an include or exclude pattern matches nothing.
     """
     candidates = weighed(graph, recipe, target, kept_float)
-    absorbed = find_absorbed(graph, candidates, recipe)
+    types = types_for(recipe, target)
+    absorbed = find_absorbed(graph, candidates, types)
     pinned = set(recipe.pinned_float)
-    if recipe.placement in (ALL, PINNED):
+    if target.integer_only:
+        while undone := undone_clamps(graph, candidates, absorbed):
+            absorbed = {c: p for c, p in absorbed.items() if c not in undone}
+        integer = {n for n, c in candidates.items() if not c.objection}
+    elif recipe.placement in (ALL, PINNED):
         candidates = {n: _stored(graph, c) if n in pinned else c for n, c in candidates.items()}
         able = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
         integer = able - pinned
@@ -58,10 +65,12 @@ def build_plan(
         integer = place(graph, candidates, absorbed, StaticCosts.of(graph, target, candidates))
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
-    quantized = _quantized_tensors(graph, candidates, integer, absorbed)
-    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, recipe) for name, c in candidates.items()}
+    residuals = residual_operands(graph, candidates, integer) if target.residuals else {}
+    quantized = _quantized_tensors(graph, candidates, integer, absorbed, [t for _, t in residuals.values()])
+    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, types) for name, c in candidates.items()}
+    nodes.update({name: _residual(candidates[name], port, tensor) for name, (port, tensor) in residuals.items()})
     nodes = {name: _with_times(n, times.get(name), name in pinned) for name, n in nodes.items()}
-    groups = make_groups(graph, candidates, integer, absorbed, quantized, recipe)
+    groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
 
 
@@ -73,7 +82,7 @@ def weighed(
         name: replace(c, objection=kept_float[name]) if name in kept_float else c
         for name, c in find_candidates(graph, recipe, target).items()
     }
-    return candidates if recipe.placement == ALL else keep_accurate(graph, candidates)
+    return candidates if recipe.placement == ALL or target.integer_only else keep_accurate(graph, candidates)
 
 
 def _stored(graph: GraphView, candidate: Candidate) -> Candidate:
@@ -128,10 +137,14 @@ def _integer_neighbour(graph: GraphView, candidates: Mapping[str, Candidate], ke
 
 
 def _quantized_tensors(
-    graph: GraphView, candidates: Mapping[str, Candidate], integer: set[str], absorbed: Mapping[str, str]
+    graph: GraphView,
+    candidates: Mapping[str, Candidate],
+    integer: set[str],
+    absorbed: Mapping[str, str],
+    residuals: Iterable[str],
 ) -> list[str]:
     """Tensors held as integers: what integer nodes read, and what they write unless the kernel can write float."""
-    needed: set[str] = set()
+    needed: set[str] = set(residuals)
     taken_over = {candidates[c].node.inputs[0] for c in absorbed}
     for name in integer:
         c = candidates[name]
@@ -166,7 +179,7 @@ def _node_plan(
     taken: bool,
     absorbed: Mapping[str, str],
     quantized: list[str],
-    recipe: Recipe,
+    types: IntegerTypes,
 ) -> NodePlan:
     node, rule = candidate.node, candidate.rule
     if candidate.stored and not taken and rule is not None:
@@ -174,7 +187,7 @@ def _node_plan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="weights stored as integers; computed in float"),
-            weight=_weight_plan(graph, node, rule, recipe),
+            weight=_weight_plan(graph, node, rule, types),
         )
     if not taken or rule is None:
         reason = candidate.objection or _why_not_placed(candidate)
@@ -193,9 +206,9 @@ def _node_plan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="table stored as integers, one scale a row"),
-            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(recipe, 0)),
+            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0)),
         )
-    weight = _weight_plan(graph, node, rule, recipe)
+    weight = _weight_plan(graph, node, rule, types)
     biases = rule.ports(Role.BIAS, node)
     ports = _activation_ports(graph, node, rule)
     outputs = set(node.outputs)
@@ -212,21 +225,32 @@ def _node_plan(
     )
 
 
-def _weight_plan(graph: GraphView, node: NodeView, rule: OpRule, recipe: Recipe) -> WeightPlan | None:
+def _weight_plan(graph: GraphView, node: NodeView, rule: OpRule, types: IntegerTypes) -> WeightPlan | None:
     weights = [p for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])]
     if not weights:
         return None
-    axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and recipe.per_channel else None
-    return WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(recipe, axis))
+    axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and types.per_channel else None
+    return WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(types, axis))
 
 
-def _weight_spec(recipe: Recipe, axis: int | None) -> QuantSpec:
-    kind = qtype(recipe.weights)
+def _weight_spec(types: IntegerTypes, axis: int | None) -> QuantSpec:
+    kind = qtype(types.weights)
     return QuantSpec(
         qtype=kind,
         symmetric=True,
         granularity=PerTensor() if axis is None else PerAxis(axis=axis),
         narrow_range=kind.signed,
+    )
+
+
+def _residual(candidate: Candidate, port: int, tensor: str) -> NodePlan:
+    """An Add of which one operand is quantized; the sum is float."""
+    return NodePlan(
+        node=candidate.node.name,
+        op_type=candidate.node.op_type,
+        decision=Decision(taken=True, reason="its residual operand is quantized, to be fused into the operator before"),
+        activations=(port,),
+        read_tensors=(tensor,),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from qconvert.errors import RecipeError
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind, OpRule, Role, key, rule_of
-from qconvert.recipe.recipe import ALL, Recipe
+from qconvert.recipe.recipe import Recipe
 from qconvert.registry import suggest
 from qconvert.stats.minmax import SENTINEL
 from qconvert.targets.target import Capability, Target
@@ -61,7 +61,7 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
             hint="a pinned recipe is good for the model that it was saved for; measure this one",
         )
     found = {name: _candidate(graph, node, recipe, target) for name, node in graph.nodes.items()}
-    return {name: _as_codes(graph, c, found) for name, c in found.items()}
+    return {name: _as_codes(graph, c, found, target.integer_only) for name, c in found.items()}
 
 
 def matches(node: NodeView, pattern: str) -> bool:
@@ -76,7 +76,8 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
     product = node.op_type == "MatMul" and not graph.is_constant(node.input(1))
     if product:
         capability = target.products
-    objection = _objection(graph, node, rule, capability, recipe, table)
+    judged = recipe.placement != "all" or target.integer_only
+    objection = _objection(graph, node, rule, capability, recipe, table=table, judged=judged)
     weighted = rule is not None and ((rule.kind is Kind.WEIGHTED and not product) or table)
     return Candidate(
         node=node,
@@ -89,13 +90,15 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
     )
 
 
-def _as_codes(graph: GraphView, candidate: Candidate, all_of_them: Mapping[str, Candidate]) -> Candidate:
+def _as_codes(
+    graph: GraphView, candidate: Candidate, all_of_them: Mapping[str, Candidate], integer_only: bool
+) -> Candidate:
     """A table whose rows only integer operators read is picked from as codes: no row is dequantized."""
     node, rule = candidate.node, candidate.rule
     if not candidate.table or candidate.objection or not candidate.capability.on_codes or rule is None:
         return candidate
     alone = len(graph.tensors[node.input(rule.table_port or 0) or ""].consumers) == 1
-    if not alone or not _only_integer_readers(graph, node, all_of_them):
+    if not integer_only and not (alone and _only_integer_readers(graph, node, all_of_them)):
         return candidate
     return replace(candidate, table=False, weighted=False)
 
@@ -119,8 +122,16 @@ def _only_integer_readers(
 
 
 def _objection(
-    graph: GraphView, node: NodeView, rule: OpRule | None, capability: Capability, recipe: Recipe, table: bool
+    graph: GraphView,
+    node: NodeView,
+    rule: OpRule | None,
+    capability: Capability,
+    recipe: Recipe,
+    *,
+    table: bool,
+    judged: bool,
 ) -> str:
+    """Why ``node`` stays float, "" where nothing speaks against integers; ``judged``: what the target wants counts."""
     if node.op_type == "If" and node.has_bodies:
         return "control flow; its branches are decided on their own"
     if node.has_bodies:
@@ -136,8 +147,9 @@ def _objection(
         return "excluded by --exclude"
     if not all(graph.tensors[t].is_float for t in node.outputs if t in graph.tensors and _carries(graph, t)):
         return "it computes no float32 values"
+    unwanted = "" if capability.integer or not judged else capability.reason
     if table:
-        return _table_objection(graph, node, rule)
+        return _table_objection(graph, node, rule) or unwanted
     for port in rule.ports(Role.ACTIVATION, node):
         tensor = graph.tensors[node.inputs[port] or ""]
         if not tensor.is_float:
@@ -164,12 +176,7 @@ def _objection(
             return "its bias is computed, not constant"
         if not _finite(graph, node.inputs[port] or ""):
             return "its bias holds NaN or infinite values"
-    objection = rule.objection(graph, node)
-    if objection:
-        return objection
-    if not capability.integer and recipe.placement != ALL:
-        return capability.reason
-    return ""
+    return rule.objection(graph, node) or unwanted
 
 
 def _carries(graph: GraphView, tensor: str) -> bool:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind
 from qconvert.plan.candidates import Candidate
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import IntegerTypes
 
 
-def find_absorbed(graph: GraphView, candidates: Mapping[str, Candidate], recipe: Recipe) -> dict[str, str]:
+def find_absorbed(graph: GraphView, candidates: Mapping[str, Candidate], types: IntegerTypes) -> dict[str, str]:
     """Clamp name -> name of the producer that can take it over."""
-    if recipe.symmetric:
+    if types.symmetric:
         return {}
     found: dict[str, str] = {}
     for name, c in candidates.items():

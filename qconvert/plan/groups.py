@@ -11,7 +11,7 @@ from qconvert.ops.rule import Constraint, OpRule, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import clamp_bounds
 from qconvert.plan.model import Group
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.resolve import IntegerTypes
 
 
 class _Union:
@@ -34,7 +34,7 @@ def make_groups(
     integer: set[str],
     absorbed: Mapping[str, str],
     tensors: list[str],
-    recipe: Recipe,
+    types: IntegerTypes,
 ) -> tuple[Group, ...]:
     """Group the quantized ``tensors`` (in graph order); each group knows which members must be observed.
 
@@ -53,9 +53,10 @@ def make_groups(
             for other in members[1:]:
                 union.join(members[0], other)
             passed_on.update(follows)
-        if rule.constraint is Constraint.FIXED_OUTPUT and rule.fixed_range is not None:
-            fixed.update({t: rule.fixed_range for t in candidates[name].node.outputs if t in union.parent})
-    spec = QuantSpec(qtype=qtype(recipe.activations), symmetric=recipe.symmetric)
+        known = candidates[name].capability.output_range or rule.fixed_range
+        if known is not None:
+            fixed.update({t: known for t in candidates[name].node.outputs if t in union.parent})
+    spec = QuantSpec(qtype=qtype(types.activations), symmetric=types.symmetric)
     members_of: dict[str, list[str]] = {}
     for t in tensors:
         members_of.setdefault(union.find(t), []).append(t)
@@ -77,11 +78,50 @@ def _bounds(
         bound = None
         if name in absorbed:
             bound = clamp_bounds(graph, node)
-        elif rule.constraint is Constraint.SAME_AS_INPUT:
-            bound = found.get(node.inputs[0] or "")
+        elif rule.constraint is Constraint.SAME_AS_INPUT or candidates[name].capability.one_scale or rule.variadic:
+            # a Concat of values that are all within the same bounds is within them
+            bound = _common(found.get(node.inputs[p] or "") for p in rule.ports(Role.ACTIVATION, node))
         if bound is not None:
             found.update(dict.fromkeys(node.outputs, bound))
     return found
+
+
+def _common(bounds: Iterable[Bounds | None]) -> Bounds | None:
+    """The bounds that all of ``bounds`` are; None where they differ."""
+    different = set(bounds)
+    return different.pop() if len(different) == 1 else None
+
+
+def undone_clamps(graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str]) -> set[str]:
+    """Absorbed clamps that one scale with values beyond their bounds would undo, where an operator demands that.
+
+    They have to be operators of their own.
+    """
+    integer = {name for name, c in candidates.items() if not c.objection}
+    bounds = _bounds(graph, candidates, integer, absorbed)
+    found: set[str] = set()
+    for name in integer:
+        rule, node = candidates[name].rule, candidates[name].node
+        if rule is None or not candidates[name].capability.one_scale:
+            continue
+        sources = [node.inputs[p] or "" for p in rule.ports(Role.ACTIVATION, node)]
+        if len({bounds.get(t) for t in sources}) > 1:
+            found |= {clamp for t in sources for clamp in _clamps_before(graph, candidates, absorbed, t)}
+    return found
+
+
+def _clamps_before(
+    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], tensor: str
+) -> set[str]:
+    """Absorbed clamps whose scale ``tensor`` has, through operators that have one scale."""
+    producer = graph.producer(tensor)
+    if producer is None:
+        return set()
+    if producer.name in absorbed:
+        return {producer.name}
+    if not candidates[producer.name].capability.one_scale:
+        return set()
+    return set().union(*(_clamps_before(graph, candidates, absorbed, t or "") for t in producer.inputs))
 
 
 def _shared(
@@ -90,12 +130,12 @@ def _shared(
     """(tensors that share a scale, those of them that only pass values on)."""
     node = candidate.node
     outputs = [t for t in node.outputs if t in known]
-    if rule.constraint is Constraint.SAME_AS_INPUT:
+    if rule.constraint is Constraint.SAME_AS_INPUT or (candidate.capability.one_scale and not rule.variadic):
         source = node.inputs[0] or ""
         return [([source, *outputs], outputs)] if source in known else []
     if rule.constraint is Constraint.SHARED:
         sources = [node.inputs[p] or "" for p in rule.ports(Role.ACTIVATION, node)]
-        if len({bounds.get(t) for t in sources}) > 1:
+        if not candidate.capability.one_scale and len({bounds.get(t) for t in sources}) > 1:
             # one scale for a Relu's output and something with negative values would undo the absorbed Relu; the
             # result shares its scale with the others, so that those are copied and only the Relu's is rescaled
             free = [t for t in sources if t in known and t not in bounds]

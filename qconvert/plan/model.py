@@ -35,9 +35,6 @@ class NodeTimes:
     float_us: float
     integer_us: float
 
-    def __str__(self) -> str:
-        return f"{self.float_us:.3g} us in float, {self.integer_us:.3g} us on integers"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPlan:

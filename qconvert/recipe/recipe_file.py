@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
-from qconvert.recipe.recipe import ACTIVATIONS, AUTO, FORMATS, NO_RECOVERY, PINNED, WEIGHTS, Recipe
+from qconvert.recipe.recipe import ACTIVATIONS, AUTO, EFFORTS, FORMATS, NO_RECOVERY, PINNED, WEIGHTS, Recipe
 from qconvert.registry import suggest
 
 RECIPE_VERSION = 1
@@ -32,14 +33,15 @@ _HEADER = """\
 """
 
 COMMENTS: Mapping[str, str] = {
-    "target": "runtime and processor that the model is made for",
+    "target": f"runtime and processor that the model is made for, of `qconvert targets`; {AUTO}: this machine",
     "format": f"form of the quantized graph: {' or '.join(FORMATS)}",
-    "per_channel": "true: one weight scale for each output channel; false: one for the whole weight",
-    "activations": f"integer type of activations: {' or '.join(ACTIVATIONS)}",
-    "weights": f"integer type of weights: {' or '.join(WEIGHTS)}",
-    "symmetric": "true: activation ranges symmetric about zero",
+    "per_channel": "true: a weight scale for each output channel; false: one for the whole weight; null: the target's",
+    "activations": f"integer type of activations: {', '.join(ACTIVATIONS)}, or null: the target's",
+    "weights": f"integer type of weights: {', '.join(WEIGHTS)}, or null: the target's",
+    "symmetric": "true: activation ranges symmetric about zero; null: the target's",
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
+    "effort": f"how much recovery may cost: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}",
     "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
     f"an integer form; {PINNED}: as pinned_float says",
     "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
@@ -160,6 +162,10 @@ def _checked(recipe: Recipe, data: Mapping[Any, object], where: str) -> Recipe:
 
 def _value(value: object, kind: Any, where: str) -> object:
     """``value`` as the declared type ``kind``; lists become tuples, nothing else is converted."""
+    if get_origin(kind) is UnionType:
+        (kind,) = (k for k in get_args(kind) if k is not type(None))
+        if value is None:
+            return None
     if kind is str:
         if isinstance(value, str):
             return value

@@ -52,7 +52,7 @@ class Judge:
     """Scores quantized models against one reference.
 
     Attributes:
-        reference: the float model.
+        reference: the float model, with its outputs before a last Softmax (:mod:`qconvert.graph.tails`).
         samples: what both are run on.
         held_out: whether the passes see none of them.
     """
@@ -64,21 +64,21 @@ class Judge:
 
     def is_repeatable(self) -> bool:
         """Whether the reference gives the same outputs twice; random numbers cannot be compared."""
-        feed, names = next(iter(self.samples)), self._names()
+        feed, names = next(iter(self.samples)), _names(self.reference)
         first, second = self.reference.run(feed, names), self.reference.run(feed, names)
         return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True))
 
     def score(self, quantized: Session) -> Score:
-        """The score of ``quantized``, whose outputs have the reference's names.
+        """The score of ``quantized``, whose outputs are the reference's in the same order.
 
         Raises:
             ModelError: it does not run.
         """
-        names = self._names()
+        names, theirs = _names(self.reference), _names(quantized)
         every: list[float] = []
         signal, noise = np.zeros(len(names)), np.zeros(len(names))
         for number, feed in enumerate(self.samples):
-            pairs = zip(self._expected(number, feed, names), quantized.run(feed, names), strict=True)
+            pairs = zip(self._expected(number, feed, names), quantized.run(feed, theirs), strict=True)
             for i, (r, q) in enumerate(pairs):
                 energy, error = _energies(np.asarray(r, np.float64), np.asarray(q, np.float64))
                 every += [_db(s, n) for s, n in zip(energy, error, strict=True)]
@@ -90,9 +90,6 @@ class Judge:
             pooled_db=_db(1.0, sum(ratios) / len(ratios)) if ratios else CEILING_DB,
         )
 
-    def _names(self) -> list[str]:
-        return [spec.name for spec in self.reference.outputs if spec.dtype.startswith("float")]
-
     def _expected(self, number: int, feed: Feed, names: Sequence[str]) -> list[NDArray[np.generic]]:
         """The reference's outputs for a sample; kept, if they are small, for the next score."""
         if number not in self._kept:
@@ -101,6 +98,10 @@ class Judge:
                 return outputs
             self._kept[number] = outputs
         return self._kept[number]
+
+
+def _names(session: Session) -> list[str]:
+    return [spec.name for spec in session.outputs if spec.dtype.startswith("float")]
 
 
 def _energies(r: NDArray[np.float64], q: NDArray[np.float64]) -> tuple[Sequence[float], Sequence[float]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from qconvert.graph.constants import Port
 from qconvert.graph.view import GraphView, NodeView
 
 Array = NDArray[np.float32]
+_Element = TypeVar("_Element", bound=np.generic)
 
 _SPATIAL = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 _ANYWHERE = ("Relu", "LeakyRelu", "PRelu", "Identity", "Dropout")
@@ -76,7 +78,7 @@ class Layer:
         grouped = self._grouped(weight).swapaxes(1, 2)
         return grouped.reshape(self.group * weight.shape[1], weight.shape[0] // self.group, -1)
 
-    def by_outputs(self, weight: Array) -> Array:
+    def by_outputs(self, weight: NDArray[_Element]) -> NDArray[_Element]:
         """``weight`` as [groups, outputs a group, inputs a group * taps]."""
         if self.op_type != "Conv":
             return (weight.T if self.out_axis == 1 else weight)[None]

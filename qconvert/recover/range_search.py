@@ -1,18 +1,19 @@
 """Ranges by the error of the outputs: coordinate descent over scale groups.
 
     e_i(R)   squared error of the outputs on sample i under the ranges R, as a share of the outputs' mean power
-    R -> R'  if  t = mean(d) / (std(d) / sqrt(n)) > 2,  d_i = log(e_i(R) / e_i(R')),   and  sum e_i(R') < sum e_i(R)
+    R -> R'  if  t = mean(d) / (std(d) / sqrt(n)) > 1.5,  d_i = log(e_i(R) / e_i(R')),   and  sum e_i(R') < sum e_i(R)
 
 A method sees the error of one tensor; what that does to the outputs depends on what reads it. all-MiniLM-L6-v2 gains
 from cutting a few ranges to a third, which costs those tensors 20 dB: their outliers sit on tokens that matter little.
 Such things show in the outputs alone.
 
-Samples differ in their errors by powers of ten, so logarithms are compared, pair by pair; and since many moves are
-tried, only what is beyond two standard errors is believed. A move is raced: it is dropped after 8 samples if it does
-not help on them, and again each time they have doubled, so most moves cost 8 runs. Moves are the ranges that were
-weighed, and cuts and extensions of the present one, each repeated while it helps. Everything is deterministic; the work
-is bounded by a number of runs, and ends early where one group after the other has nothing to gain. Source: ours; the
-paired test is Student's.
+Samples differ in their errors by powers of ten, so logarithms are compared, pair by pair, and only what is beyond one
+and a half standard errors is believed; whether the search as a whole has helped is for other samples to say. A move is
+raced: it is dropped after 8 samples if it does not help on them, and again each time they have doubled, so most moves
+cost 8 runs. Moves are the ranges that were weighed, and cuts and extensions of the present one, each repeated while it
+helps; all groups are gone through again as long as that brings something. Everything is deterministic; the work is
+bounded by a number of runs, and a round ends early where one group after the other has nothing to gain. Source: ours;
+the paired test is Student's.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ class SearchOptions:
         significance: t beyond which a gain is believed.
         least_gain: of the summed error, for which a change is worth making.
         first: samples after which a move may be dropped.
-        patience: groups in a row without a gain after which the search ends.
+        patience: groups in a row without a gain after which a round ends.
     """
 
-    significance: float = 2.0
-    least_gain: float = 2e-3
+    significance: float = 1.5
+    least_gain: float = 1e-3
     first: int = 8
-    patience: int = 8
+    patience: int = 12
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,13 +93,20 @@ class RangeSearch:
         for start in starts:
             if self._affordable():
                 self._accept(start)
+        while self._round(order):
+            pass
+        return self.chosen
+
+    def _round(self, order: Sequence[int]) -> bool:
+        """Whether going through all groups once has brought anything."""
         idle = 0
+        start = self.chosen
         for index in order:
             before = self._present(index)
             if idle < self.options.patience and self._affordable():
                 self._improve(index)
             idle = idle + 1 if self._present(index) is before else 0
-        return self.chosen
+        return self.chosen is not start
 
     def _improve(self, index: int) -> None:
         group = self.groups[index]

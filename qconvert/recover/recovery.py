@@ -2,7 +2,7 @@
 
 A pass works at one of two stages:
 
-    WEIGHTS  before planning: other FP32 weights for the same function
+    WEIGHTS  other FP32 weights for the same function; planning and calibration follow
     SOLVED   on a plan with numbers: other weights, weight scales and biases for the quantized form
 
 It never touches a model: it returns :class:`Changes`, which the caller writes into a copy, judges on samples that the
@@ -19,8 +19,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.constants import Port
+from qconvert.graph.constants import Port, with_constants
 from qconvert.graph.model import Model
+from qconvert.graph.scaling import Scaling, with_scalings
 from qconvert.graph.view import GraphView
 from qconvert.numerics.spec import QParams
 from qconvert.plan.model import QuantPlan
@@ -45,12 +46,14 @@ class Changes:
 
     Attributes:
         constants: new values of constants, by where they are read; a bias may be new.
+        scalings: tensors that some readers are to read scaled, at stage WEIGHTS.
         parameters: scales of weights that are not those of their extremes, by node.
         ranges: scales of activations, by the first tensor of their group.
-        changed: how many layers have changed (links between layers, for equalization).
+        changed: how many layers have changed (links between layers for equalization, tensors for smoothing).
     """
 
     constants: Mapping[Port, NDArray[np.float32]] = field(default_factory=dict)
+    scalings: Mapping[str, Scaling] = field(default_factory=dict)
     parameters: Mapping[str, QParams] = field(default_factory=dict)
     ranges: Mapping[str, QParams] = field(default_factory=dict)
     changed: int = 0
@@ -59,10 +62,15 @@ class Changes:
         """Both, ``later`` over these."""
         return Changes(
             constants={**self.constants, **later.constants},
+            scalings={**self.scalings, **later.scalings},
             parameters={**self.parameters, **later.parameters},
             ranges={**self.ranges, **later.ranges},
             changed=self.changed + later.changed,
         )
+
+    def applied(self, model: Model) -> Model:
+        """A copy of ``model`` with the new constants, and with the scalings."""
+        return with_scalings(with_constants(model, self.constants), self.scalings)
 
     def planned(self, plan: QuantPlan) -> QuantPlan:
         """``plan`` with the chosen scales of weights and activations, and with the biases that are new."""
@@ -89,8 +97,10 @@ class Subject:
         model: the canonical FP32 model.
         graph: its picture.
         samples: calibration samples, without those that the result is judged on.
-        plan: solved; None at the stage WEIGHTS.
+        plan: solved; at the stage WEIGHTS that of the model before the pass, where there is one.
         changes: those of earlier passes.
+        saturates: whether the target's kernels add two products in 16 bits.
+        work: how many times its usual work the pass may do.
     """
 
     model: Model
@@ -98,20 +108,30 @@ class Subject:
     samples: Samples
     plan: QuantPlan | None = None
     changes: Changes = field(default_factory=Changes)
+    saturates: bool = False
+    work: float = 1.0
 
     def weight(self, layer: Layer) -> Array:
         """The weight of ``layer`` as it is by now."""
-        return self._constant(layer.weight)
+        return self.constant(layer.weight)
 
     def bias(self, layer: Layer) -> Array | None:
         """The bias of ``layer`` as it is by now, None where it has none."""
         if layer.bias is None or not (layer.has_bias or layer.bias in self.changes.constants):
             return None
-        return self._constant(layer.bias)
+        return self.constant(layer.bias)
 
-    def _constant(self, port: tuple[str, int]) -> Array:
+    def constant(self, port: Port) -> Array:
+        """The float constant at ``port`` as it is by now."""
         if port in self.changes.constants:
             return self.changes.constants[port]
+        return self._float(port)
+
+    def original(self, layer: Layer) -> Array:
+        """The weight of ``layer`` in float, before passes of stage SOLVED."""
+        return self._float(layer.weight)
+
+    def _float(self, port: Port) -> Array:
         node, index = port
         return np.asarray(self.graph.constant(self.graph.nodes[node].inputs[index] or ""), np.float32)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from qconvert.graph.signature import session_of
-from qconvert.recover.layers import Layer
+from qconvert.plan.model import QuantPlan
+from qconvert.recover.layers import Layer, owns_weight
 from qconvert.recover.recovery import Subject
+from qconvert.recover.simulation import integer_layers
 
 
 def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
@@ -25,3 +27,20 @@ def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
 def outputs(subject: Subject, layer: Layer) -> int:
     """Output channels of ``layer``."""
     return int(subject.weight(layer).shape[layer.out_axis])
+
+
+def affordable(
+    subject: Subject, plan: QuantPlan, cost: Callable[[int, int, int], float], operations: float
+) -> dict[str, Layer]:
+    """The integer layers that own their weight, the cheapest ones up to so many multiplications, in graph order.
+
+    ``cost`` gives the multiplications of a layer from its groups, and from outputs and inputs of a group.
+    """
+    found = {n: layer for n, layer in integer_layers(subject, plan).items() if owns_weight(subject.graph, layer)}
+    costs = {n: cost(*layer.by_outputs(subject.weight(layer)).shape) for n, layer in found.items()}
+    spent, kept = 0.0, set()
+    for name in sorted(found, key=lambda n: costs[n]):
+        spent += costs[name]
+        if spent <= operations:
+            kept.add(name)
+    return {n: layer for n, layer in found.items() if n in kept}

@@ -11,24 +11,30 @@ from importlib.metadata import version
 from pathlib import Path
 
 from qconvert import __version__
+from qconvert.diagnose.optimization import OptimizationEffect
+from qconvert.emit.integer_io import IntegerPort
+from qconvert.evaluate.compare import too_few
 from qconvert.evaluate.footprint import peak_mb
 from qconvert.graph.bodies import body_parameters
+from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.size import file_bytes, parameters, size_by_kind
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
+from qconvert.report.layers import node_decisions, tensor_reports
 from qconvert.report.model import (
     AccuracyReport,
     CalibrationReport,
     FileSize,
     LatencyReport,
-    NodeDecision,
     PlacementReport,
     Report,
+    TargetReport,
     Verification,
     Versions,
 )
+from qconvert.stats.statistic import StatsTable
 
 # Below this the outputs no longer resemble the original's; most classifiers keep their answers above 15 dB.
 LOW_SQNR_DB = 12.0
@@ -42,8 +48,11 @@ class BuildInputs:
     output_path: Path
     prepared: Prepared
     plan: QuantPlan
+    stats: StatsTable
     branches: Mapping[str, QuantPlan]
     recipe: Recipe
+    target: TargetReport
+    integer_ports: tuple[IntegerPort, ...]
     calibration: CalibrationReport
     accuracy: AccuracyReport
     latency: LatencyReport
@@ -62,20 +71,19 @@ def build_report(parts: BuildInputs) -> Report:
         model=_size(parts.source, source_path),
         output=_size(written, parts.output_path, digest=True),
         recipe=asdict(parts.recipe),
+        target=parts.target,
+        integer_ports=parts.integer_ports,
         calibration=parts.calibration,
         accuracy=parts.accuracy,
         latency=parts.latency,
         verification=parts.verification,
-        decisions=tuple(
-            NodeDecision(
-                node=f"{where}{n.node}",
-                op_type=n.op_type,
-                quantized=n.decision.taken,
-                reason=n.decision.reason,
-                times=n.times,
-            )
-            for where, plan in (("", parts.plan), *((f"{place}/", p) for place, p in parts.branches.items()))
-            for n in plan.nodes.values()
+        decisions=(
+            *node_decisions(parts.plan, view_of(written)),
+            *(d for place, plan in parts.branches.items() for d in node_decisions(plan, place=place)),
+        ),
+        tensors=(
+            *tensor_reports(parts.plan, parts.stats),
+            *(t for place, plan in parts.branches.items() for t in tensor_reports(plan, StatsTable(), place)),
         ),
         body_parameters=body_parameters(written),
         placement=parts.placement,
@@ -102,13 +110,16 @@ def _warnings(parts: BuildInputs) -> list[str]:
     found: list[str] = []
     if not parts.accuracy.held_out:
         found.append("too few calibration samples to hold any out: accuracy was measured on the samples calibrated on")
+    metric = parts.accuracy.comparison.metric
+    if metric is not None and (few := too_few(metric)):
+        found.append(few)
     fidelity = parts.accuracy.comparison.fidelity
     if fidelity.sqnr_db < LOW_SQNR_DB:
         found.append(
             f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): "
             "check the metric on labelled data"
         )
-    if parts.latency.speedup.median < 0.97:
+    if parts.target.here and parts.latency.speedup.median < 0.97:
         found.append(
             f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)"
         )
@@ -119,11 +130,24 @@ def _warnings(parts: BuildInputs) -> list[str]:
     if census is not None and census.unfused:
         names = ", ".join(census.unfused[:5])
         found.append(f"ONNX Runtime runs {len(census.unfused)} of the quantized operators in float: {names}")
+    effect = parts.verification.optimizations
+    if effect is not None and effect.outputs:
+        found.append(_optimizations_change(effect))
     if parts.calibration.skipped_values:
         found.append(
             f"{parts.calibration.skipped_values} NaN, infinite or mask values were kept out of the calibrated ranges"
         )
     return found
+
+
+def _optimizations_change(effect: OptimizationEffect) -> str:
+    """A warning for outputs that ONNX Runtime's optimizations change by more than rounding explains."""
+    where = f"; codes first differ behind {effect.begins_at}" if effect.begins_at else ""
+    why = ", where kernels of this processor can saturate (--target x86-avx2 avoids it)" if effect.saturates else ""
+    return (
+        f"ONNX Runtime's optimizations change {', '.join(effect.outputs[:5])} by more than rounding does "
+        f"(SQNR {effect.sqnr_db:.1f} dB between them on and off, {effect.error_db:.1f} dB off against FP32){where}{why}"
+    )
 
 
 def _versions() -> Versions:

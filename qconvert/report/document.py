@@ -1,10 +1,11 @@
-"""The report as a JSON document; ``schema.json`` beside this file describes it.
+"""Results as JSON documents; ``schema/quantize.json``, ``schema/compare.json`` and so on describe them.
 
-The document is the image of :class:`~qconvert.report.model.Report`: the same names, the same nesting. Three rules:
+A document is the image of the result's dataclass: the same names, the same nesting, after the version of the schemas
+and the command that made it. Three rules:
 
 - JSON knows no infinity and no NaN, so a number that is not finite is null. A null ``sqnr_db`` means: no error at all
   if ``max_abs_error`` is 0 (no output differs); not a number if ``numeric`` is false; otherwise nothing in common.
-- ``times_ms``, every single run of a latency measurement, is left out.
+- ``times_ms``, every single run of a latency measurement, and the histograms of tensors are left out.
 - Tuples and arrays are lists.
 """
 
@@ -18,15 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from qconvert.errors import InternalError
-from qconvert.report.model import Report
+from qconvert.report.model import SCHEMA_VERSION
+from qconvert.report.result import Result, command_of
 
-LEFT_OUT = frozenset({"times_ms"})
+LEFT_OUT = frozenset({"times_ms", "histogram"})
 
 
-def to_document(report: Report) -> dict[str, object]:
-    """``report`` as plain data that ``json.dumps(..., allow_nan=False)`` takes; the schema's version comes first."""
-    body = {f.name: to_plain(getattr(report, f.name)) for f in fields(report)}
-    return {"schema_version": body.pop("schema_version"), **body}
+def to_document(result: Result) -> dict[str, object]:
+    """``result`` as plain data that ``json.dumps(..., allow_nan=False)`` takes; the schema's version comes first."""
+    body = {f.name: to_plain(getattr(result, f.name)) for f in fields(result)}
+    return {"schema_version": SCHEMA_VERSION, "command": command_of(result), **body}
 
 
 def to_plain(value: object) -> object:

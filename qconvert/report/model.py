@@ -1,6 +1,7 @@
 """Report: everything a run decided and measured. Plain dataclasses; the JSON document is their image.
 
-``SCHEMA_VERSION`` grows by one when a field changes its meaning or goes away; new fields do not change it.
+``SCHEMA_VERSION``, one for the documents of all commands, grows by one when a field changes its meaning or goes away;
+new fields do not change it.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qconvert.diagnose.optimization import OptimizationEffect
+from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.compare import Comparison
+from qconvert.evaluate.gates import Verdict
 from qconvert.evaluate.latency import Latency, Speedup
 from qconvert.graph.census import Census
-from qconvert.plan.model import NodeTimes
 
 SCHEMA_VERSION = 1
 
@@ -127,18 +130,111 @@ class PlacementReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReport:
+    """What the model was made for, and where it was measured.
+
+    Attributes:
+        name, title: the target, by its name and for people.
+        detected: it was found out, not given.
+        here: it is the machine that this ran on, so that latencies are those of the target.
+        machine: the processor that this ran on.
+    """
+
+    name: str
+    title: str
+    detected: bool
+    here: bool
+    machine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightReport:
+    """A constant operand stored as integers.
+
+    Attributes:
+        tensor: its name.
+        dtype: type of its codes ("int8").
+        scales: how many scales it has; 0 where they could not be told from the written model.
+        least_scale, greatest_scale: of these; null where there are none.
+    """
+
+    tensor: str
+    dtype: str
+    scales: int = 0
+    least_scale: float | None = None
+    greatest_scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDecision:
     """One node of the canonical graph: on integers or not, and why.
 
     Attributes:
-        times: what it was measured to take; None where it was not.
+        reads, writes: the quantized tensors among its inputs and outputs.
+        weight: its constant operand, where that is stored as integers.
+        absorbed_into: for a Relu or Clip that disappears into its producer: that producer's name.
+        sqnr_db: SQNR of the model's outputs with this node alone quantized, where that was measured.
+        error_split: cause -> share of the squared error that this node alone makes, 0..1, where that was measured:
+            weight rounding, weight clipping, activation rounding, activation clipping.
+        float_ms, integer_ms: what the node takes in either form, where that was measured.
     """
 
     node: str
     op_type: str
     quantized: bool
     reason: str
-    times: NodeTimes | None = None
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    weight: WeightReport | None = None
+    absorbed_into: str | None = None
+    sqnr_db: float | None = None
+    error_split: Mapping[str, float] = field(default_factory=dict)
+    float_ms: float | None = None
+    integer_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorHistogram:
+    """Counts of the elements of a tensor, as far as calibration looked at them.
+
+    Attributes:
+        start: lower edge of the first bin.
+        width: of every bin, a power of two.
+        counts: at most 128.
+    """
+
+    start: float
+    width: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorReport:
+    """A quantized activation: what it is stored as, and what calibration saw of it.
+
+    Attributes:
+        name: of the tensor in the canonical graph; in a branch with the branch in front.
+        dtype: type of its codes ("uint8").
+        scale, zero_point: real = scale * (code - zero_point).
+        range: least and greatest value that a code can stand for.
+        method: what the range comes from: a calibration method, or a recovery pass; "" where no data were needed.
+        shared_with: another tensor that has the same scale because it must; null where it is alone or the first.
+        observed: least and greatest value in calibration; null for a tensor that only passes values on.
+        clipped: share of the elements seen that lie more than half a step outside the range, 0..1; null without a
+            histogram.
+        histogram: null where the method does without.
+    """
+
+    name: str
+    dtype: str
+    scale: float
+    zero_point: int
+    range: tuple[float, float]
+    method: str = ""
+    shared_with: str | None = None
+    observed: tuple[float, float] | None = None
+    clipped: float | None = None
+    histogram: TensorHistogram | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +245,51 @@ class Verification:
         checker: "" when ONNX's checker accepts it, its complaint otherwise.
         loads: it loads and runs in ONNX Runtime.
         interface: differences of inputs and outputs to the original; empty when they are the same.
-        census: what ONNX Runtime makes of it.
+        census: what ONNX Runtime makes of it; None where it is made for another runtime or kind of processor.
+        optimizations: what its optimizations change in the outputs; None where that could not be found out.
     """
 
     checker: str
     loads: bool
     interface: tuple[str, ...]
     census: Census | None
+    optimizations: OptimizationEffect | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontPoint:
+    """One model of a search.
+
+    Attributes:
+        label: what makes it differ from the others ("3 layers float").
+        speedup: how many times as fast as FP32.
+        value: its accuracy, in the front's quantity.
+        chosen: whether it is the one that was written.
+    """
+
+    label: str
+    speedup: float
+    value: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """The models of a search.
+
+    Attributes:
+        quantity: what accuracy is measured in: a metric, or "SQNR".
+        unit: of the values: "%", "dB" or "".
+        higher_is_better: the direction of the values.
+        points: the models, those on the front and others.
+        reference: the value of FP32, where there is one.
+    """
+
+    quantity: str
+    unit: str
+    points: tuple[FrontPoint, ...]
+    higher_is_better: bool = True
+    reference: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,16 +298,23 @@ class Report:
 
     Attributes:
         recipe: every choice, as in a recipe file.
-        placement: how it was measured; None where it was not.
+        placement: how it was measured; null where it was not.
+        target: what it was made for.
+        integer_ports: inputs and outputs that are integers where the original has floats.
+        decisions: every node of the canonical graph, in graph order, those of quantized branches last.
         notes: what was done or left undone, and why.
         warnings: what a person should look at.
         seconds: stage -> wall time.
         peak_mb: greatest memory of the process.
+        gates: what became of each --fail-if.
+        tensors: every quantized activation, in graph order.
+        front: speed against accuracy of the models that a search has tried; null where there was none.
     """
 
     model: FileSize
     output: FileSize
     recipe: Mapping[str, object]
+    target: TargetReport
     calibration: CalibrationReport
     accuracy: AccuracyReport
     latency: LatencyReport
@@ -183,7 +324,10 @@ class Report:
     seconds: Mapping[str, float]
     peak_mb: float
     versions: Versions
+    integer_ports: tuple[IntegerPort, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    gates: tuple[Verdict, ...] = ()
+    tensors: tuple[TensorReport, ...] = ()
     placement: PlacementReport | None = None
-    schema_version: int = field(default=SCHEMA_VERSION)
+    front: Front | None = None

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from qconvert.errors import RecipeError
 from qconvert.registry import Registry
-from qconvert.report.model import Report
+from qconvert.report.result import Result
 
 
 class Renderer(Protocol):
-    """Turns a report into the text of a file.
+    """Turns the result of a command into the text of a file.
 
     Attributes:
         name: "json".
@@ -24,7 +24,7 @@ class Renderer(Protocol):
     @property
     def suffixes(self) -> tuple[str, ...]: ...
 
-    def render(self, report: Report) -> str:
+    def render(self, result: Result) -> str:
         """The whole file, with a newline at its end."""
         ...
 

@@ -25,6 +25,9 @@ class Capability:
             costs little beside the operator itself, and the file shrinks.
         on_codes: the runtime does not fuse Q/DQ around it, but runs the operator on integer tensors: emit it on the
             codes.
+        one_scale: all that it reads and writes has to have one scale and zero point, where the operator's rule leaves
+            that open.
+        output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
         float_ns, integer_ns: cost for each output element of the float and the integer kernel.
     """
 
@@ -33,6 +36,8 @@ class Capability:
     float_result: bool = False
     weights_only: bool = False
     on_codes: bool = False
+    one_scale: bool = False
+    output_range: tuple[float, float] | None = None
     float_ns: float = 0.2
     integer_ns: float = 0.2
 
@@ -71,34 +76,66 @@ class Target:
     Attributes:
         name: "x86-vnni".
         title: for people.
-        activations, weights: preferred integer types.
+        purpose: what it is for, a sentence fragment.
+        types: (activations, weights), the pairs of integer types that it runs; the first one is preferred.
         symmetric_activations: whether activations should be symmetric.
+        only_symmetric: it cannot run asymmetric ones.
         per_channel: whether weights should have a scale a channel.
+        formats: the forms of quantized graph that it reads; the first one is preferred.
+        host: the architecture on which ONNX Runtime's CPU provider is this runtime ("x86_64"), so that what it makes of
+            the model can be seen there; "" for other runtimes.
         capabilities: by operator ("Conv", "com.microsoft:Gelu").
+        others: why operators that ``capabilities`` does not name stay float.
         quantize_ns, dequantize_ns: cost of a boundary for each element, layout change included.
+        boundary: that cost in words, and where it comes from.
         saturates: its kernels add two products of an unsigned and a signed byte in 16 bits, so weights must be kept
             small enough (numerics/saturation.py).
+        float_bias: biases stay float: it adds them itself, in the scale that it accumulates in.
+        residuals: of an Add behind a weighted operator the other operand is quantized, and nothing else.
+        integer_only: it has no float arithmetic: every operator runs on integers, inputs and outputs are integers.
+        fuses_int8: ONNX Runtime's CPU provider fuses pairs of int8 activations there wherever it fuses uint8.
         convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
+        sources: what the statements above and in ``capabilities`` rest on, numbered from 1 in their texts.
     """
 
     name: str
     title: str
-    activations: str
-    weights: str
+    purpose: str
+    types: tuple[tuple[str, str], ...]
     symmetric_activations: bool
     per_channel: bool
+    formats: tuple[str, ...]
     quantize_ns: float
     dequantize_ns: float
+    boundary: str
     products: Capability
+    sources: tuple[str, ...]
+    only_symmetric: bool = False
+    host: str = ""
     saturates: bool = False
+    float_bias: bool = False
+    residuals: bool = False
+    integer_only: bool = False
+    fuses_int8: bool = False
     convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
+    others: str = ""
+
+    @property
+    def activations(self) -> str:
+        """The preferred integer type of activations."""
+        return self.types[0][0]
+
+    @property
+    def weights(self) -> str:
+        """The preferred integer type of weights."""
+        return self.types[0][1]
 
     def capability(self, op: str) -> Capability:
         """What the target can do with operator ``op``."""
         return self.capabilities.get(
-            op, Capability(integer=False, reason=f"no integer kernel for {op} on {self.title}")
+            op, Capability(integer=False, reason=self.others or f"no integer kernel for {op} on {self.title}")
         )
 
 

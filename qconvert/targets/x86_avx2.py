@@ -12,4 +12,13 @@ from dataclasses import replace
 from qconvert.targets.target import register
 from qconvert.targets.x86_vnni import X86_VNNI
 
-X86_AVX2 = register(replace(X86_VNNI, name="x86-avx2", title="ONNX Runtime on x86 without VNNI", saturates=True))
+X86_AVX2 = register(
+    replace(
+        X86_VNNI,
+        name="x86-avx2",
+        title="ONNX Runtime on x86 without VNNI",
+        purpose="older servers and PCs, and any processor that is not known",
+        boundary="taken over from x86 with VNNI [1]",
+        saturates=True,
+    )
+)

@@ -8,6 +8,7 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 
 from __future__ import annotations
 
+from qconvert.machine import X86
 from qconvert.targets.target import Capability, ConvolutionCosts, Target, register
 
 
@@ -26,18 +27,26 @@ X86_VNNI = register(
     Target(
         name="x86-vnni",
         title="ONNX Runtime on x86 with VNNI",
-        activations="uint8",
-        weights="int8",
+        purpose="servers and PCs with AVX512-VNNI or AVX-VNNI (Intel since 2019, AMD since 2022)",
+        types=(("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8"), ("int8", "uint8")),
         symmetric_activations=False,
         per_channel=True,
+        formats=("qdq", "qoperator"),
+        host=X86,
         # one Q costs 27 us and one DQ 25 us on 200,704 elements; the layout changes around a float island 11 and 19 us
         quantize_ns=0.19,
         dequantize_ns=0.22,
+        boundary="as much as a float elementwise operator on the tensor [1]",
         products=Capability(
             integer=False,
             reason="a product of two activations stays float: its operands have no per-channel scales, and attention "
             "probabilities lose most in 8 bits",
             float_result=True,
+        ),
+        sources=(
+            "measured: ONNX Runtime 1.31.1, AMD EPYC with AVX512-VNNI, one thread, [1, 64, 56, 56]; the same 3x3 "
+            "convolution takes 0.54 ms as U8S8, 1.57 ms as U8U8, 7.2 ms as S8S8",
+            "onnxruntime.ai, Quantize ONNX models, Data type selection: U8S8 saturates on AVX2 and AVX512 without VNNI",
         ),
         # fitted to 64 shapes (1 to 128 channels, kernels 1 to 7, 28 to 112 pixels square), kernel times of ONNX
         # Runtime's profiler; e.g. 3 to 8 channels, 3x3, stride 2, 112 pixels: 61 us in float and 169 us on integers

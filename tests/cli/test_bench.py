@@ -102,6 +102,7 @@ def timing(name: str, median: float, ratio: float, *, spread: float = 0.05, peak
     return ModelTiming(
         name=name,
         path=f"models/{name}",
+        bytes=1_000_000,
         latency=Latency(median_ms=median, p10_ms=median * 0.98, p90_ms=median * 1.03, runs=500),
         p95_ms=median * 1.25,
         spread=spread,

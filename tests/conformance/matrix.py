@@ -26,7 +26,7 @@ from qconvert.graph.view import GraphView
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -47,7 +47,12 @@ class Scheme:
 def _scheme(opset: int, activations: str, *, symmetric: bool, per_channel: bool, weights: str = "int8") -> Scheme:
     kind = activations + ("-symmetric" if symmetric else "") + (f"-{weights}" if weights != "int8" else "")
     recipe = Recipe(
-        placement="all", activations=activations, symmetric=symmetric, per_channel=per_channel, weights=weights
+        target="x86-vnni",
+        placement="all",
+        activations=activations,
+        symmetric=symmetric,
+        per_channel=per_channel,
+        weights=weights,
     )
     return Scheme(name=f"{kind}-{'channel' if per_channel else 'tensor'}", opset=opset, recipe=recipe)
 
@@ -121,7 +126,7 @@ class Quantized:
 
 def quantize(reference: Fp32, recipe: Recipe, feed: Arrays) -> Quantized:
     """Every stage on ``reference``, calibrated by min-max on ``feed``."""
-    target = TARGETS.get(recipe.target)
+    target = target_of(recipe.target)
     method = METHODS.get("minmax")
     plan = build_plan(reference.graph, recipe, target)
     stats = collect(reference.model, requests_for(plan, method), [feed]).table

@@ -20,7 +20,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
 from qconvert.targets import TARGETS
 
-TARGET = TARGETS.get(Recipe().target)
+TARGET = TARGETS.get("x86-vnni")
 _OPSET = 17
 _IN, _OUT = (8, 4, 3, 3), (4, 8, 1, 1)
 

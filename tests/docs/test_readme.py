@@ -15,7 +15,7 @@ import pytest
 from docs.markdown import Command, commands, links
 
 REPO = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/data.md", "docs/troubleshooting.md")
+PAGES = ("README.md", "docs/ci.md", "docs/data.md", "docs/troubleshooting.md")
 EVERY_PAGE = sorted(
     p.relative_to(REPO).as_posix() for p in [*REPO.glob("*.md"), *(REPO / "docs").rglob("*.md")] if p.is_file()
 )

@@ -18,10 +18,11 @@ from qconvert.emit.qoperator import lower_to_qoperator
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import load
 from qconvert.graph.prepare.canonical import Prepared, prepare
+from qconvert.inputs import least_opset
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
-from qconvert.targets import TARGETS
+from qconvert.targets.auto import target_of
 
 RECIPES = {
     "default": Recipe(),
@@ -63,14 +64,9 @@ def convert_file(path: Path, feeds: Sequence[Feed], recipe: Recipe) -> Result:
     return quantize(prepare(load(path), feeds[0], min_opset=least_opset(recipe)), feeds, recipe)
 
 
-def least_opset(recipe: Recipe) -> int:
-    """13 knows scales a channel, 10 scales a tensor."""
-    return 13 if recipe.per_channel else 10
-
-
 def quantize(prepared: Prepared, feeds: Sequence[Feed], recipe: Recipe) -> Result:
     """All stages after preparation."""
-    view, target = view_of(prepared.model), TARGETS.get(recipe.target)
+    view, target = view_of(prepared.model), target_of(recipe.target)
     method = METHODS.get(recipe.method)
     plan = build_plan(view, recipe, target)
     stats = collect(prepared.model, requests_for(plan, method), feeds).table

@@ -50,6 +50,17 @@ def densenet() -> Network:
 
 
 @network
+def concat_of_concat() -> Network:
+    """Two clamped branches joined, and joined with an unclamped one: one scale for all would undo the clamps."""
+    b = Builder(seed=3)
+    stem = b.conv(b.input("image", [1, 3, 16, 16]), 3, 16)
+    clamped = b.node("Concat", b.relu(b.conv(stem, 16, 8)), b.relu(b.conv(stem, 16, 8)), axis=1)
+    y = b.node("Concat", clamped, b.conv(stem, 16, 8), axis=1)
+    b.output(b.head(b.conv(y, 24, 16), 16), [1, 10])
+    return Network(proto=b.model(), feeds=b.feeds(), quantized=("Conv", "Concat"))
+
+
+@network
 def resnet() -> Network:
     b = Builder(seed=2)
     x = b.relu(b.batchnorm(b.conv(b.input("image", [1, 3, 16, 16]), 3, 8, bias=False), 8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime as ort
@@ -221,3 +222,23 @@ def test_a_shared_weight_and_a_large_one_are_left_alone() -> None:
 
 def test_it_works_on_a_solved_plan() -> None:
     assert Gptq().stage is Stage.SOLVED
+
+
+@pytest.mark.parametrize("net", [two_convolutions, grouped_and_dense], ids=lambda n: n.__name__)
+def test_on_a_target_that_saturates_no_pair_can_and_emission_changes_nothing(net: Callable[[Builder], str]) -> None:
+    b = Builder(seed=14)
+    b.output(net(b))
+    feeds = smooth()
+    canonical = prepared(b.model(), feeds[0])
+    recipe = Recipe(target="x86-avx2")
+    result = quantized(canonical, feeds, recipe)
+    mindful, careless = (
+        Gptq().apply(replace(subject(canonical.model, feeds, result.plan), saturates=s)) for s in (True, False)
+    )
+    scores = []
+    for changes, shrinks in ((mindful, False), (careless, True)):
+        base = with_constants(canonical.model, changes.constants)
+        after, notes = emit(base, changes.planned(result.plan), recipe, canonical.source)
+        assert any("could saturate" in note for note in notes) == shrinks
+        scores.append(sqnr(canonical.model, after, feeds))
+    assert scores[0] > scores[1] + 1.0

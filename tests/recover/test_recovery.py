@@ -20,6 +20,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.signature import session_of
 from qconvert.recipe.recipe import Recipe
+from qconvert.recover.effort import LEVELS
 from qconvert.recover.judge import CEILING_DB, Judge, Score
 from qconvert.recover.layers import find_layers
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
@@ -121,7 +122,7 @@ def test_the_default_chain_helps_and_gives_the_same_bytes_again(form: str) -> No
     first, second = (recovered(canonical, feeds, recipe) for _ in range(2))
     assert first.model.to_bytes() == second.model.to_bytes()
     assert any(o.kept for o in first.recoveries)
-    assert {o.name for o in first.recoveries} <= set(recovery.CHAIN)
+    assert {o.name for o in first.recoveries} <= set(LEVELS["default"].chain)
     reference, held = session_of(canonical.source), made(80)[1][16:]
     without = quantized(canonical, feeds, recipe)
     judge = Judge(reference=reference, samples=all_of(held), held_out=True)
@@ -138,7 +139,8 @@ def test_none_is_plain_conversion() -> None:
 def test_passes_run_in_the_order_of_their_stages() -> None:
     names = [p.name for p in recovery.passes_of(Recipe(recover=("gptq", "equalize", "gptq")))]
     assert names == ["equalize", "gptq"]
-    assert [p.name for p in recovery.passes_of(Recipe())] == list(recovery.CHAIN)
+    for effort, level in LEVELS.items():
+        assert [p.name for p in recovery.passes_of(Recipe(effort=effort))] == list(level.chain)
     assert recovery.passes_of(Recipe(recover=("none",))) == ()
 
 
@@ -262,3 +264,16 @@ def test_branch_models_are_recovered_like_others() -> None:
     assert list(view_of(result.model).nodes) == list(view_of(same.model).nodes)
     for ours, theirs in zip(result.session.run(feeds[0]), same.session.run(feeds[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_little_effort_leaves_a_dear_model_alone_and_more_effort_tries_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    canonical, feeds = made()
+    cheap = recovered(canonical, feeds, Recipe(effort="fast"))
+    assert {o.name for o in cheap.recoveries} == {"bias-correction"}
+    tried = {o.name for o in recovered(canonical, feeds, Recipe(effort="max")).recoveries}
+    assert "adaround" in tried
+    monkeypatch.setitem(LEVELS, "fast", replace(LEVELS["fast"], dearest=1e3))  # type: ignore[arg-type]
+    dear = recovered(canonical, feeds, Recipe(effort="fast"))
+    assert dear.recoveries == ()
+    assert any("million multiplications a run (effort fast)" in note for note in dear.notes)
+    assert dear.model.to_bytes() == plain(canonical, feeds).model.to_bytes()

@@ -1,17 +1,29 @@
-"""Two reports of fixed values: a classifier where all went well, and a detector where much did not."""
+"""Results of fixed values: of quantize a classifier where all went well and a detector where much did not, and one of
+every other command."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from qconvert.evaluate.compare import Comparison, MetricResult
+from qconvert.diagnose.optimization import OptimizationEffect
+from qconvert.emit.integer_io import IntegerPort
+from qconvert.evaluate.benchmark import Benchmark, FedInput, ModelTiming
+from qconvert.evaluate.compare import Comparison, MetricResult, SampleError
+from qconvert.evaluate.comparison import ComparedModel, ModelComparison
+from qconvert.evaluate.evaluation import Evaluation, MetricValue, OutputSummary, ScoredSample
 from qconvert.evaluate.fidelity import FidelityReport, OutputFidelity
+from qconvert.evaluate.footprint import Footprint
+from qconvert.evaluate.gates import Verdict
+from qconvert.evaluate.interval import Interval
 from qconvert.evaluate.latency import Latency, Speedup
+from qconvert.evaluate.tensors import TensorComparison, TensorFidelity
 from qconvert.graph.census import Census
 from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.recipe_file import recipe_to_dict
+from qconvert.recipe.resolve import resolve
 from qconvert.report.model import (
     AccuracyReport,
     CalibrationReport,
@@ -19,6 +31,7 @@ from qconvert.report.model import (
     LatencyReport,
     NodeDecision,
     Report,
+    TargetReport,
     Verification,
     Versions,
 )
@@ -95,7 +108,10 @@ def classifier() -> Report:
             parameters=617,
             sha256="3fa04c1d" * 8,
         ),
-        recipe=recipe_to_dict(Recipe()),
+        recipe=recipe_to_dict(resolve(Recipe(target="x86-vnni"))),
+        target=TargetReport(
+            name="x86-vnni", title="ONNX Runtime on x86 with VNNI", detected=True, here=True, machine="AMD EPYC 7763"
+        ),
         calibration=CalibrationReport(source="data/calib.npz", samples=100, method="mse", tensors=13),
         accuracy=AccuracyReport(
             source="data/eval.npz",
@@ -123,6 +139,7 @@ def classifier() -> Report:
                 boundaries=("image_QuantizeLinear",),
                 ops={"QLinearConv": 9, "QuantizeLinear": 1},
             ),
+            optimizations=OptimizationEffect(samples=2, sqnr_db=61.7, error_db=38.2, steps=1.0),
         ),
         decisions=decisions(
             (9, "Conv", True, "integer kernel"),
@@ -158,7 +175,11 @@ def detector() -> Report:
             parameters=8 * 10**8,
         ),
         output=FileSize(path="detector.int8.onnx", bytes=3_300_000_000, by_kind={"graph": 5}, parameters=1),
-        recipe=recipe_to_dict(Recipe(per_channel=False, symmetric=True, activations="int8")),
+        recipe=recipe_to_dict(resolve(Recipe(target="arm64", per_channel=False, symmetric=True))),
+        target=TargetReport(
+            name="arm64", title="ONNX Runtime on 64-bit ARM", detected=False, here=False, machine="AMD EPYC 7763"
+        ),
+        integer_ports=(IntegerPort(side="input", name="image", dtype="int8", scale=0.0123, zero_point=-3),),
         calibration=CalibrationReport(source="calib", samples=1, method="minmax", tensors=1, skipped_values=1234),
         accuracy=AccuracyReport(
             source="calib",
@@ -198,6 +219,9 @@ def detector() -> Report:
                 boundaries=tuple(f"boundary_{i}" for i in range(9)),
                 ops={"Conv": 4},
             ),
+            optimizations=OptimizationEffect(
+                samples=2, sqnr_db=9.1, error_db=18.4, steps=None, outputs=("boxes",), begins_at="Conv_7 (Conv)"
+            ),
         ),
         decisions=decisions(
             (26, "Conv", True, "integer kernel"),
@@ -213,4 +237,133 @@ def detector() -> Report:
         versions=VERSIONS,
         notes=("opset raised from 9 to 13",),
         warnings=("the quantized model is slower on this machine (0.75 times the speed)",),
+    )
+
+
+KEPT = Verdict(gate="top1_drop > 0.5%", quantity="top1_drop", model="", value=0.2, unit="%", broken=False)
+BROKEN = Verdict(gate="speedup < 2", quantity="speedup", model="", value=1.824, unit="x", broken=True)
+UNKNOWN = Verdict(gate="agreement < 99%", quantity="agreement", model="", value=None, unit="share", broken=True)
+
+
+def tensor(name: str, sqnr: float | None, **changes: object) -> TensorFidelity:
+    values: dict[str, object] = {
+        "name": name,
+        "other": f"{name}_DequantizeLinear_Output",
+        "op_type": "Conv",
+        "sqnr_db": sqnr,
+        "cosine": None if sqnr is None else 0.99,
+        "max_abs_error": 0.125,
+        "reference_range": (0.0, 6.0),
+        "elements": 4096,
+        "shape_mismatches": 0,
+        "rescaled": False,
+        "fitted_sqnr_db": sqnr,
+    }
+    return TensorFidelity(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def comparison(classifier: Report) -> ModelComparison:
+    """A classifier against its quantized form: one gate kept, one broken, and names that Markdown could take amiss."""
+    found = classifier.accuracy.comparison
+    assert found.metric is not None
+    metric = replace(found.metric, interval=Interval(low=-0.25, high=0.65))
+    worst = (
+        SampleError(number=287, sqnr_db=11.9, drop=100.0, name="eval.npz[287]"),
+        SampleError(number=3, sqnr_db=-math.inf, drop=0.0, name="dir/<b>|*_x_*|.npy"),
+    )
+    tensors = TensorComparison(
+        tensors=(
+            tensor("conv1", 34.5),
+            tensor("relu|1<script>", 15.8, rescaled=True, fitted_sqnr_db=33.0),
+            tensor("pool", None, shape_mismatches=32),
+            tensor("logits", math.inf),
+        ),
+        unmatched=("bn1",),
+        samples=32,
+    )
+    return ModelComparison(
+        reference=ComparedModel(
+            path="models/digits.onnx", bytes=420_100, quantized_ops=(), latency=classifier.latency.fp32
+        ),
+        other=ComparedModel(
+            path="out/digits.int8.onnx",
+            bytes=120_400,
+            quantized_ops=("DequantizeLinear", "QuantizeLinear"),
+            latency=classifier.latency.quantized,
+        ),
+        source="data/eval.npz",
+        samples=500,
+        skipped_samples=("eval.npz[7] has 3 NaN",),
+        comparison=replace(found, metric=metric, worst_samples=worst),
+        tensors=tensors,
+        speedup=classifier.latency.speedup,
+        threads=0,
+        seconds=2.25,
+        notes=("a note",),
+        warnings=("look at this",),
+        gates=(KEPT, BROKEN, UNKNOWN),
+    )
+
+
+@pytest.fixture
+def evaluation(classifier: Report) -> Evaluation:
+    """A classifier of which one sample is missed; no gates."""
+    return Evaluation(
+        path="models/digits.onnx",
+        bytes=420_100,
+        quantized_ops=(),
+        source="data/eval.npz",
+        samples=500,
+        skipped_samples=(),
+        metric=MetricValue(
+            name="top1",
+            value=99.4,
+            unit="%",
+            samples=500,
+            higher_is_better=True,
+            interval=Interval(low=98.3, high=99.8),
+        ),
+        worst_samples=(ScoredSample(number=287, name="eval.npz[287]", score=0.0),),
+        outputs=(
+            OutputSummary(name="logits", dtype="float32", shape=(1, 10), range=(-12.5, 14.0), mean=0.25, nonfinite=0),
+            OutputSummary(name="label", dtype="str", shape=(1,), range=None, mean=None, nonfinite=0),
+        ),
+        latency=classifier.latency.fp32,
+        threads=1,
+        seconds=0.75,
+    )
+
+
+@pytest.fixture
+def timings(classifier: Report) -> Benchmark:
+    """Two models side by side; a gate for each figure that a third model would break too."""
+
+    def timing(name: str, size: int, took: Latency, ratio: Speedup) -> ModelTiming:
+        return ModelTiming(
+            name=name,
+            path=f"models/{name}",
+            bytes=size,
+            latency=took,
+            p95_ms=took.p90_ms * 1.1,
+            spread=0.05,
+            samples_per_second=1e3 / took.median_ms,
+            footprint=Footprint(load_ms=12.3, peak_mb=70.25, model_mb=10.0),
+            ratio=ratio,
+        )
+
+    times = classifier.latency
+    return Benchmark(
+        models=(
+            timing("fp32.onnx", 420_100, times.fp32, Speedup(median=1.0, p10=1.0, p90=1.0)),
+            timing("int8.onnx", 120_400, times.quantized, times.speedup),
+        ),
+        rounds=300,
+        threads=0,
+        samples=1,
+        data="",
+        feeds=1,
+        inputs=(FedInput(name="image", dtype="float32", shape=(1, 3, 8, 8)),),
+        assumed={},
+        gates=(replace(BROKEN, model="int8.onnx"),),
     )

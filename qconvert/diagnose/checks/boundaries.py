@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qconvert.diagnose.finding import CHECKS, Check, Finding, Severity, Subject
+from qconvert.graph.boundary import dequantizers, quantizers
 from qconvert.graph.view import GraphView, NodeView
 
 # Conversions that take less than this part of the time are not worth a change of the model.
@@ -18,14 +19,6 @@ def _is(node: NodeView | None, op_type: str) -> bool:
     return node is not None and node.op_type == op_type
 
 
-def _quantizers(graph: GraphView) -> list[NodeView]:
-    return [n for n in graph.nodes.values() if n.op_type == "QuantizeLinear" and not graph.is_constant(n.input(0))]
-
-
-def _dequantizers(graph: GraphView) -> list[NodeView]:
-    return [n for n in graph.nodes.values() if n.op_type == "DequantizeLinear" and not graph.is_constant(n.input(0))]
-
-
 def _readers(graph: GraphView, node: NodeView) -> list[NodeView]:
     return [reader for reader, _ in graph.consumers(node.outputs[0])]
 
@@ -33,7 +26,7 @@ def _readers(graph: GraphView, node: NodeView) -> list[NodeView]:
 def _pairs(subject: Subject) -> Iterator[Finding]:
     """QuantizeLinear that only DequantizeLinear reads: values are rounded, and nothing runs on the integers."""
     graph, found = subject.run, []
-    for q in _quantizers(graph):
+    for q in quantizers(graph):
         readers = _readers(graph, q)
         if readers and all(_is(r, "DequantizeLinear") for r in readers) and not graph.tensors[q.outputs[0]].is_output:
             found.append((q.name, [q.name, *(r.name for r in readers)]))
@@ -56,14 +49,14 @@ def _islands(subject: Subject) -> Iterator[Finding]:
     graph = subject.run
     found: list[str] = []
     ops: set[str] = set()
-    for dq in _dequantizers(graph):
+    for dq in dequantizers(graph):
         readers = [r for r in _readers(graph, dq) if not _is(r, "QuantizeLinear")]
         if readers and not _is(graph.producer(dq.input(0) or ""), "QuantizeLinear"):
             found.append(dq.name)
             ops.update(r.op_type for r in readers)
     if not found:
         return
-    back = [q.name for q in _quantizers(graph) if not graph.tensors[q.input(0) or ""].is_input]
+    back = [q.name for q in quantizers(graph) if not graph.tensors[q.input(0) or ""].is_input]
     nodes = [*found, *back]
     share = subject.share(nodes)
     small = bool(subject.times) and share < _SMALL_SHARE
@@ -111,8 +104,8 @@ def _apart(subject: Subject) -> Iterator[Finding]:
     for node in graph.nodes.values():
         if node.op_type not in _CLAMPS or not _is(graph.producer(node.input(0) or ""), "DequantizeLinear"):
             continue
-        quantizers = [r for r in _readers(graph, node) if _is(r, "QuantizeLinear")]
-        if quantizers and all(_middle(graph, q) for q in quantizers):
+        behind = [r for r in _readers(graph, node) if _is(r, "QuantizeLinear")]
+        if behind and all(_middle(graph, q) for q in behind):
             found.append(node.name)
     if found:
         yield Finding(

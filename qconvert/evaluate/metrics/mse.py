@@ -43,26 +43,29 @@ class MeanError:
 
 
 class MeanErrorAccumulator:
-    """Sum of penalties and elements so far."""
+    """Mean penalty, sample by sample."""
 
     def __init__(self, metric: MeanError, labels: Array) -> None:
         self._metric = metric
         self._labels = labels
-        self._sum, self._count = 0.0, 0
+        self._errors: list[NDArray[np.float64]] = []
 
     def update(self, outputs: Sequence[Array], feed: Feed, first: int) -> None:
         """Add the penalties of the first output, [n, ...]."""
         del feed
         name = self._metric.name
         output, labels = aligned(name, outputs[0], rows_for(name, outputs[0], self._labels, first))
-        self._sum += float(self._metric.error(output - labels).sum())
-        self._count += output.size
+        self._errors.append(self._metric.error(output - labels).mean(axis=1))
+
+    def scores(self) -> NDArray[np.float64]:
+        """Mean penalty of each sample, [N]."""
+        return np.concatenate(self._errors) if self._errors else np.zeros(0)
 
     def value(self) -> float:
         """Mean penalty, in the output's unit (mae) or its square (mse); inf when an output is NaN."""
-        if math.isnan(self._sum) or not self._count:
-            return math.inf
-        return self._sum / self._count
+        errors = self.scores()
+        mean = float(errors.mean()) if len(errors) else math.inf
+        return math.inf if math.isnan(mean) else mean
 
 
 METRICS.add("mse", MeanError(name="mse", error=np.square))

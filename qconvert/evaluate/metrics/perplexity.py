@@ -72,6 +72,9 @@ class PerplexityAccumulator:
                 self._nll += float((np.log(np.exp(z).sum(axis=1)) - own).sum())
             self._tokens += len(counted)
 
+    def scores(self) -> None:
+        """None: the exponential of a mean over tokens is no mean over samples."""
+
     def value(self) -> float:
         """Perplexity, 1 or more; inf when logits are NaN."""
         if not self._tokens or math.isnan(self._nll):

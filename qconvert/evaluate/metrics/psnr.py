@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qconvert.evaluate.metric import METRICS, Array, aligned, rows_for, wrong_labels
 from qconvert.graph.session import Feed
@@ -41,13 +42,13 @@ class Psnr:
 
 
 class PsnrAccumulator:
-    """Sum of the samples' PSNR and their number so far."""
+    """PSNR, sample by sample."""
 
     def __init__(self, labels: Array) -> None:
         self._labels = labels
         self._bytes = labels.dtype == np.uint8
         self._low, self._peak = (0.0, 1.0) if self._bytes else _range(labels)
-        self._sum, self._seen = 0.0, 0
+        self._values: list[NDArray[np.float64]] = []
 
     def update(self, outputs: Sequence[Array], feed: Feed, first: int) -> None:
         """Add the PSNR of each row of the first output, [n, ...]."""
@@ -60,12 +61,16 @@ class PsnrAccumulator:
         errors = np.square(np.clip(output, self._low, self._peak) - labels).mean(axis=1)
         # NaN, from NaN outputs, becomes an infinite error: -inf dB.
         errors = np.where(np.isnan(errors), np.inf, np.maximum(errors / self._peak**2, _FLOOR))
-        self._sum += float(-10 * np.log10(errors).sum())
-        self._seen += len(output)
+        self._values.append(-10 * np.log10(errors))
+
+    def scores(self) -> NDArray[np.float64]:
+        """PSNR of each sample in dB, [N]."""
+        return np.concatenate(self._values) if self._values else np.zeros(0)
 
     def value(self) -> float:
         """Mean PSNR in dB."""
-        return self._sum / self._seen if self._seen else float("-inf")
+        values = self.scores()
+        return float(values.mean()) if len(values) else float("-inf")
 
 
 def _range(labels: Array) -> tuple[float, float]:

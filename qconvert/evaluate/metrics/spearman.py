@@ -62,6 +62,9 @@ class SpearmanAccumulator:
         for i, row in enumerate(unit(pooled(output, feed))):
             self._rows[first + i] = row
 
+    def scores(self) -> None:
+        """None: a rank correlation is no mean over samples."""
+
     def value(self) -> float:
         """Rank correlation; 0 when all similarities are alike."""
         count = len(self._labels)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qconvert.errors import DataError
 from qconvert.evaluate.metric import METRICS, Array, rows_for, show, wrong_labels
@@ -42,12 +43,12 @@ class TopK:
 
 
 class TopKAccumulator:
-    """Hits and samples so far."""
+    """Hit or miss, sample by sample."""
 
     def __init__(self, metric: TopK, labels: Array) -> None:
         self._metric = metric
         self._labels = labels
-        self._hits = self._seen = 0
+        self._hits: list[NDArray[np.bool_]] = []
 
     def update(self, outputs: Sequence[Array], feed: Feed, first: int) -> None:
         """Count the hits of scores [n, C]."""
@@ -69,12 +70,16 @@ class TopKAccumulator:
         own = np.take_along_axis(scores, labels[:, None], axis=1)
         # A NaN score ranks above all: comparisons with it are False, which would make a broken model hit every label.
         above = (scores > own) | ((scores == own) & (np.arange(classes) < labels[:, None])) | np.isnan(scores)
-        self._hits += int(np.count_nonzero((above.sum(axis=1) < self._metric.k) & ~np.isnan(own[:, 0])))
-        self._seen += len(labels)
+        self._hits.append((above.sum(axis=1) < self._metric.k) & ~np.isnan(own[:, 0]))
+
+    def scores(self) -> NDArray[np.bool_]:
+        """Whether each sample was hit, [N]."""
+        return np.concatenate(self._hits) if self._hits else np.zeros(0, np.bool_)
 
     def value(self) -> float:
         """Percent of samples hit, 0..100."""
-        return 100 * self._hits / self._seen if self._seen else 0.0
+        hits = self.scores()
+        return 100 * int(np.count_nonzero(hits)) / len(hits) if len(hits) else 0.0
 
 
 METRICS.add("top1", TopK(name="top1", k=1))

@@ -57,7 +57,7 @@ class BiasCorrectionOptions:
     """
 
     waves: int = 8
-    least: int = 8
+    least: int = 5
     most: int = 32
     share: float = 1.0
     operations: float = 5e10
@@ -99,8 +99,8 @@ class BiasCorrection:
 
     def _samples(self, subject: Subject, layers: Mapping[str, Layer], waves: int) -> int:
         each = multiplications(subject, layers)
-        by_share = self.options.share * len(subject.samples) / waves
-        by_work = self.options.operations / max(1.0, each * waves)
+        by_share = self.options.share * subject.work * len(subject.samples) / waves
+        by_work = self.options.operations * subject.work / max(1.0, each * waves)
         return int(np.clip(max(by_share, by_work), self.options.least, self.options.most))
 
 
@@ -205,10 +205,6 @@ def merged(waves: list[list[str]], most: int) -> list[list[list[str]]]:
 def _measurable(graph: GraphView, layer: Layer) -> bool:
     """Whether it has a place for a bias, and its values a known rank to take means over."""
     return layer.bias is not None and None not in (graph.tensors[layer.source].rank, graph.tensors[layer.result].rank)
-
-
-def _outputs(subject: Subject, layer: Layer) -> int:
-    return int(subject.weight(layer).shape[layer.out_axis])
 
 
 def _port(layer: Layer) -> Port:

@@ -18,7 +18,8 @@ Nagel et al. 2019 (arXiv:1906.04721, section 4.1) equalise max |W1_c| and max |W
 best for one scale a tensor. With a scale a channel it helps less, and costs some nets several dB, where J does not.
 
 A Clip at 6 between the layers would have to clip at 6 / s_c, which one saturating scale cannot do: such links are left
-alone. So are links with other readers.
+alone. So are links with other readers. High biases (section 4.1.3 there) are not absorbed into the next layer: that is
+the same function only if no input ever falls below what is absorbed (docs/decisions/0017 weighs both).
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ Frantar et al. 2023 (arXiv:2210.17323), algorithm 1; updates of far columns wait
 those of the extremes, so that the result is a plain rounded weight to everything that follows. H is that of the float
 model; it holds the inputs' means, so that shifts of the outputs are made up for, too.
 
+On a target whose kernels add two products in 16 bits (:mod:`qconvert.numerics.saturation`), the scales are those with
+which emission would keep pairs of weights from saturating, and a code is clipped to what the other one of its pair, if
+that is rounded already, leaves room for; what the clip costs is made up for like any other error.
+
 Layers are taken from the cheapest up to a budget: a solve costs K^3, and with thousands of inputs errors of rounding
 average out by themselves. A weight with other readers is left alone.
 """
@@ -24,13 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.graph.constants import Port
-from qconvert.numerics.bias import quantize_bias
 from qconvert.numerics.spec import QParams
-from qconvert.plan.model import QuantPlan
 from qconvert.recover.gram import second_moments
-from qconvert.recover.layers import Array, Layer, owns_weight
+from qconvert.recover.grid import Grid, Partners, final_parameters
+from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
-from qconvert.recover.simulation import integer_layers, parameters_of
+from qconvert.recover.work import affordable, multiplications
 
 Matrix = NDArray[np.float64]
 
@@ -40,16 +43,20 @@ class GptqOptions:
     """Constants of the pass.
 
     Attributes:
-        samples, positions: samples for H, and columns of each at most.
+        least, most: samples for H, at least and at most; between them, as many as ``runs`` allows.
+        positions: columns of each sample at most.
         damping: added to the diagonal of H, as a share of its mean.
         block: columns that are rounded before the columns behind them are updated.
+        runs: multiplications that the runs of the model may cost.
         operations: multiplications that all layers together may cost.
     """
 
-    samples: int = 16
+    least: int = 8
+    most: int = 16
     positions: int = 256
     damping: float = 0.01
     block: int = 64
+    runs: float = 3e10
     operations: float = 3e10
 
 
@@ -64,10 +71,12 @@ class Gptq:
     def apply(self, subject: Subject) -> Changes:
         """Weights on the grid of their scales, rounded with compensation."""
         plan = subject.plan
-        layers = self._affordable(subject, plan) if plan is not None else {}
+        layers = affordable(subject, plan, _cost, self.options.operations * subject.work) if plan is not None else {}
         if plan is None or not layers:
             return Changes()
-        samples = subject.samples.first(self.options.samples)
+        each = multiplications(subject, layers)
+        count = np.clip(self.options.runs * subject.work / max(1.0, each), self.options.least, self.options.most)
+        samples = subject.samples.first(int(count))
         moments = second_moments(subject, layers, samples, self.options.positions)
         constants: dict[Port, Array] = {}
         parameters: dict[str, QParams] = {}
@@ -75,29 +84,31 @@ class Gptq:
             weight = subject.weight(layer)
             if not np.isfinite(moments[name]).all():
                 continue
-            params = _final_parameters(subject, plan, layer, weight)
-            constants[layer.weight] = rounded(layer, weight, params, moments[name], self.options)
+            params, partners = final_parameters(subject, plan, layer, weight)
+            constants[layer.weight] = rounded(layer, weight, params, moments[name], self.options, partners)
             parameters[name] = params
         return Changes(constants=constants, parameters=parameters, changed=len(constants))
 
-    def _affordable(self, subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
-        found = {n: layer for n, layer in integer_layers(subject, plan).items() if owns_weight(subject.graph, layer)}
-        costs = {n: _cost(layer, subject.weight(layer)) for n, layer in found.items()}
-        spent, kept = 0.0, set()
-        for name in sorted(found, key=lambda n: costs[n]):
-            spent += costs[name]
-            if spent <= self.options.operations:
-                kept.add(name)
-        return {n: layer for n, layer in found.items() if n in kept}
 
+def rounded(
+    layer: Layer,
+    weight: Array,
+    params: QParams,
+    moments: Matrix,
+    options: GptqOptions,
+    partners: Partners | None = None,
+) -> Array:
+    """``weight`` on the grid of ``params``, [same shape].
 
-def rounded(layer: Layer, weight: Array, params: QParams, moments: Matrix, options: GptqOptions) -> Array:
-    """``weight`` on the grid of ``params``, [same shape]; ``moments`` [groups, K, K] is H without damping."""
+    Args:
+        layer, weight, params: whose weight, the weight, and its grid.
+        moments: H without damping, [groups, K, K].
+        options: constants.
+        partners: where two products are added in 16 bits, the other column of each column's pair.
+    """
     rows = layer.by_outputs(weight).astype(np.float64)  # [groups, O / groups, K]
     groups, each, inputs = rows.shape
-    scale = np.broadcast_to(params.scale.astype(np.float64).reshape(-1), (groups * each,)).reshape(groups, each)
-    zero = np.broadcast_to(params.zero_point.astype(np.float64).reshape(-1), (groups * each,)).reshape(groups, each)
-    low, high = params.spec.lo - zero, params.spec.hi - zero
+    grid = Grid.of(params, groups, each)
 
     diagonal = np.einsum("gkk->gk", moments)
     order = np.argsort(-diagonal, axis=1, kind="stable")
@@ -106,33 +117,30 @@ def rounded(layer: Layer, weight: Array, params: QParams, moments: Matrix, optio
     h[:, k, k] += options.damping * diagonal.mean(axis=1, keepdims=True) + 1e-12
     upper = np.linalg.cholesky(np.linalg.inv(h)).swapaxes(1, 2)
 
+    back = np.argsort(order, axis=1, kind="stable")
     w = np.take_along_axis(rows, order[:, None, :], axis=2)
+    done = np.zeros_like(w)  # codes by now, 0 where there is none yet
+    every = np.arange(groups)
     for start in range(0, inputs, options.block):
         end = min(start + options.block, inputs)
         errors = np.zeros((groups, each, end - start))
         for i in range(start, end):
-            q = np.clip(np.rint(w[:, :, i] / scale), low, high) * scale
+            other = None
+            if partners is not None:
+                column = partners[order[:, i]]  # [groups]
+                other = done[every, :, back[every, column]] * (column >= 0)[:, None]
+            done[:, :, i] = grid.codes(w[:, :, i], other)
+            q = done[:, :, i] * grid.scale
             error = (w[:, :, i] - q) / upper[:, None, i, i]
             w[:, :, i] = q
             w[:, :, i + 1 : end] -= error[:, :, None] * upper[:, None, i, i + 1 : end]
             errors[:, :, i - start] = error
         w[:, :, end:] -= errors @ upper[:, start:end, end:]
-    back = np.argsort(order, axis=1, kind="stable")
     return layer.from_outputs(np.take_along_axis(w, back[:, None, :], axis=2), weight)
 
 
-def _cost(layer: Layer, weight: Array) -> float:
-    groups, each, inputs = layer.by_outputs(weight).shape
-    return float(groups * inputs**2 * (inputs + each))
-
-
-def _final_parameters(subject: Subject, plan: QuantPlan, layer: Layer, weight: Array) -> QParams:
-    """The parameters that emission will use, enlarged already where the bias would not fit into int32."""
-    params = parameters_of(subject, plan, layer, weight)
-    bias = subject.bias(layer) if layer.op_type != "MatMul" else None
-    if bias is None:
-        return params
-    return quantize_bias(bias, float(plan.params_of()[layer.source].scale), params).weight
+def _cost(groups: int, outputs: int, inputs: int) -> float:
+    return float(groups * inputs**2 * (inputs + outputs))
 
 
 RECOVERIES.add("gptq", Gptq())

@@ -44,7 +44,7 @@ class RangesOptions:
     """
 
     least: int = 8
-    most: int = 64
+    most: int = 128
     held: int = 64 << 20
     operations: float = 1e12
     runs: int = 2000
@@ -70,7 +70,7 @@ class Ranges:
         if not free or count < self.options.least:
             return Changes()
         each = multiplications(subject, integer_layers(subject, plan))
-        budget = int(min(self.options.runs, self.options.operations / max(1.0, each)))
+        budget = int(subject.work * min(self.options.runs, self.options.operations / max(1.0, each)))
         if budget < self.options.a_group * len(free):
             return Changes()
         outputs = _Outputs.of(subject, plan, free, count)

@@ -20,7 +20,10 @@ from qconvert.evaluate.fidelity import OutputFidelity
 from qconvert.report.model import NodeDecision, Report
 from qconvert.report.renderer import register
 from qconvert.report.renderers import phrases, tally
-from qconvert.report.renderers.facts import Level, facts
+from qconvert.report.renderers.facts import Fact, Level, facts
+from qconvert.report.result import Result
+from qconvert.report.summaries import summary_of
+from qconvert.report.summary import Grid, Summary
 
 MAX_WIDTH = 120
 MAX_OUTPUTS = 8
@@ -51,7 +54,13 @@ def render_console(report: Report, console: Console, verbosity: int = 0) -> None
     blocks: list[RenderableType] = [headline, "", _changes(report)]
     if len(report.accuracy.comparison.fidelity.outputs) > 1:
         blocks += ["", _outputs(report)]
-    blocks += ["", *decision_blocks(report.decisions), *_bodies(report), "", _facts(report, verbosity > 0)]
+    blocks += [
+        "",
+        *decision_blocks(report.decisions),
+        *_bodies(report),
+        "",
+        _of_facts(facts(report, everything=verbosity > 0)),
+    ]
     if verbosity > 0:
         blocks += ["", every_decision(report.decisions)]
     for block in blocks:
@@ -93,7 +102,9 @@ def every_decision(decisions: Sequence[NodeDecision]) -> Table:
     table.add_column("why", overflow="fold", ratio=4)
     for d in decisions:
         on = Text("integers", style=_GOOD) if d.quantized else Text("float")
-        reason = d.reason if d.times is None else f"{d.reason} ({d.times})"
+        reason = d.reason
+        if d.float_ms is not None and d.integer_ms is not None:
+            reason += f" ({1e3 * d.float_ms:.3g} us in float, {1e3 * d.integer_ms:.3g} us on integers)"
         table.add_row(Text(d.node), Text(d.op_type), on, Text(reason))
     return table
 
@@ -136,7 +147,7 @@ def _changes(report: Report) -> Table:
     ratio = latency.speedup
     slower = ratio.median < 1 - phrases.SAME_SPEED
     table.add_row(
-        f"latency, {phrases.threads(latency)}",
+        f"latency, {phrases.threads(latency.threads)}",
         phrases.milliseconds(latency.fp32.median_ms),
         phrases.milliseconds(latency.quantized.median_ms),
         Text(phrases.speed_change(ratio.median), style=_BAD if slower else _GOOD),
@@ -160,6 +171,8 @@ def _accuracy_rows(table: Table, report: Report) -> None:
             phrases.metric_value(metric, metric.quantized),
             Text(phrases.metric_change(metric), style="yellow" if metric.drop > 0 else _GOOD),
         )
+        if metric.interval is not None:
+            table.add_row("  drop, 95 % confidence", "", "", phrases.drop_interval(metric), style=_DIM)
     only = fidelity.outputs[0] if len(fidelity.outputs) == 1 else None
     pooled = "" if only else "all outputs"
     table.add_row("SQNR", "", phrases.decibels(only.sqnr_db if only else fidelity.sqnr_db), pooled)
@@ -216,11 +229,11 @@ def _outputs(report: Report) -> Table:
     return table
 
 
-def _facts(report: Report, everything: bool) -> Table:
+def _of_facts(lines: Sequence[Fact]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for fact in facts(report, everything=everything):
+    for fact in lines:
         style = _STYLES[fact.level]
         grid.add_row(Text(fact.label, style=style or _HEAD), Text(fact.text, style=style))
     return grid
@@ -232,6 +245,27 @@ def _bodies(report: Report) -> list[RenderableType]:
     return [Text(f"  {report.body_parameters:,} float parameters inside control-flow bodies stay as they are")]
 
 
+def render_summary(summary: Summary, console: Console) -> None:
+    """Print the result of any command: its headline, tables and facts."""
+    blocks: list[RenderableType] = [Text(summary.headline, style=_HEAD)]
+    for grid in summary.grids:
+        blocks += ["", _of_grid(grid)]
+    if summary.facts:
+        blocks += ["", _of_facts(summary.facts)]
+    for block in blocks:
+        console.print(block, width=min(console.width, MAX_WIDTH), highlight=False, markup=False)
+
+
+def _of_grid(grid: Grid) -> Table:
+    table = _table(grid.title or None)
+    for i, name in enumerate(grid.columns):
+        labels = i == 0 and not name  # ours, and short
+        table.add_column(name, justify="right" if 0 < i <= grid.numeric else "left", overflow="fold", no_wrap=labels)
+    for row in grid.rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleRenderer:
     """The terminal's report as a text file."""
@@ -239,10 +273,14 @@ class ConsoleRenderer:
     name: str = "text"
     suffixes: tuple[str, ...] = (".txt",)
 
-    def render(self, report: Report) -> str:
-        """The report with every decision, 100 columns wide, without colour."""
+    def render(self, result: Result) -> str:
+        """The result with every decision or tensor, 100 columns wide, without colour."""
         text = io.StringIO()
-        render_console(report, Console(file=text, width=100, color_system=None, force_terminal=False), 1)
+        console = Console(file=text, width=100, color_system=None, force_terminal=False)
+        if isinstance(result, Report):
+            render_console(result, console, 1)
+        else:
+            render_summary(summary_of(result, everything=True), console)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from qconvert.diagnose.optimization import OptimizationEffect
+from qconvert.emit.integer_io import IntegerPort
+from qconvert.evaluate.gates import Verdict, told
 from qconvert.graph.census import Census
-from qconvert.report.model import CalibrationReport, Report, Verification
+from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.renderers import phrases
 
 _MAX_NAMES = 3
 _MAX_STAGES = 3
+GATE_LABELS = ("gate", "BROKEN")
+"""How a gate that is kept, and one that is broken, is labelled."""
 
 
 class Level(Enum):
@@ -42,9 +48,11 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
     """
     calibration, accuracy = report.calibration, report.accuracy
     skipped = calibration.skipped_values
-    found = _verification(report.verification, everything)
+    found = _verification(report.verification, everything, integer_io=bool(report.integer_ports))
     found += [
         Fact(label="scheme", text=scheme(report.recipe)),
+        *_target(report.target),
+        *(Fact(label=port.side, text=_port(port)) for port in report.integer_ports),
         Fact(
             label="calibration",
             text=f"{phrases.count(calibration.samples, 'sample')} of {calibration.source}, "
@@ -59,6 +67,7 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
             level=Level.PLAIN if accuracy.held_out else Level.WARNING,
         ),
     ]
+    found += gate_facts(report.gates)
     found += [Fact(label="note", text=note) for note in report.notes]
     found += [Fact(label="warning", text=warning, level=Level.WARNING) for warning in report.warnings]
     digest = f", sha256 {report.output.sha256[:16]}" if report.output.sha256 else ""
@@ -74,6 +83,19 @@ def facts(report: Report, *, everything: bool = False) -> list[Fact]:
         )
     )
     return found
+
+
+def gate_facts(verdicts: Sequence[Verdict]) -> list[Fact]:
+    """A line for each gate: kept or broken."""
+    kept, broken = GATE_LABELS
+    return [
+        Fact(
+            label=broken if v.broken else kept,
+            text=f"fail if {told(v)}",
+            level=Level.BAD if v.broken else Level.GOOD,
+        )
+        for v in verdicts
+    ]
 
 
 def _picked(calibration: CalibrationReport) -> str:
@@ -93,13 +115,30 @@ def scheme(recipe: Mapping[str, object]) -> str:
     )
 
 
-def _verification(verification: Verification, everything: bool) -> list[Fact]:
+def _target(target: TargetReport) -> list[Fact]:
+    """What it was made for, and whether that is what it was timed on."""
+    where = f"{target.title}, detected: {target.machine}" if target.detected else target.title
+    found = [Fact(label="target", text=f"{target.name}: {where}")]
+    if not target.here:
+        text = f"latency is that of this machine, {target.machine}; nothing was timed on the target"
+        found.append(Fact(label="latency", text=text, level=Level.WARNING))
+    return found
+
+
+def _port(port: IntegerPort) -> str:
+    """image: int8, value = 0.0123 * (code + 3)."""
+    offset = f"{'-' if port.zero_point >= 0 else '+'} {abs(port.zero_point)}"
+    return f"{port.name}: {port.dtype}, value = {phrases.significant(port.scale, 6)} * (code {offset})"
+
+
+def _verification(verification: Verification, everything: bool, *, integer_io: bool) -> list[Fact]:
     found: list[Fact] = []
     passed = []
+    same = "same inputs and outputs, as integers" if integer_io else "same inputs and outputs"
     for what, complaint in (
         ("valid ONNX", f"ONNX's checker: {verification.checker}" if verification.checker else ""),
         ("loads in ONNX Runtime", "" if verification.loads else "ONNX Runtime does not load the quantized model"),
-        ("same inputs and outputs", "; ".join(verification.interface)),
+        (same, "; ".join(verification.interface)),
     ):
         if complaint:
             found.append(Fact(label="FAILED", text=complaint, level=Level.BAD))
@@ -109,7 +148,19 @@ def _verification(verification: Verification, everything: bool) -> list[Fact]:
         found.append(Fact(label="verified", text=", ".join(passed), level=Level.GOOD))
     if verification.census is not None:
         found += _census(verification.census, everything)
+    effect = verification.optimizations
+    if effect is not None and not effect.outputs:
+        found.append(Fact(label="unoptimized", text=_unoptimized(effect)))
     return found
+
+
+def _unoptimized(effect: OptimizationEffect) -> str:
+    """How far the outputs are from those without ONNX Runtime's optimizations, where rounding explains it."""
+    on = f"with ONNX Runtime's optimizations off, on {phrases.count(effect.samples, 'sample')}: "
+    if math.isinf(effect.sqnr_db):
+        return f"{on}the same outputs, bit for bit"
+    steps = f", at most {phrases.significant(effect.steps, 2)} quantization steps" if effect.steps is not None else ""
+    return f"{on}the same outputs within rounding (SQNR {phrases.decibels(effect.sqnr_db)}{steps})"
 
 
 def _census(census: Census, everything: bool) -> list[Fact]:

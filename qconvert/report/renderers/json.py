@@ -1,4 +1,4 @@
-"""The report as a JSON document, for scripts and CI; ``report/schema.json`` describes it."""
+"""The report as a JSON document, for scripts and CI; ``report/schema/`` describes it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 
 from qconvert.report.document import to_document
-from qconvert.report.model import Report
 from qconvert.report.renderer import register
+from qconvert.report.result import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +17,9 @@ class JsonRenderer:
     name: str = "json"
     suffixes: tuple[str, ...] = (".json",)
 
-    def render(self, report: Report) -> str:
+    def render(self, result: Result) -> str:
         """The document with a newline at its end."""
-        return json.dumps(to_document(report), indent=2, allow_nan=False) + "\n"
+        return json.dumps(to_document(result), indent=2, allow_nan=False) + "\n"
 
 
 JSON = JsonRenderer()

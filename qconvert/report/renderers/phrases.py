@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from qconvert.evaluate.compare import MetricResult
-from qconvert.report.model import FileSize, LatencyReport, Report
+from qconvert.evaluate.compare import Comparison, MetricResult
+from qconvert.report.model import FileSize, Report
 
 # A speed-up nearer to 1 than this is within what two measurements of the same model differ by.
 SAME_SPEED = 0.03
@@ -87,11 +88,16 @@ def percent(share: float) -> str:
 
 def metric_value(metric: MetricResult, value: float) -> str:
     """A metric's value with its unit."""
+    return value_of(value, metric.unit)
+
+
+def value_of(value: float, unit: str) -> str:
+    """The value of a metric: 99.4 %, 26.44 dB, 0.8202."""
     if not math.isfinite(value):
         return "infinite"
-    if metric.unit == "%":
+    if unit == "%":
         return f"{value:.1f} %"
-    return f"{value:.2f} {metric.unit}" if metric.unit else significant(value, 4)
+    return f"{value:.2f} {unit}" if unit else significant(value, 4)
 
 
 def metric_change(metric: MetricResult) -> str:
@@ -107,6 +113,14 @@ def metric_change(metric: MetricResult) -> str:
     return f"{amount:.2f} {metric.unit} {direction}" if metric.unit else f"{significant(amount, 2)} {direction}"
 
 
+def drop_interval(metric: MetricResult) -> str:
+    """0.4 points better to 0.8 points worse; "" where there is none."""
+    if metric.interval is None:
+        return ""
+    ends = (replace(metric, drop=end) for end in (metric.interval.low, metric.interval.high))
+    return " to ".join(metric_change(end) for end in ends)
+
+
 def milliseconds(value: float) -> str:
     """0.171 ms, 12.6 ms, 3.20 s."""
     return f"{significant(value)} ms" if value < 1000 else f"{significant(value / 1000)} s"
@@ -119,20 +133,27 @@ def spread(low: float, high: float) -> str:
     return f"{significant(low / 1000)}..{significant(high / 1000)} s"
 
 
-def threads(latency: LatencyReport) -> str:
+def threads(number: int) -> str:
     """1 thread, 4 threads, default threads."""
-    return count(latency.threads, "thread") if latency.threads else "default threads"
+    return count(number, "thread") if number else "default threads"
 
 
-def file_name(file: FileSize) -> str:
-    """The last part of its path, whichever slash it is written with."""
-    return file.path.replace("\\", "/").rsplit("/", 1)[-1]
+def file_name(path: str) -> str:
+    """The last part of a path, whichever slash it is written with."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def headline(report: Report) -> str:
     """The run in one line: model -> output: size, speed and what became of accuracy."""
-    before, after = report.model.bytes, report.output.bytes
-    comparison = report.accuracy.comparison
+    v = report.verification
+    failed = "" if v.loads and not v.checker and not v.interface else " - VERIFICATION FAILED"
+    subject = f"{file_name(report.model.path)} -> {file_name(report.output.path)}"
+    sizes, speed = (report.model.bytes, report.output.bytes), report.latency.speedup.median
+    return f"{change(subject, sizes, speed, report.accuracy.comparison)}{failed}"
+
+
+def change(subject: str, sizes: tuple[int, int], speed: float, comparison: Comparison) -> str:
+    """Two models in one line: what became of size, speed and accuracy."""
     metric, fidelity = comparison.metric, comparison.fidelity
     if metric is not None:
         values = metric_value(metric, metric.reference), metric_value(metric, metric.quantized)
@@ -141,10 +162,7 @@ def headline(report: Report) -> str:
         accuracy = f"same top-1 class for {percent(fidelity.top1_agreement)} of samples"
     else:
         accuracy = f"SQNR {decibels(fidelity.sqnr_db)}"
-    v = report.verification
-    failed = "" if v.loads and not v.checker and not v.interface else " - VERIFICATION FAILED"
+    before, after = sizes
     return (
-        f"{file_name(report.model)} -> {file_name(report.output)}: "
-        f"{size(before)} -> {size(after)} ({size_change(before, after)}), "
-        f"{speed_change(report.latency.speedup.median)}, {accuracy}{failed}"
+        f"{subject}: {size(before)} -> {size(after)} ({size_change(before, after)}), {speed_change(speed)}, {accuracy}"
     )

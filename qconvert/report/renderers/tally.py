@@ -63,14 +63,15 @@ def listed(ops: Sequence[tuple[str, int]], totals: dict[str, int] | None = None,
 def _grouped(decisions: Iterable[NodeDecision]) -> list[Tally]:
     reasons: dict[str, Counter[str]] = {}
     for d in decisions:
-        reasons.setdefault(_reason(d), Counter())[d.op_type] += 1
+        reasons.setdefault(reason_of(d), Counter())[d.op_type] += 1
     return [
         Tally(reason=reason, ops=tuple(sorted(ops.items(), key=lambda item: -item[1])))
         for reason, ops in reasons.items()
     ]
 
 
-def _reason(decision: NodeDecision) -> str:
+def reason_of(decision: NodeDecision) -> str:
+    """The reason under which ``decision`` is counted; ``SHAPES`` for what computes no float values."""
     if decision.quantized:
         # the operator that takes a Relu over differs from node to node and is not news
         return f"{_ABSORBED} the operator before" if decision.reason.startswith(_ABSORBED) else decision.reason

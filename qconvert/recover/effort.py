@@ -1,0 +1,35 @@
+"""How much accuracy recovery may cost: what runs by itself, and how much work each pass may do.
+
+Bounds are numbers of multiplications and of runs of the model, not seconds, so that a result can be repeated. Measured
+on the shapes of ResNet-50 with 64 samples, 2 threads (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """A level of effort.
+
+    Attributes:
+        chain: the passes that run if none are named, in this order.
+        work: how many times its usual work a pass may do.
+        dearest: multiplications of one run of a model beyond which none of the passes runs by itself.
+    """
+
+    chain: tuple[str, ...]
+    work: float
+    dearest: float = math.inf
+
+
+# The order matters: rewriting before rounding, rounding before what is measured on rounded weights. What only "max"
+# does comes late, so that it adds to what "default" keeps: a gain kept early may stand in the way of a larger one.
+LEVELS: Mapping[str, Effort] = {
+    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8),
+    "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
+    "max": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
+}

@@ -1,0 +1,142 @@
+"""From a report to one HTML file that needs nothing else: no network, no other file, no script to be read.
+
+Style and script are part of the page. A content security policy forbids every other source and every script but that
+one, which is named by its digest; whatever a model calls its nodes, nothing of it runs. Escaping is the template's
+(jinja2 with autoescape), so the policy is a second lock and not the first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from qconvert.report.html.charts import front_chart, interval_chart, latency_chart, tensor_chart
+from qconvert.report.html.rows import Kind, TensorRef, columns_of, regions_of, rows_of
+from qconvert.report.html.tiles import tiles_of
+from qconvert.report.model import Report
+from qconvert.report.renderers import phrases
+from qconvert.report.renderers.facts import Level, facts, scheme
+from qconvert.report.renderers.suggestions import suggestions
+from qconvert.report.summary import Summary
+
+
+def render_page(report: Report) -> str:
+    """The whole file."""
+    script = _asset("script.js")
+    tensors = {t.name: TensorRef(anchor=f"t{i}", tensor=t) for i, t in enumerate(report.tensors)}
+    rows = rows_of(report.decisions, tensors)
+    said = facts(report)
+    metric = report.accuracy.comparison.metric
+    interval = metric.interval if metric is not None else None
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            title=f"{phrases.file_name(report.model.path)} quantized",
+            headline=phrases.headline(report),
+            scheme=scheme(report.recipe),
+            sections=_sections(report),
+            policy=_policy(script),
+            style=Markup(_asset("style.css")),
+            script=Markup(script),
+            tiles=tiles_of(report, rows),
+            urgent=[f for f in said if f.level in (Level.BAD, Level.WARNING)],
+            facts=[f for f in said if f.level not in (Level.BAD, Level.WARNING)],
+            suggestions=suggestions(report),
+            sizes=_sizes(report),
+            largest=max(report.model.bytes, report.output.bytes, 1),
+            interval=interval,
+            rows=rows,
+            columns=columns_of(rows),
+            kinds=[k for k in Kind if any(r.kind is k for r in rows)],
+            operators=sorted({r.decision.op_type for r in rows}),
+            regions=regions_of(rows),
+            tensors=list(tensors.values()),
+            first=max(tensors.values(), key=lambda t: t.tensor.clipped or 0.0, default=None),
+        )
+    )
+
+
+def render_summary(summary: Summary) -> str:
+    """The file for the result of another command than quantize: its tables and facts."""
+    script = _asset("script.js")
+    loud = [f for f in summary.facts if f.level in (Level.BAD, Level.WARNING)]
+    return (
+        _environment()
+        .get_template("summary.html")
+        .render(
+            summary=summary,
+            policy=_policy(script),
+            style=Markup(_asset("style.css")),
+            script=Markup(script),
+            loud=loud,
+            quiet=[f for f in summary.facts if f not in loud],
+            grids=summary.grids,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("qconvert.report", "html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(
+        phrases=phrases,
+        tensor_chart=tensor_chart,
+        latency_chart=latency_chart,
+        interval_chart=interval_chart,
+        front_chart=front_chart,
+    )
+    return made
+
+
+def _sections(report: Report) -> list[tuple[str, str]]:
+    """(id of its heading, name) of the sections, for the navigation."""
+    front = [("front", "Front")] if report.front is not None else []
+    tensors = [("tensors", "Tensors")] if report.tensors else []
+    named = ("size", "accuracy", "latency")
+    return [
+        ("summary", "Summary"),
+        *((name, name.capitalize()) for name in named),
+        ("next", "Next steps"),
+        *front,
+        ("graph", "Graph"),
+        ("layers", "Layers"),
+        *tensors,
+        ("details", "Details"),
+    ]
+
+
+def _sizes(report: Report) -> list[tuple[str, str, int, int]]:
+    """(kind of content, its class in style.css, bytes before, bytes after)."""
+    rows = phrases.sizes_by_kind(report.model, report.output)
+    return [(kind, _family(kind), before, after) for kind, before, after in rows]
+
+
+def _family(kind: str) -> str:
+    if kind.startswith(("float", "bfloat")):
+        return "float"
+    return "integer" if kind.startswith(("int8", "uint8", "int4", "uint4", "int16", "uint16", "int32")) else "rest"
+
+
+def _asset(name: str) -> str:
+    return files("qconvert.report.html").joinpath(name).read_text(encoding="utf-8").strip()
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
