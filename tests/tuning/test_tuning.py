@@ -33,7 +33,7 @@ from qconvert.tuning.tuning import Tuned, TuneOptions, tune
 ROOT = Path(__file__).resolve().parents[2]
 CNN, CNN_DATA = ROOT / "sample_models" / "digits_cnn.onnx", ROOT / "calibration_data" / "digits_cnn" / "calib.npz"
 
-OPTIONS = ("--recover", "none", "--method", "minmax")
+OPTIONS = ("--recover", "none", "--method", "minmax", "--placement", "static")
 
 
 def tuned(work: ConversionJob, folder: Path, budget: Budget, **options: object) -> Tuned:
