@@ -24,7 +24,7 @@ from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
 from qconvert.plan.candidates import matches
 from qconvert.plan.model import QuantPlan
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe import ALL, STATIC, Recipe
 from qconvert.recovery import convert_and_recover
 from qconvert.run import Feeds, Run
 
@@ -141,6 +141,8 @@ def _quantize_branch(
     own = _selecting(recipe, view, place)
     local = replace(
         recipe,
+        placement=ALL if recipe.placement == ALL else STATIC,
+        pinned_float=(),
         include=tuple(n for p in recipe.include for n in own.get(p, ())),
         exclude=tuple(n for p in recipe.exclude for n in own.get(p, ())),
     )

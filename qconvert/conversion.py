@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from qconvert.calibrate.method import METHODS
-from qconvert.calibrate.solve import requests_for, skipped_values, solve
+from qconvert.calibrate.method import METHODS, Method
+from qconvert.calibrate.solve import requests_for, requests_for_tensors, skipped_values, solve
 from qconvert.emit.cleanup import clean
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
@@ -20,15 +20,18 @@ from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
 from qconvert.ops import OPS
 from qconvert.ops.rule import Kind
-from qconvert.plan.build import build_plan
+from qconvert.plan.build import build_plan, weighed
+from qconvert.plan.clamps import find_absorbed
 from qconvert.plan.integer_only import float_operators
 from qconvert.plan.model import QuantPlan
-from qconvert.recipe.recipe import Recipe
+from qconvert.plan.observable import observable
+from qconvert.recipe.recipe import MEASURED, Recipe
+from qconvert.recipe.resolve import types_for
 from qconvert.recover.recovery import Changes, RecoveryOutcome
-from qconvert.report.model import CalibrationReport
+from qconvert.report.model import CalibrationReport, PlacementReport
 from qconvert.run import Run
-from qconvert.stats.statistic import StatsTable
-from qconvert.targets.auto import target_of
+from qconvert.stats.statistic import StatRequest, StatsTable
+from qconvert.targets.auto import detected, target_of
 from qconvert.targets.target import Target
 
 # Operators that people expect to be quantized: their reasons come first when nothing is.
@@ -52,6 +55,7 @@ class Quantized:
         branches: the plans of its If branches, by where they are ("If_12/then_branch").
         warnings: what a person should look at.
         recoveries: the recovery passes that were tried.
+        placement: how the placement was measured; None where it was not.
     """
 
     model: Model
@@ -66,6 +70,7 @@ class Quantized:
     branches: Mapping[str, QuantPlan] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     recoveries: tuple[RecoveryOutcome, ...] = ()
+    placement: PlacementReport | None = None
 
 
 def quantizes(plan: QuantPlan) -> bool:
@@ -163,14 +168,14 @@ def plan_and_observe(
     total = len(run.samples) if isinstance(run.samples, Sized) else None
     while True:
         with run.watch.stage("plan"):
-            plan = build_plan(view, run.recipe, target, kept)
+            plan = build_plan(view, run.recipe, target, kept, run.times)
             prepared.model.release()
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
             if target.integer_only:
                 refuse_float(view, plan, target, prepared.source)
         with run.watch.stage("calibrate"):
-            requests = requests_for(plan, method)
+            requests = (*requests_for(plan, method), *_requests_for_any(view, run, kept, method))
             stats = run.gatherer.table(
                 run.place, prepared.model, requests, method.name, run.samples, total=total, progress=run.progress
             )
@@ -178,6 +183,18 @@ def plan_and_observe(
         if not masked:
             return plan, stats
         kept.update(dict.fromkeys(masked, AT_MASKS))
+
+
+def _requests_for_any(view: GraphView, run: Run, kept: Mapping[str, str], method: Method) -> tuple[StatRequest, ...]:
+    """What a placement that is yet to be measured may ask for; nothing where the placement is known."""
+    if run.recipe.placement != MEASURED or run.place or not run.gatherer.collects:
+        return ()
+    target = target_of(run.recipe.target)
+    if target.name != detected().target:
+        return ()
+    candidates = weighed(view, run.recipe, target, kept)
+    tensors = observable(view, candidates, find_absorbed(view, candidates, types_for(run.recipe, target)))
+    return requests_for_tensors(tensors, method)
 
 
 def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:

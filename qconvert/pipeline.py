@@ -177,6 +177,7 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
             accuracy=accuracy,
             latency=latency,
             verification=verification,
+            placement=quantized.placement,
             notes=(*started.prepared.notes, *quantized.notes),
             warnings=(*data.warnings, *run.gatherer.remarks(), *quantized.warnings),
             seconds=run.watch.seconds,

@@ -24,6 +24,7 @@ from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreeme
 from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.tails import before_squashing
+from qconvert.placing import placed
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.judge import Judge, Score
@@ -62,13 +63,14 @@ def convert_and_recover(
     kept_float: Mapping[str, str] = MappingProxyType({}),
     required: bool = True,
 ) -> Quantized:
-    """:func:`qconvert.repair.convert_and_repair`, then every recovery pass of the recipe; arguments are the same.
+    """:func:`qconvert.placing.placed`, then every recovery pass of the recipe; arguments are the same.
 
     Raises:
         RecipeError: there is no pass of that name.
     """
     passes = passes_of(run.recipe)
-    result = convert_and_repair(prepared, run, base=base, kept_float=kept_float, required=required)
+    start = placed(prepared, run, base=base, kept_float=kept_float, required=required)
+    run, result = start.run, start.result
     if not passes or not quantizes(result.plan):
         return result
     if not run.gatherer.collects:
@@ -99,6 +101,7 @@ def convert_and_recover(
                 result = convert_and_repair(
                     tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required
                 )
+                result = replace(result, placement=state.result.placement)
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from qconvert.calibrate.gather import Gatherer
 from qconvert.graph.session import Feed
+from qconvert.plan.model import NodeTimes
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
 
@@ -52,6 +53,7 @@ class Run:
         source: where they come from, for the report.
         place: which graph it is: "" the main one, "If_12/then_branch" a branch.
         gatherer: gives the statistics; by default all are collected from ``samples``.
+        times: what nodes were measured to take, for the plan to tell.
         watch, progress: told what goes on.
     """
 
@@ -60,5 +62,6 @@ class Run:
     source: str = ""
     place: str = ""
     gatherer: Gatherer = field(default_factory=Gatherer)
+    times: Mapping[str, NodeTimes] = field(default_factory=dict)
     watch: Stopwatch = field(default_factory=Stopwatch)
     progress: Progress = field(default_factory=Silent)

@@ -6,7 +6,7 @@ so that no constant is clipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,12 @@ from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
 
 def requests_for(plan: QuantPlan, method: Method) -> tuple[StatRequest, ...]:
     """What ``method`` needs to know to solve ``plan``."""
-    return tuple(StatRequest(tensor=t, make=method.needs, asked_by=method.name) for t in plan.observed())
+    return requests_for_tensors(plan.observed(), method)
+
+
+def requests_for_tensors(tensors: Iterable[str], method: Method) -> tuple[StatRequest, ...]:
+    """What ``method`` needs to know to make ranges for ``tensors``."""
+    return tuple(StatRequest(tensor=t, make=method.needs, asked_by=method.name) for t in tensors)
 
 
 def solve(

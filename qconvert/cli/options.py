@@ -82,6 +82,12 @@ def recipe_options(function: F) -> F:
             "[default: auto]",
         ),
         click.option(
+            "--placement",
+            type=click.Choice(["measured", "static", "all"]),
+            help="On integers runs what pays here, by timing; what pays by a table; or all that can.  "
+            "[default: measured]",
+        ),
+        click.option(
             "--effort",
             type=click.Choice(["fast", "default", "max"]),
             help="How much recovery may cost; fast adds seconds, max tries everything.  [default: default]",

@@ -111,7 +111,7 @@ def command(
     from qconvert.evaluate.gates import metric_for, raise_if_broken
     from qconvert.pipeline import QuantizeJob
     from qconvert.quantizing import quantize, resolved
-    from qconvert.recipe.recipe import Recipe
+    from qconvert.recipe.recipe import PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderers.console import print_report
@@ -185,6 +185,8 @@ def command(
         if pareto is not None:
             write_text(pareto, front_document(front))
     if save_recipe is not None:
+        if front is None and report.placement is not None:
+            recipe = replace(recipe, placement=PINNED, pinned_float=report.placement.pinned_float)
         write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))

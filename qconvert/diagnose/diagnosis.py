@@ -13,7 +13,6 @@ from qconvert.calibrate.feeds import feeds
 from qconvert.calibrate.source import open_source
 from qconvert.diagnose.emulation import Damage, saturation_damage
 from qconvert.diagnose.finding import CHECKS, Finding, Severity, Subject
-from qconvert.diagnose.integer_ops import origin
 from qconvert.diagnose.isa import Isa, this_machine
 from qconvert.errors import ModelError
 from qconvert.evaluate.kernel_times import kernel_times
@@ -21,7 +20,7 @@ from qconvert.evaluate.made_inputs import USUAL_SIZES, data_feeds, make_feed
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import Census, take_census
 from qconvert.graph.model import Model, load
-from qconvert.graph.optimized import named, optimized_model
+from qconvert.graph.optimized import named, optimized_model, origin
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import Feed, open_session
 from qconvert.graph.size import file_bytes, size_by_kind

@@ -5,7 +5,6 @@ They are what ONNX Runtime's optimized graph holds, so that models in QDQ, QOper
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -59,15 +58,6 @@ PORTS: Mapping[str, Ports] = {
 }
 
 FLOAT_OPS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
-
-
-# ONNX Runtime appends these to the names of nodes whose layout it changes.
-_LAYOUT_SUFFIX = re.compile(r"(_token_\d+|_nchwc)$")
-
-
-def origin(name: str) -> str:
-    """The name that a node of the optimized graph had before its layout was changed."""
-    return _LAYOUT_SUFFIX.sub("", name)
 
 
 def at(node: NodeView, port: int) -> str | None:

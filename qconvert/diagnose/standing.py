@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qconvert.diagnose.integer_ops import origin
 from qconvert.graph.boundary import dequantizers, quantizers
 from qconvert.graph.census import is_integer_kernel
+from qconvert.graph.optimized import origin
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.plan.model import NodePlan, QuantPlan
 

@@ -26,8 +26,16 @@ _SEEN_THROUGH = frozenset(
 def keep_float(graph: ir.Graph) -> None:
     """Hide every float Conv, ConvTranspose and Gemm between integers from ONNX Runtime, in place."""
     for node in list(graph):
-        if node.op_type in _REWRITTEN and constant_of(node.inputs[1]) is not None and _reads_codes(node.inputs[0]):
+        if node.op_type in _REWRITTEN and _is_constant(node.inputs[1]) and _reads_codes(node.inputs[0]):
             _hide(graph, node.outputs[0])
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    """Whether ONNX Runtime knows ``value`` when it loads the model: a constant, or unpacked from some."""
+    producer = value.producer() if value is not None else None
+    if producer is None or producer.op_type not in ("Cast", "Sub", "Mul", "Transpose"):
+        return constant_of(value) is not None
+    return all(map(_is_constant, producer.inputs))
 
 
 def _reads_codes(value: ir.Value | None) -> bool:

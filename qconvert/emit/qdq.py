@@ -71,6 +71,7 @@ class _Emitter:
     scales: dict[int, ir.Value] = field(default_factory=dict)
     made: dict[str, int] = field(default_factory=dict)
     shrunk: int = 0
+    unpacked: dict[str, ir.Value] = field(default_factory=dict)
 
     def run(self) -> None:
         nodes = {n.name or "": n for n in self.graph}
@@ -146,11 +147,35 @@ class _Emitter:
         elif source is not None:
             array, params = self._unsaturated(node, source, array, params)
         stored, scale, zero = store.weight(value, params, array)
+        if source is None:
+            node.replace_input_with(plan.weight.port, self._unpacked(node, value, stored, params, array.ndim))
+            return repaired
         node.replace_input_with(
             plan.weight.port,
             self._dequantize(node, stored, scale, zero, params.spec.axis, f"{node.name}_w"),
         )
         return repaired
+
+    def _unpacked(self, before: ir.Node, weight: ir.Value, codes: ir.Value, params: QParams, rank: int) -> ir.Value:
+        """``weight`` as Mul(Cast(codes), scale), which ONNX Runtime computes once, when it loads the model.
+
+        A DequantizeLinear it would keep, for integer kernels to fuse, and run every time.
+        """
+        name = weight.name or "weight"
+        key = codes.name or name
+        if key in self.unpacked:
+            return self.unpacked[key]
+        axis = params.spec.axis
+        shape = tuple(-1 if i == axis else 1 for i in range(rank)) if axis is not None else ()
+        scale = add_initializer(self.graph, f"{name}_unpack_s", params.scale.reshape(shape))
+        cast = ir.node("Cast", [codes], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+        cast.outputs[0].name = f"{name}_cast"
+        nodes = self._centred(cast, params, name)
+        mul = ir.node("Mul", [nodes[-1].outputs[0], scale], name=f"{name}_Mul")
+        mul.outputs[0].name = f"{name}_unpacked"
+        self.graph.insert_before(before, [*nodes, mul])
+        self.unpacked[key] = mul.outputs[0]
+        return mul.outputs[0]
 
     def _unsaturated(
         self, node: ir.Node, source: ir.Value, array: NDArray[np.float32], params: QParams
@@ -205,7 +230,7 @@ class _Emitter:
         if not zero.any():
             return [cast]
         if zero.size > 1:
-            raise InternalError(f"the table behind {name} has rows with different zero points")
+            raise InternalError(f"{name} is unpacked from codes with different zero points")
         offset = add_initializer(self.graph, f"{name}_zero_point", np.asarray(zero[0], np.float32))
         centred = ir.node("Sub", [cast.outputs[0], offset], name=f"{name}_Sub")
         centred.outputs[0].name = f"{name}_centred"

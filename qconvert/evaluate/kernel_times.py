@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from time import perf_counter
 
+from qconvert.graph.model import Model
 from qconvert.graph.session import Feed, open_session
+from qconvert.graph.signature import session_of
 
 _SUFFIX = "_kernel_time"
+_FEWEST_RUNS = 3
 
 
-def kernel_times(path: Path, feed: Feed, *, runs: int = 9, threads: int = 1) -> dict[str, float]:
-    """Node of the optimized graph -> milliseconds a run, the median of ``runs`` after one that does not count.
+def kernel_times(
+    source: Path | Model,
+    feed: Feed,
+    *,
+    runs: int = 9,
+    seconds: float = math.inf,
+    threads: int = 1,
+    optimized_path: Path | None = None,
+) -> dict[str, float]:
+    """Node of the optimized graph -> milliseconds a run, typical of all runs but the first.
+
+    The profiler counts whole microseconds, so the middle half of the runs is averaged.
+
+    Args:
+        source: a file, or a model in memory.
+        feed: what to run it on.
+        runs: most runs that count; three are always made.
+        seconds: time after which no further run begins.
+        threads: intra-op threads.
+        optimized_path: where to save the graph whose nodes are timed.
 
     Raises:
         ModelError: ONNX Runtime cannot load the model, or not run it on ``feed``.
     """
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
-        session = open_session(path, threads=threads, profile_prefix=Path(folder) / "profile")
-        for _ in range(runs + 1):
+        prefix = Path(folder) / "profile"
+        session = (
+            session_of(source, threads=threads, profile_prefix=prefix, optimized_path=optimized_path)
+            if isinstance(source, Model)
+            else open_session(source, threads=threads, profile_prefix=prefix, optimized_path=optimized_path)
+        )
+        session.run(feed)
+        start = perf_counter()
+        for done in range(runs):
+            if done >= _FEWEST_RUNS and perf_counter() - start > seconds:
+                break
             session.run(feed)
         events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
     times: defaultdict[str, list[float]] = defaultdict(list)
@@ -29,4 +61,11 @@ def kernel_times(path: Path, feed: Feed, *, runs: int = 9, threads: int = 1) -> 
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith(_SUFFIX):
             times[name.removesuffix(_SUFFIX)].append(float(event["dur"]) / 1e3)
-    return {name: median(found[1:] or found) for name, found in times.items()}
+    return {name: _typical(found[1:] or found) for name, found in times.items()}
+
+
+def _typical(times: Sequence[float]) -> float:
+    """The mean of the middle half of ``times``."""
+    ordered, cut = sorted(times), len(times) // 4
+    middle = ordered[cut : len(ordered) - cut]
+    return math.fsum(middle) / len(middle)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,14 @@ from qconvert.graph.model import Model, load
 from qconvert.graph.session import open_session
 from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
+
+# ONNX Runtime appends these to the names of nodes whose layout it changes.
+_LAYOUT_SUFFIX = re.compile(r"(_token_\d+|_nchwc)$")
+
+
+def origin(name: str) -> str:
+    """The name that a node of the optimized graph had before its layout was changed."""
+    return _LAYOUT_SUFFIX.sub("", name)
 
 
 def optimized_model(path: Path, *, layouts: bool = True) -> Model:
@@ -35,6 +44,22 @@ def optimized_model(path: Path, *, layouts: bool = True) -> Model:
     return named(Model(ir=model.ir))
 
 
+def structure(path: Path) -> Model:
+    """The graph in a file that ONNX Runtime saved, every node named; external data are not looked for.
+
+    A model that was loaded from memory leaves such data with the file it came from, and nobody reads them.
+    """
+    return named(Model(ir=ir.from_proto(onnx.load_model(str(path), load_external_data=False))))
+
+
+def renamed(model: Model, rename: Callable[[str], str]) -> Model:
+    """``model`` with ``rename`` done to the name of every node of the main graph."""
+    copy = model.clone()
+    for node in copy.ir.graph:
+        node.name = rename(node.name or "")
+    return copy
+
+
 def optimized_view(model: Model, *, int8: bool = False) -> GraphView:
     """What ONNX Runtime's fusions make of ``model``, the same on every processor: no layout is changed.
 
@@ -50,9 +75,7 @@ def optimized_view(model: Model, *, int8: bool = False) -> GraphView:
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         saved = Path(folder) / "optimized.onnx"
         session_of(model, layouts=False, int8=int8, optimized_path=saved)
-        # constants may be left in files elsewhere, and nobody reads them
-        proto = onnx.load_model(str(saved), load_external_data=False)
-    return view_of(named(Model(ir=ir.from_proto(proto))))
+        return view_of(structure(saved))
 
 
 def named(model: Model) -> Model:

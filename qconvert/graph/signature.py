@@ -23,6 +23,7 @@ def session_of(
     integers: bool = True,
     outputs: Iterable[str] | None = None,
     optimized_path: Path | None = None,
+    profile_prefix: Path | None = None,
 ) -> Session:
     """Load an in-memory model; ``outputs`` replaces its outputs by other values of the main graph.
 
@@ -41,6 +42,7 @@ def session_of(
             lean=lean,
             integers=integers,
             optimized_path=optimized_path,
+            profile_prefix=profile_prefix,
         )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
@@ -54,6 +56,7 @@ def session_of(
             lean=lean,
             integers=integers,
             optimized_path=optimized_path,
+            profile_prefix=profile_prefix,
         )
 
 

@@ -13,17 +13,29 @@ from qconvert.ops.rule import Kind, OpRule, Role
 from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.candidates import Candidate, find_candidates
 from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.costs import StaticCosts, weight_elements
 from qconvert.plan.groups import make_groups, undone_clamps
-from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
+from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
 from qconvert.plan.residuals import residual_operands
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe import ALL, PINNED, Recipe
 from qconvert.recipe.resolve import IntegerTypes, types_for
 from qconvert.targets.target import Target
 
+# Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
+# take about as many bytes as that saves.
+LEAST_STORED = 512
+
+PINNED_FLOAT = "pinned to float by the recipe"
+MEASURED_FLOAT = "float is faster here, conversions included, as measured"
+
 
 def build_plan(
-    graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
+    graph: GraphView,
+    recipe: Recipe,
+    target: Target,
+    kept_float: Mapping[str, str] = MappingProxyType({}),
+    times: Mapping[str, NodeTimes] = MappingProxyType({}),
 ) -> QuantPlan:
     """Decide for every node of ``graph`` whether it runs on integers, and how its tensors are quantized.
 
@@ -32,40 +44,62 @@ def build_plan(
         recipe: the user's choices.
         target: what the runtime runs well.
         kept_float: nodes that must stay float for a reason found out otherwise: name -> reason.
+        times: what nodes were measured to take, by name; makes no difference to the decisions.
 
     Raises:
         RecipeError: an include or exclude pattern matches nothing.
     """
-    candidates = candidates_for(graph, recipe, target, kept_float)
+    candidates = weighed(graph, recipe, target, kept_float)
     types = types_for(recipe, target)
     absorbed = find_absorbed(graph, candidates, types)
+    pinned = set(recipe.pinned_float)
     if target.integer_only:
         while undone := undone_clamps(graph, candidates, absorbed):
             absorbed = {c: p for c, p in absorbed.items() if c not in undone}
         integer = {n for n, c in candidates.items() if not c.objection}
-    elif recipe.placement == "all":
-        integer = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
+    elif recipe.placement in (ALL, PINNED):
+        candidates = {n: _stored(graph, c) if n in pinned else c for n, c in candidates.items()}
+        able = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
+        integer = able - pinned
     else:
-        candidates = keep_accurate(graph, candidates)
-        integer = place(graph, candidates, absorbed, target)
+        integer = place(graph, candidates, absorbed, StaticCosts.of(graph, target, candidates))
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
     residuals = residual_operands(graph, candidates, integer) if target.residuals else {}
     quantized = _quantized_tensors(graph, candidates, integer, absorbed, [t for _, t in residuals.values()])
     nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, types) for name, c in candidates.items()}
     nodes.update({name: _residual(candidates[name], port, tensor) for name, (port, tensor) in residuals.items()})
+    nodes = {name: _with_times(n, times.get(name), name in pinned) for name, n in nodes.items()}
     groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
 
 
-def candidates_for(
+def weighed(
     graph: GraphView, recipe: Recipe, target: Target, kept_float: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Candidate]:
-    """All nodes by name, as :func:`build_plan` sees them before placement. Raises as that does."""
-    return {
+    """Every node of ``graph``, with an objection to those that no placement under ``recipe`` puts on integers."""
+    candidates = {
         name: replace(c, objection=kept_float[name], stored=False) if name in kept_float else c
         for name, c in find_candidates(graph, recipe, target).items()
     }
+    return candidates if recipe.placement == ALL or target.integer_only else keep_accurate(graph, candidates)
+
+
+def _stored(graph: GraphView, candidate: Candidate) -> Candidate:
+    """``candidate`` computing in float, with its weights as integers where the file shrinks by that."""
+    stored = not candidate.table and weight_elements(graph, candidate) >= LEAST_STORED
+    return replace(candidate, stored=stored or candidate.stored)
+
+
+def _with_times(node: NodePlan, times: NodeTimes | None, pinned: bool) -> NodePlan:
+    """``node`` with what it was measured to take, and why it is float if it was left so for that."""
+    node = replace(node, times=times)
+    computes_in_float = not node.decision.taken or (node.weight is not None and not node.activations)
+    if not (pinned and computes_in_float):
+        return node
+    reason = PINNED_FLOAT if times is None else MEASURED_FLOAT
+    stored = "; weights stored as integers" if node.weight is not None else ""
+    return replace(node, decision=replace(node.decision, reason=f"{reason}{stored}"))
 
 
 def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:

@@ -44,7 +44,7 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
     """All nodes of ``graph`` by name, each with the reason why it cannot be quantized, if any.
 
     Raises:
-        RecipeError: an include or exclude pattern matches nothing.
+        RecipeError: an include or exclude pattern matches nothing, or a pinned node is not there.
     """
     for option in ("include", "exclude"):
         for pattern in getattr(recipe, option):
@@ -54,6 +54,12 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
                     f"--{option} {pattern!r} matches no node name and no operator type",
                     hint=suggest(pattern, names[:40]),
                 )
+    unknown = [name for name in recipe.pinned_float if name not in graph.nodes]
+    if unknown:
+        raise RecipeError(
+            f"pinned_float names {unknown[0]!r}, which the model does not have",
+            hint="a pinned recipe is good for the model that it was saved for; measure this one",
+        )
     found = {name: _candidate(graph, node, recipe, target) for name, node in graph.nodes.items()}
     return {name: _as_codes(graph, c, found, target.integer_only) for name, c in found.items()}
 

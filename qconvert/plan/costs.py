@@ -1,4 +1,4 @@
-"""Static estimates of what a node and a boundary cost, from the target's table and the shapes.
+"""What nodes and boundaries cost: the interface, and static estimates from the target's table and the shapes.
 
     cost(node) = ns per output element (of the kernel) x output elements
     cost(Q)    = quantize_ns x elements of the tensor            likewise DequantizeLinear
@@ -10,9 +10,13 @@ costs around one tensor matter, and they have it in common.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from qconvert.graph.view import GraphView, NodeView
+from qconvert.ops.rule import Role
+from qconvert.plan.candidates import Candidate
 from qconvert.targets.target import Capability, Target
 
 UNKNOWN_DIM = 32
@@ -21,12 +25,109 @@ UNKNOWN_DIM = 32
 NODE_NS = 1000.0
 
 
+# A convolution goes float only where the estimate says that it gains much: estimates are off by a third at times.
+MARGIN = 1.35
+MARGIN_NS = 5000.0
+# And only where it holds a small share of the weights: the file must shrink, too.
+MOST_WEIGHTS = 0.02
+
+
+class Costs(Protocol):
+    """What each node costs on either side, and each boundary; in ns."""
+
+    def group(self, name: str) -> str:
+        """The group of the node called ``name``; nodes of one group are on one side."""
+        ...
+
+    def in_float(self, candidate: Candidate) -> float | None:
+        """Running a node in float; None where it must run on integers."""
+        ...
+
+    def on_integers(self, candidate: Candidate) -> float:
+        """Running a node on integers."""
+        ...
+
+    def float_before(self, candidate: Candidate) -> Iterable[str]:
+        """Nodes that have to be float if this one is."""
+        ...
+
+    def quantize(self, tensor: str) -> float:
+        """A QuantizeLinear on ``tensor``, with what changes its layout."""
+        ...
+
+    def dequantize(self, tensor: str) -> float:
+        """A DequantizeLinear on ``tensor``, with what changes its layout."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """Cost estimates for one graph on one target, in ns."""
+class StaticCosts:
+    """Estimates for one graph on one target.
+
+    A weighted operator runs on integers, but for the first convolutions of a net, which may be slower so: they read few
+    channels, which integer kernels are bad at. No convolution goes float behind an integer one: that would make a float
+    island, whose two boundaries the estimates are too coarse to weigh.
+
+    Attributes:
+        graph, target, candidates: what is placed, and where it runs.
+        most_weights: elements of the largest weight that may stay float.
+    """
 
     graph: GraphView
     target: Target
+    candidates: Mapping[str, Candidate]
+    most_weights: float
+
+    @classmethod
+    def of(cls, graph: GraphView, target: Target, candidates: Mapping[str, Candidate]) -> StaticCosts:
+        """The estimates for ``graph``."""
+        most = MOST_WEIGHTS * sum(weight_elements(graph, c) for c in candidates.values())
+        return cls(graph=graph, target=target, candidates=candidates, most_weights=most)
+
+    def group(self, name: str) -> str:
+        """Every node by itself."""
+        return name
+
+    def in_float(self, candidate: Candidate) -> float | None:
+        """Running a node in float."""
+        if not candidate.weighted:
+            return self.node(candidate.node, candidate.capability, integer=False)
+        estimate = self._first_convolution(candidate)
+        return None if estimate is None else estimate[0] * MARGIN + MARGIN_NS
+
+    def on_integers(self, candidate: Candidate) -> float:
+        """Running a node on integers."""
+        if not candidate.weighted:
+            return self.node(candidate.node, candidate.capability, integer=True)
+        estimate = self._first_convolution(candidate)
+        return 0.0 if estimate is None else estimate[1]
+
+    def float_before(self, candidate: Candidate) -> Iterable[str]:
+        """The nearest weighted operators whose results reach a convolution that may stay float."""
+        if not candidate.weighted or self._first_convolution(candidate) is None:
+            return ()
+        found: set[str] = set()
+        waiting, seen = [candidate.node], {candidate.node.name}
+        while waiting:
+            for tensor in waiting.pop().inputs:
+                producer = self.graph.producer(tensor or "")
+                if producer is None or producer.name in seen:
+                    continue
+                seen.add(producer.name)
+                before = self.candidates[producer.name]
+                if before.weighted and not before.objection:
+                    found.add(producer.name)
+                else:
+                    waiting.append(producer)
+        return found
+
+    def _first_convolution(self, candidate: Candidate) -> tuple[float, float] | None:
+        """(float, integer) cost of a convolution that may stay float; None for what may not."""
+        if candidate.node.op_type != "Conv" or weight_elements(self.graph, candidate) > self.most_weights:
+            return None
+        in_float = self.convolution(candidate.node, integer=False)
+        on_integers = self.convolution(candidate.node, integer=True)
+        return None if in_float is None or on_integers is None else (in_float, on_integers)
 
     def _elements(self, tensor: str) -> int:
         view = self.graph.tensors.get(tensor)
@@ -82,3 +183,11 @@ class Costs:
         gather = next(ns for most, ns in model.gather_ns if each <= most) if taps > 1 else 0.0
         odd = model.odd_ns if channels % model.lane else 0.0
         return NODE_NS + macs * model.integer_ps / 1000 + pixels * (gather + odd)
+
+
+def weight_elements(graph: GraphView, candidate: Candidate) -> int:
+    """Elements of the constant weight of a weighted candidate; 0 for what cannot be quantized."""
+    if candidate.objection or not candidate.weighted or candidate.rule is None:
+        return 0
+    names = [candidate.node.inputs[p] or "" for p in candidate.rule.ports(Role.WEIGHT, candidate.node)]
+    return sum(graph.tensors[t].elements() for t in names if graph.is_constant(t))

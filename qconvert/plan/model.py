@@ -25,6 +25,18 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTimes:
+    """What a node, with all that ONNX Runtime fuses with it, was measured to take in microseconds.
+
+    Attributes:
+        float_us, integer_us: in float, on integers; boundaries not included.
+    """
+
+    float_us: float
+    integer_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPlan:
     """A constant stored as integers: ``tensor`` at input ``port`` of a node, under ``spec``.
 
@@ -50,6 +62,7 @@ class NodePlan:
         bias: the port of its int32 bias, if it has one.
         table: the constant of which rows are picked (Gather), if that is stored as integers.
         quantized_outputs: outputs that are emitted as integers.
+        times: what it was measured to take, where that was done.
         absorbed_into: for a Relu or Clip that disappears into the saturation of its producer: that producer's name.
     """
 
@@ -63,6 +76,7 @@ class NodePlan:
     table: WeightPlan | None = None
     quantized_outputs: tuple[str, ...] = ()
     absorbed_into: str | None = None
+    times: NodeTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ that of converting to and from them, so that where damage counts for nothing the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import networkx as nx
 
@@ -24,46 +24,33 @@ from qconvert.ops.rule import Kind, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.costs import Costs
 from qconvert.plan.damage import Damage
-from qconvert.targets.target import Target
 
 _INTEGER, _FLOAT = "integer", "float"
-
-# A convolution goes float only where the estimate says that it gains much: estimates are off by a third at times.
-MARGIN = 1.35
-MARGIN_NS = 5000.0
-# And only where it holds a small share of the weights: the file must shrink, too.
-MOST_WEIGHTS = 0.02
 
 # Costs are whole numbers of this part of a ns: a flow of floats leaves remainders that decide ties by chance.
 _PARTS = 1_000_000
 
-# With damage as a second term: where both sides cost the same, integers are preferred.
-_TIE_NS = 1.0
 
-
-def place(
-    graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], target: Target
-) -> set[str]:
+def place(graph: GraphView, candidates: Mapping[str, Candidate], absorbed: Mapping[str, str], costs: Costs) -> set[str]:
     """Names of the nodes that should run on integers.
 
     Args:
         graph: the canonical graph.
-        candidates: every node; one with an objection stays float, a weighted one without runs on integers.
+        candidates: every node; one with an objection stays float.
         absorbed: clamps that vanish into their producer when that is an integer node (clamp name -> producer name).
-        target: gives the costs.
+        costs: of nodes and boundaries.
     """
-    return cut(graph, candidates, absorbed, target)[1]
+    return cut(graph, candidates, absorbed, costs)[1]
 
 
 def cut(
     graph: GraphView,
     candidates: Mapping[str, Candidate],
     absorbed: Mapping[str, str],
-    target: Target,
+    costs: Costs,
     damage: Damage | None = None,
 ) -> tuple[float, set[str]]:
     """(the least total in ns, the nodes that run on integers); arguments as for :func:`place`, and the second term."""
-    costs = Costs(graph=graph, target=target)
     net = nx.DiGraph()
     net.add_nodes_from([_INTEGER, _FLOAT])
 
@@ -79,29 +66,24 @@ def cut(
         else:
             net.add_edge(a, b, capacity=round(capacity * _PARTS))
 
-    ids = {name: f"n:{name}" for name in candidates}
-    most_weights = MOST_WEIGHTS * sum(_weights(graph, c) for c in candidates.values())
+    stuck = {name for name, c in candidates.items() if c.objection or (_clamps(c) and name not in absorbed)}
+    # what must stay float is in no group: the others of its group may leave it
+    ids = {name: f"n:{name}" if name in stuck else f"g:{costs.group(name)}" for name in candidates}
     for name, c in candidates.items():
         if damage is not None and name not in damage.integer:
             edge(ids[name], _FLOAT, None)  # its cost in float counts all the same, to compare totals by
-        if c.objection:
+        if name in stuck:
             edge(ids[name], _FLOAT, None)
-        elif c.weighted and damage is not None:
-            edge(_INTEGER, ids[name], work(costs, c, integer=False))
-            edge(ids[name], _FLOAT, work(costs, c, integer=True))
-        elif c.weighted:
-            may_stay = c.node.op_type == "Conv" and _weights(graph, c) <= most_weights
-            before = _weighted_before(graph, candidates, name) if may_stay else set()
-            _weighted(costs, c, may_stay, [ids[b] for b in before], ids[name], edge)
-        else:
+            continue
+        if name in absorbed:
             # a float convolution has its clamp for nothing, too
-            edge(_INTEGER, ids[name], 0.0 if name in absorbed else costs.node(c.node, c.capability, integer=False))
-            if name in absorbed:
-                edge(ids[name], ids[absorbed[name]], None)
-            elif c.rule is not None and c.rule.kind is Kind.CLAMP:
-                edge(ids[name], _FLOAT, None)
-            else:
-                edge(ids[name], _FLOAT, costs.node(c.node, c.capability, integer=True))
+            edge(_INTEGER, ids[name], 0.0)
+            edge(ids[name], ids[absorbed[name]], None)
+            continue
+        edge(_INTEGER, ids[name], costs.in_float(c))
+        edge(ids[name], _FLOAT, costs.on_integers(c))
+        for other in costs.float_before(c):
+            edge(ids[other], ids[name], None)
     for name, tensor in graph.tensors.items():
         if tensor.is_constant or not tensor.is_float:
             continue
@@ -128,73 +110,8 @@ def cut(
     return total / _PARTS, {name for name in candidates if ids[name] in integer}
 
 
-def work(costs: Costs, candidate: Candidate, *, integer: bool) -> float:
-    """What an operator costs, in ns; in float, not less than on integers with all conversions that this may need."""
-    node = candidate.node
-    on_integers = _kernel(costs, candidate, integer=True)
-    if integer:
-        return on_integers
-    tensors = costs.graph.tensors
-    read = [t for t in node.inputs if t and tensors[t].is_float and not tensors[t].is_constant]
-    conversions = sum(map(costs.quantize, read)) + sum(map(costs.dequantize, filter(None, node.outputs)))
-    return max(_kernel(costs, candidate, integer=False), on_integers) + conversions + _TIE_NS
-
-
-def _kernel(costs: Costs, candidate: Candidate, *, integer: bool) -> float:
-    by_shape = costs.convolution(candidate.node, integer=integer) if candidate.node.op_type == "Conv" else None
-    return costs.node(candidate.node, candidate.capability, integer=integer) if by_shape is None else by_shape
-
-
-def _weighted(
-    costs: Costs,
-    candidate: Candidate,
-    may_stay: bool,
-    before: Iterable[str],
-    own: str,
-    edge: Callable[[str, str, float | None], None],
-) -> None:
-    """A weighted operator runs on integers, but for the first convolutions of a net, which may be slower so.
-
-    They read few channels, which integer kernels are bad at. No convolution goes float behind an integer one (those at
-    the graph nodes ``before``): that would make a float island, whose two boundaries the estimates are too coarse to
-    weigh.
-    """
-    in_float = costs.convolution(candidate.node, integer=False) if may_stay else None
-    on_integers = costs.convolution(candidate.node, integer=True) if may_stay else None
-    if in_float is None or on_integers is None:
-        edge(_INTEGER, own, None)
-        return
-    edge(_INTEGER, own, in_float * MARGIN + MARGIN_NS)
-    edge(own, _FLOAT, on_integers)
-    for other in before:
-        edge(other, own, None)
-
-
-def _weights(graph: GraphView, candidate: Candidate) -> int:
-    """Elements of the constant weight of a weighted candidate."""
-    if candidate.objection or not candidate.weighted or candidate.rule is None:
-        return 0
-    ports = candidate.rule.ports(Role.WEIGHT, candidate.node)
-    return sum(graph.tensors[t].elements() for p in ports if graph.is_constant(t := candidate.node.inputs[p] or ""))
-
-
-def _weighted_before(graph: GraphView, candidates: Mapping[str, Candidate], name: str) -> set[str]:
-    """The nearest weighted operators whose results reach ``name``."""
-    found: set[str] = set()
-    waiting, seen = [name], {name}
-    while waiting:
-        node = candidates[waiting.pop()].node
-        for tensor in node.inputs:
-            producer = graph.producer(tensor or "")
-            if producer is None or producer.name in seen:
-                continue
-            seen.add(producer.name)
-            before = candidates[producer.name]
-            if before.weighted and not before.objection:
-                found.add(producer.name)
-            else:
-                waiting.append(producer.name)
-    return found
+def _clamps(candidate: Candidate) -> bool:
+    return candidate.rule is not None and candidate.rule.kind is Kind.CLAMP
 
 
 def _reads_codes(candidate: Candidate, port: int) -> bool:

@@ -19,13 +19,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qconvert.graph.view import GraphView
-from qconvert.plan.build import candidates_for
-from qconvert.plan.costs import Costs
+from qconvert.plan.build import weighed
+from qconvert.plan.candidates import Candidate
+from qconvert.plan.costs import StaticCosts
 from qconvert.plan.damage import Damage, Term, noise_of
 from qconvert.plan.model import QuantPlan
-from qconvert.plan.placement import cut, work
+from qconvert.plan.placement import cut
 from qconvert.recipe.recipe import Recipe
 from qconvert.targets.target import Target
+
+# Where both sides cost the same, integers are preferred.
+_TIE_NS = 1.0
 
 # A gain of the total below this share is a rounding error of the cut.
 _SAME = 1e-7
@@ -79,11 +83,12 @@ class Tradeoff:
 
         Where there are more, the widest gaps of noise are filled first.
         """
-        candidates = candidates_for(self.graph, self.recipe, self.target)
+        candidates = weighed(self.graph, self.recipe, self.target)
+        costs = _Costs(static=StaticCosts.of(self.graph, self.target, candidates))
 
         def solve(price: float, allowed: frozenset[str]) -> Corner:
             damage = Damage(integer=allowed, terms=self.terms, price=price)
-            total, integer = cut(self.graph, candidates, self.absorbed, self.target, damage)
+            total, integer = cut(self.graph, candidates, self.absorbed, costs, damage)
             noise = noise_of(self.terms, integer)
             return Corner(price=price, integer=frozenset(integer), cost=total - price * noise, noise=noise)
 
@@ -107,9 +112,49 @@ class Tradeoff:
     def extra(self, nodes: Iterable[str]) -> dict[str, float]:
         """What each of ``nodes``, now on integers, would alone cost more in float by the estimates, with all
         conversions around it, in ns."""
-        candidates = candidates_for(self.graph, self.recipe, self.target)
-        costs = Costs(graph=self.graph, target=self.target)
-        return {n: work(costs, candidates[n], integer=False) - work(costs, candidates[n], integer=True) for n in nodes}
+        candidates = weighed(self.graph, self.recipe, self.target)
+        costs = _Costs(static=StaticCosts.of(self.graph, self.target, candidates))
+        return {n: costs.in_float(candidates[n]) - costs.on_integers(candidates[n]) for n in nodes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Costs:
+    """The static estimates, with every operator free to be float.
+
+    A weighted operator costs no less in float than on integers with all conversions that this may need: the estimates
+    are too coarse to call float the faster side as well as the more accurate one.
+    """
+
+    static: StaticCosts
+
+    def group(self, name: str) -> str:
+        return self.static.group(name)
+
+    def in_float(self, candidate: Candidate) -> float:
+        if not candidate.weighted:
+            return self.static.node(candidate.node, candidate.capability, integer=False)
+        node, tensors = candidate.node, self.static.graph.tensors
+        read = [t for t in node.inputs if t and tensors[t].is_float and not tensors[t].is_constant]
+        conversions = sum(map(self.quantize, read)) + sum(map(self.dequantize, filter(None, node.outputs)))
+        return max(self._kernel(candidate, integer=False), self.on_integers(candidate)) + conversions + _TIE_NS
+
+    def on_integers(self, candidate: Candidate) -> float:
+        return self._kernel(candidate, integer=True)
+
+    def float_before(self, candidate: Candidate) -> Iterable[str]:
+        del candidate
+        return ()
+
+    def quantize(self, tensor: str) -> float:
+        return self.static.quantize(tensor)
+
+    def dequantize(self, tensor: str) -> float:
+        return self.static.dequantize(tensor)
+
+    def _kernel(self, candidate: Candidate, *, integer: bool) -> float:
+        node = candidate.node
+        by_shape = self.static.convolution(node, integer=integer) if node.op_type == "Conv" else None
+        return self.static.node(node, candidate.capability, integer=integer) if by_shape is None else by_shape
 
 
 def _rate(low: Corner, high: Corner) -> float:

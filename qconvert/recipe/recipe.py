@@ -13,7 +13,6 @@ from qconvert.registry import suggest
 FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8")
 WEIGHTS = ("int8", "uint8")
-PLACEMENTS = ("static", "all")
 DEFAULT_SCHEME = "int8"
 WEIGHT_FORMATS = ("auto", "nbits", "qdq")
 # what an embedding table or the output matrix may be made of, where not of the scheme itself
@@ -21,6 +20,8 @@ PARTS = ("same", "w8", "float")
 WHOLE_ROW = -1
 BLOCKS = (WHOLE_ROW, 0, 16, 32, 64, 128, 256)
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)
+MEASURED, STATIC, ALL, PINNED = "measured", "static", "all", "pinned"
+PLACEMENTS = (MEASURED, STATIC, ALL, PINNED)
 # for each scale the best of three, on seven real models never worse than min-max (docs/decisions/0010)
 DEFAULT_METHOD = "auto"
 AUTO, NO_RECOVERY = "auto", "none"
@@ -41,7 +42,10 @@ class Recipe:
         method: calibration method, a name in ``calibrate.methods``.
         recover: ("auto",) for the default chain of recovery passes, ("none",), or names in ``recover.passes``.
         effort: how much recovery may cost: "fast", "default" or "max" (``recover.effort``).
-        placement: "static" runs on integers what pays on the target, "all" whatever has an integer form at all.
+        placement: "measured" runs on integers what pays on this machine, by timing, and is "static" where the target is
+            another; "static" what pays by the target's table; "all" whatever has an integer form at all; "pinned" all
+            that the target runs as integers, but for ``pinned_float``.
+        pinned_float: names of nodes that stay float under "pinned"; what an earlier run measured.
         scheme: what to quantize to, a name in ``schemes.kinds``; ``format`` to ``placement`` but for ``symmetric`` are
             of int8.
         block: weights that share a scale in a weight-only scheme; -1: all of an output channel, 0: the scheme's choice.
@@ -64,7 +68,8 @@ class Recipe:
     method: str = DEFAULT_METHOD
     recover: tuple[str, ...] = (AUTO,)
     effort: str = "default"
-    placement: str = "static"
+    placement: str = MEASURED
+    pinned_float: tuple[str, ...] = ()
     scheme: str = DEFAULT_SCHEME
     block: int = 0
     rounding: str = AUTO
@@ -101,6 +106,11 @@ class Recipe:
         for entry in self.mix:
             if not all(entry.rpartition("=")):
                 raise RecipeError(f"mix cannot hold {entry!r}", hint="write PATTERN=SCHEME, for example Gather=w8")
+        if self.pinned_float and self.placement != PINNED:
+            raise RecipeError(
+                f"pinned_float means nothing with placement {self.placement}",
+                hint=f"write `placement: {PINNED}`, or leave pinned_float out",
+            )
         if not self.recover or (len(self.recover) > 1 and {AUTO, NO_RECOVERY} & set(self.recover)):
             raise RecipeError(
                 f"recover cannot be {', '.join(self.recover) or 'empty'}",

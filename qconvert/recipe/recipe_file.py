@@ -27,7 +27,7 @@ from qconvert.recipe.recipe import (
     FORMATS,
     NO_RECOVERY,
     PARTS,
-    PLACEMENTS,
+    PINNED,
     WEIGHTS,
     Recipe,
 )
@@ -52,7 +52,9 @@ COMMENTS: Mapping[str, str] = {
     "method": "calibration method: how a range is made from what was observed",
     "recover": f"accuracy recovery: {AUTO}, {NO_RECOVERY}, or names of passes; a pass is kept where it helps",
     "effort": f"how much recovery may cost: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}",
-    "placement": f"{PLACEMENTS[0]}: on integers what pays on the target; {PLACEMENTS[1]}: whatever has an integer form",
+    "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
+    f"an integer form; {PINNED}: as pinned_float says",
+    "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
     "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2 (weights only), fp16, bf16",
     "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice",
     "rounding": f"weight-only: {AUTO}, or the rounding method: rtn, mse, hqq, gptq, awq",

@@ -28,6 +28,7 @@ from qconvert.report.model import (
     CalibrationReport,
     FileSize,
     LatencyReport,
+    PlacementReport,
     Report,
     TargetReport,
     Verification,
@@ -56,6 +57,7 @@ class BuildInputs:
     accuracy: AccuracyReport | None
     latency: LatencyReport | None
     verification: Verification
+    placement: PlacementReport | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
@@ -84,6 +86,7 @@ def build_report(parts: BuildInputs) -> Report:
             *(t for place, plan in parts.branches.items() for t in tensor_reports(plan, StatsTable(), place)),
         ),
         body_parameters=body_parameters(written),
+        placement=parts.placement,
         seconds=dict(parts.seconds),
         peak_mb=peak_mb(),
         versions=_versions(),

@@ -95,6 +95,42 @@ class LatencyReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementTrial:
+    """One placement that was timed.
+
+    Attributes:
+        name: "static", "all" (that can), "cut 1" and so on (by measured costs), "float".
+        integer_nodes: how many nodes run on integers.
+        median_ms: of a run, one thread.
+        speedup: against FP32, from paired runs.
+    """
+
+    name: str
+    integer_nodes: int
+    median_ms: float
+    speedup: Speedup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementReport:
+    """How the placement was measured, before accuracy recovery.
+
+    Attributes:
+        chosen: the name of the trial that was kept.
+        fp32_ms: median of a run of the FP32 model.
+        trials: what was timed.
+        pinned_float: nodes that stay float; with ``placement: pinned`` in a recipe the run is repeated without timing.
+        seconds: what it took.
+    """
+
+    chosen: str
+    fp32_ms: float
+    trials: tuple[PlacementTrial, ...]
+    pinned_float: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetReport:
     """What the model was made for, and where it was measured.
 
@@ -263,6 +299,7 @@ class Report:
 
     Attributes:
         recipe: every choice, as in a recipe file.
+        placement: how it was measured; null where it was not.
         target: what it was made for.
         integer_ports: inputs and outputs that are integers where the original has floats.
         accuracy, latency: None where the models were not run.
@@ -294,6 +331,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     gates: tuple[Verdict, ...] = ()
     tensors: tuple[TensorReport, ...] = ()
+    placement: PlacementReport | None = None
     front: Front | None = None
 
     @property

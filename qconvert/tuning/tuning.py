@@ -25,7 +25,7 @@ from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.tradeoff import Corner
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import NO_RECOVERY, Recipe
+from qconvert.recipe.recipe import MEASURED, NO_RECOVERY, PINNED, STATIC, Recipe
 from qconvert.recover.recovery import RECOVERIES, Stage
 from qconvert.recovery import convert_and_recover
 from qconvert.report.model import Report
@@ -101,7 +101,10 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
     return Tuned(
         report=replace(report, notes=(*report.notes, note)),
         front=front,
-        recipe=replace(job.recipe, exclude=tuple(dict.fromkeys((*job.recipe.exclude, *point.float_nodes)))),
+        recipe=replace(
+            _placed_like(job.recipe, trial.quantized),
+            exclude=tuple(dict.fromkeys((*job.recipe.exclude, *point.float_nodes))),
+        ),
     )
 
 
@@ -284,7 +287,14 @@ def _integers(plan: QuantPlan) -> frozenset[str]:
 def _recipe_for(recipe: Recipe, base: Quantized) -> Recipe:
     """What is left to choose where ``base`` says what stays float, and has its weights rewritten already."""
     solved = tuple(r.name for r in base.recoveries if RECOVERIES.get(r.name).stage is Stage.SOLVED)
-    return replace(recipe, include=(), exclude=(), recover=solved or (NO_RECOVERY,))
+    return replace(_placed_like(recipe, base), include=(), exclude=(), recover=solved or (NO_RECOVERY,))
+
+
+def _placed_like(recipe: Recipe, base: Quantized) -> Recipe:
+    """``recipe`` with the placement that was measured for ``base``, or the static one."""
+    if base.placement is not None:
+        return replace(recipe, placement=PINNED, pinned_float=base.placement.pinned_float)
+    return replace(recipe, placement=STATIC) if recipe.placement == MEASURED else recipe
 
 
 def _with_branches(made: Quantized, base: Quantized) -> Quantized:

@@ -21,8 +21,8 @@ REPO = Path(__file__).resolve().parents[2]
 # lowest first: a module imports from its own layer and from those before it
 LAYERS = tuple(
     """errors registry progress machine numerics graph ops targets recipe rounding stats plan calibrate recover emit
-    evaluate diagnose report inspection run conversion repair recovery branches inputs calibration delivery schemes
-    pipeline sensitivity tuning quantizing converting cli""".split()
+    evaluate diagnose report inspection run conversion repair measure placing recovery branches inputs calibration
+    delivery schemes pipeline sensitivity tuning quantizing converting cli""".split()
 )
 
 # library -> the only files (or folders, with a slash) that may import it

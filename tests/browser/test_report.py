@@ -41,7 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
             calib=DataSpec(sources=(str(data / "calib.npz"),), samples=16),
             eval_data=DataSpec(sources=(str(data / "eval.npz"),)),
             labels=data / "labels.npy",
-            recipe=Recipe(recover=("none",)),
+            recipe=Recipe(recover=("none",), placement="static"),
         )
     )
     found = [*made.decisions[:-1], replace(made.decisions[-1], quantized=False, absorbed_into=None)]

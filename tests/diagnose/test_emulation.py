@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from qconvert.diagnose.emulation import _SplitNet, saturation_damage
-from qconvert.diagnose.integer_ops import PORTS, compute, origin, saturable
+from qconvert.diagnose.integer_ops import PORTS, compute, saturable
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import load
-from qconvert.graph.optimized import named, optimized_model, segment
+from qconvert.graph.optimized import named, optimized_model, origin, segment
 from qconvert.graph.session import open_session
 from qconvert.graph.signature import session_of
 

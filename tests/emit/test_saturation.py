@@ -29,7 +29,7 @@ def made(folder: Path, name: str, recipe: Recipe) -> tuple[Path, list[str]]:
     output, report, written = (folder / f"{recipe.target}{suffix}" for suffix in (".onnx", ".json", ".yaml"))
     written.write_text(recipe_to_yaml(recipe), encoding="utf-8")
     arguments = ["quantize", str(ROOT / "sample_models" / f"{name}.onnx"), "-q", "--recipe", str(written)]
-    arguments += ["--calib", str(ROOT / "calibration_data" / name / "calib.npz")]
+    arguments += ["--placement", "static", "--calib", str(ROOT / "calibration_data" / name / "calib.npz")]
     assert run([*arguments, "--report", str(report), "-o", str(output)]) == 0
     return output, json.loads(report.read_text(encoding="utf-8"))["notes"]
 

@@ -394,5 +394,13 @@ def already(folder: Path, form: str) -> Sequence[object]:
     from qconvert.cli import run
 
     quantized = folder / "quantized.onnx"
-    assert run([str(a) for a in ("quantize", *line(folder, "--format", form, "-q", output=quantized))]) == 0
+    assert (
+        run(
+            [
+                str(a)
+                for a in ("quantize", *line(folder, "--format", form, "-q", "--placement", "static", output=quantized))
+            ]
+        )
+        == 0
+    )
     return line(folder, model=quantized)

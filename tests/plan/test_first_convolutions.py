@@ -64,15 +64,14 @@ def test_no_float_convolution_behind_an_integer_one() -> None:
 
 def test_costs_grow_with_work() -> None:
     """The estimate of a convolution grows with pixels, channels and taps, in float and on integers."""
-    from qconvert.plan.costs import Costs
+    from qconvert.plan.costs import StaticCosts
 
     def cost(size: int, inputs: int, outputs: int, taps: int, *, integer: bool) -> float:
         b = Builder(seed=5)
         b.output(b.conv(b.input("x", [1, inputs, size, size]), inputs, outputs, taps))
         view = view_of(prepare(Model(ir=ir.from_proto(b.model()))).model)
-        found = Costs(graph=view, target=TARGETS.get("x86-vnni")).convolution(
-            next(iter(view.nodes.values())), integer=integer
-        )
+        costs = StaticCosts.of(view, TARGETS.get("x86-vnni"), {})
+        found = costs.convolution(next(iter(view.nodes.values())), integer=integer)
         assert found is not None
         return found
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qconvert.errors import RecipeError
-from qconvert.recipe.recipe import ACTIVATIONS, FORMATS, PLACEMENTS, WEIGHTS, Recipe
+from qconvert.recipe.recipe import ACTIVATIONS, FORMATS, PINNED, PLACEMENTS, WEIGHTS, Recipe
 from qconvert.recipe.recipe_file import (
     COMMENTS,
     MAX_BYTES,
@@ -73,6 +73,8 @@ PATTERNS = st.lists(st.text() | TRICKY, max_size=4).map(tuple)
 def _recipe(**choices: object) -> Recipe:
     if choices["format"] == "qoperator" and choices["activations"] == "int8":
         choices["weights"] = "int8"  # the one combination that Recipe refuses
+    if choices["placement"] != PINNED:
+        choices["pinned_float"] = ()  # means nothing there, and is refused
     return Recipe(**choices)
 
 
@@ -86,6 +88,7 @@ RECIPES = st.builds(
     symmetric=st.none() | st.booleans(),
     method=st.text() | TRICKY,
     placement=st.sampled_from(PLACEMENTS),
+    pinned_float=PATTERNS,
     include=PATTERNS,
     exclude=PATTERNS,
 )

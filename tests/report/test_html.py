@@ -33,7 +33,7 @@ def made(folder: Path, **recipe: object) -> Report:
         output=folder / "digits.int8.onnx",
         calib=DataSpec(sources=(str(data / "calib.npz"),), samples=16),
         eval_data=DataSpec(sources=(str(data / "eval.npz"),), samples=40),
-        recipe=Recipe(recover=("none",), **recipe),  # type: ignore[arg-type]
+        recipe=Recipe(recover=("none",), placement="static", **recipe),  # type: ignore[arg-type]
         force=True,
     )
     return quantize(job)

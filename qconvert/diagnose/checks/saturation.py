@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 
 from qconvert.diagnose.finding import CHECKS, Check, Finding, Severity, Subject
-from qconvert.diagnose.integer_ops import origin, saturable
+from qconvert.diagnose.integer_ops import saturable
 from qconvert.diagnose.isa import Isa
+from qconvert.graph.optimized import origin
 
 # Quantization to 8 bits itself costs about as much as this; below, saturation is the larger error.
 _DAMAGED_DB = 30.0

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from qconvert.diagnose.finding import CHECKS, Check, Finding, Severity, Subject
-from qconvert.diagnose.integer_ops import FLOAT_OPS, PORTS, at, is_depthwise, is_signed, origin, signed_activation
+from qconvert.diagnose.integer_ops import FLOAT_OPS, PORTS, at, is_depthwise, is_signed, signed_activation
 from qconvert.diagnose.isa import Isa
+from qconvert.graph.optimized import origin
 from qconvert.graph.view import GraphView, NodeView
 
 # Two bits: the channel with the least weights has 32 steps or fewer on each side of zero.

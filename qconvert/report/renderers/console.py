@@ -101,7 +101,10 @@ def every_decision(decisions: Sequence[NodeDecision]) -> Table:
     table.add_column("why", overflow="fold", ratio=4)
     for d in decisions:
         on = Text("integers", style=_GOOD) if d.quantized else Text("float")
-        table.add_row(Text(d.node), Text(d.op_type), on, Text(d.reason))
+        reason = d.reason
+        if d.float_ms is not None and d.integer_ms is not None:
+            reason += f" ({1e3 * d.float_ms:.3g} us in float, {1e3 * d.integer_ms:.3g} us on integers)"
+        table.add_row(Text(d.node), Text(d.op_type), on, Text(reason))
     return table
 
 

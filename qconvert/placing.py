@@ -1,0 +1,260 @@
+"""Placement by measurement: profile both forms of the model, cut, time what comes out, keep the fastest.
+
+    profile(FP32), profile(all on integers) -> costs -> minimum cut -> emit -> profile -> corrected costs -> cut ...
+    time FP32, the static plan, all on integers and the cuts in turn -> the choice
+
+The static plan is the rule, and another one replaces it only if it is faster by more than noise, so that runs agree.
+Nothing slower than FP32 is chosen while there is something faster: in the end everything computes in float, with
+weights stored as integers. The choice is a recipe with ``placement: pinned``, from which all later stages work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+
+from qconvert.conversion import Quantized, quantizes
+from qconvert.errors import QConvertError
+from qconvert.evaluate.latency import Latency, measure_latency, speedup
+from qconvert.graph.build_view import view_of
+from qconvert.graph.footprint import value_bytes
+from qconvert.graph.model import Model
+from qconvert.graph.prepare.canonical import Prepared
+from qconvert.graph.session import Session
+from qconvert.graph.signature import session_of
+from qconvert.graph.view import GraphView
+from qconvert.measure.boundary import boundary_costs
+from qconvert.measure.costs import MeasuredCosts, measured_costs
+from qconvert.measure.profile import Profile, profile
+from qconvert.plan.build import weighed
+from qconvert.plan.candidates import Candidate
+from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.model import QuantPlan
+from qconvert.plan.observable import observable
+from qconvert.plan.placement import place
+from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
+from qconvert.recipe.resolve import types_for
+from qconvert.repair import convert_and_repair
+from qconvert.report.model import PlacementReport, PlacementTrial
+from qconvert.run import Run
+from qconvert.targets.auto import detected, target_of
+
+# A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
+HYSTERESIS = 1.02
+# Integers that gain less than this over FP32 are not worth the accuracy that they cost.
+LEAST_SPEEDUP = 1.02
+# Several forms of the model are in memory at once; beyond this many bytes of float weights none is timed.
+MOST_BYTES = 1 << 29
+# How often the cut is profiled itself, and made again with what that tells.
+CORRECTIONS = 2
+
+_PROFILE_RUNS, _PROFILE_SECONDS = 20, 0.5
+_TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
+
+_FP32, _STATIC, _ALL, _CUT, _FLOAT = "fp32", "static", "all", "cut", "float"
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """The chosen placement.
+
+    Attributes:
+        run: the run that all later stages go on with: its recipe pins the placement.
+        result: the model in that placement.
+    """
+
+    run: Run
+    result: Quantized
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    name: str
+    recipe: Recipe
+    result: Quantized
+    session: Session
+
+    @property
+    def integer(self) -> frozenset[str]:
+        return integer_nodes(self.result.plan)
+
+
+def integer_nodes(plan: QuantPlan) -> frozenset[str]:
+    """The nodes of ``plan`` that run on integers; those that only store their weights so do not."""
+    return frozenset(n.node for n in plan.taken() if n.activations or n.absorbed_into or n.table)
+
+
+def placed(
+    prepared: Prepared, run: Run, *, base: Model | None, kept_float: Mapping[str, str], required: bool
+) -> Placed:
+    """Convert in the placement that ``run`` asks for; measured on the first sample, where that is what it asks for.
+
+    The arguments, and the errors, are those of :func:`qconvert.repair.convert_and_repair`.
+    """
+    result = convert_and_repair(prepared, run, base=base, kept_float=kept_float, required=required)
+    if run.recipe.placement != MEASURED:
+        return Placed(run=run, result=result)
+    static = replace(run, recipe=replace(run.recipe, placement=STATIC))
+    here = target_of(run.recipe.target).name == detected().target
+    if run.place or not here or not quantizes(result.plan):
+        return Placed(run=static, result=result)
+    if prepared.model.weight_bytes() > MOST_BYTES:
+        size = f"{prepared.model.weight_bytes() >> 20:,} MB"
+        note = f"placement by the target's table: nothing is timed with {size} of weights"
+        return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
+    search = _Search(prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result)
+    try:
+        return search.chosen()
+    except QConvertError as error:  # there is a good result already
+        note = f"placement by the target's table, because measuring failed: {error.message[:300]}"
+        return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """The arguments of :func:`placed`, the recipe being static, and the model in that placement."""
+
+    prepared: Prepared
+    run: Run
+    base: Model | None
+    kept_float: Mapping[str, str]
+    plain: Quantized
+
+    def chosen(self) -> Placed:
+        started = time.perf_counter()
+        graph, recipe = view_of(self.prepared.model), self.run.recipe
+        able = weighed(graph, recipe, target_of(recipe.target), self.kept_float)
+        trials = [self._trial(_STATIC, recipe, self.plain)]
+        everything = self._trial(_ALL, replace(recipe, placement=PINNED))
+        trials += [everything] if everything.integer != trials[0].integer else []
+        costs = self._cut(graph, able, everything, trials)
+        fp32 = session_of(self.prepared.model, threads=1)
+        with self.run.watch.stage("place"):
+            latencies = self._timed(fp32, trials)
+        best = _best(trials, latencies)
+        if speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
+            tables = {name for name, c in able.items() if c.table}
+            trials.append(self._pinned(_FLOAT, graph, able, tables))
+            with self.run.watch.stage("place"):
+                latencies = self._timed(fp32, trials)
+            gains = speedup(latencies[_FP32], latencies[best.name]).median >= LEAST_SPEEDUP
+            best = best if gains else trials[-1]
+        pinned = _left_out(graph, able, best.integer)
+        run = replace(
+            self.run,
+            recipe=replace(recipe, placement=PINNED, pinned_float=pinned),
+            times={n: t for n in graph.nodes if (t := costs.times(n)) is not None},
+        )
+        result = self._converted(run)
+        report = PlacementReport(
+            chosen=best.name,
+            fp32_ms=latencies[_FP32].median_ms,
+            trials=tuple(
+                PlacementTrial(
+                    name=t.name,
+                    integer_nodes=len(t.integer),
+                    median_ms=latencies[t.name].median_ms,
+                    speedup=speedup(latencies[_FP32], latencies[t.name]),
+                )
+                for t in trials
+            ),
+            pinned_float=pinned,
+            seconds=time.perf_counter() - started,
+        )
+        notes = (*result.notes, _told(report, best, len(able)))
+        return Placed(run=run, result=replace(result, placement=report, notes=notes))
+
+    def _trial(self, name: str, recipe: Recipe, result: Quantized | None = None) -> _Trial:
+        result = result or self._converted(replace(self.run, recipe=recipe))
+        session = session_of(result.model, threads=1)
+        return _Trial(name=name, recipe=recipe, result=replace(result, session=session), session=session)
+
+    def _converted(self, run: Run) -> Quantized:
+        return convert_and_repair(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
+
+    def _pinned(self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> _Trial:
+        """The trial in which the nodes ``integer`` alone run on integers."""
+        pinned = _left_out(graph, able, integer)
+        return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned))
+
+    def _profile(self, model: Model) -> Profile:
+        with self.run.watch.stage("place"):
+            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=_PROFILE_SECONDS)
+
+    def _cut(
+        self, graph: GraphView, able: Mapping[str, Candidate], everything: _Trial, trials: list[_Trial]
+    ) -> MeasuredCosts:
+        """Add the minimum cuts to ``trials``; returns the last costs."""
+        # what no neighbour or mask lets onto integers now, nothing will
+        plan, integer = everything.result.plan, everything.integer
+        candidates = {
+            name: c if name in integer or c.objection else replace(c, objection=plan.nodes[name].decision.reason)
+            for name, c in able.items()
+        }
+        absorbed = find_absorbed(graph, candidates, types_for(everything.recipe, target_of(everything.recipe.target)))
+        sizes = self._sizes(graph, observable(graph, candidates, absorbed))
+        in_float = self._profile(self.prepared.model)
+        with self.run.watch.stage("place"):
+            boundaries = boundary_costs()
+        profiles = [(integer, self._profile(everything.result.model))]
+        while True:
+            with self.run.watch.stage("place"):
+                costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries)
+                cut = place(graph, candidates, absorbed, costs)
+            if any(t.integer == cut for t in trials):
+                return costs
+            trial = self._pinned(f"{_CUT} {len(profiles)}", graph, able, cut)
+            if any(t.integer == trial.integer for t in trials):
+                return costs
+            trials.append(trial)
+            if len(profiles) > CORRECTIONS:
+                return costs
+            profiles.append((trial.integer, self._profile(trial.result.model)))
+
+    def _sizes(self, graph: GraphView, tensors: Sequence[str]) -> dict[str, int]:
+        """Tensor -> elements, on the first sample."""
+        feed = self.run.samples.feed(0)
+        computed = [t for t in tensors if t not in graph.inputs]
+        sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(self.prepared.model, computed, feed).items()}
+        return {**sizes, **{t: feed[t].size for t in tensors if t in feed}}
+
+    def _timed(self, fp32: Session, trials: list[_Trial]) -> dict[str, Latency]:
+        sessions = {_FP32: fp32, **{t.name: t.session for t in trials}}
+        return measure_latency(
+            sessions,
+            self.run.samples.feed(0),
+            seconds=_TIMING_SECONDS,
+            min_runs=_TIMING_ROUNDS,
+            max_runs=_MOST_ROUNDS,
+        )
+
+
+def _best(trials: list[_Trial], latencies: Mapping[str, Latency]) -> _Trial:
+    """The fastest; a later one only if it is faster than those before it by more than noise."""
+    best = trials[0]
+    for other in trials[1:]:
+        if speedup(latencies[best.name], latencies[other.name]).median > HYSTERESIS:
+            best = other
+    return best
+
+
+def _left_out(graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> tuple[str, ...]:
+    """The nodes that could run on integers and do not, in graph order."""
+    return tuple(name for name in graph.nodes if not able[name].objection and name not in integer)
+
+
+def _told(report: PlacementReport, best: _Trial, operations: int) -> str:
+    """The choice in a sentence."""
+    found = next(t for t in report.trials if t.name == best.name)
+    if best.name == _FLOAT:
+        others = max((t.speedup.median for t in report.trials if t.name != _FLOAT), default=0.0)
+        return (
+            f"integers do not pay for this model on this machine ({others:.2f} times the speed of FP32 at best): it "
+            "computes in float, and weights are stored as integers and unpacked when it is loaded"
+        )
+    return (
+        f"placement measured, one thread: {found.integer_nodes} of {operations} operators on integers take "
+        f"{found.median_ms:.3g} ms, FP32 takes {report.fp32_ms:.3g} ms"
+    )

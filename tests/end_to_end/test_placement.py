@@ -1,0 +1,80 @@
+"""Measured placement: what it decides is told, and pinned by a saved recipe. No test looks at which choice is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from end_to_end.command import SAMPLES, Command, calib_of, model_of
+
+from qconvert.graph.model import load
+from qconvert.graph.signature import session_of
+from qconvert.recipe.recipe_file import load_recipe
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_pinned_run_writes_the_same_bytes(sample: str, qconvert: Command, tmp_path: Path) -> None:
+    one, two, recipe = tmp_path / "one.onnx", tmp_path / "two.onnx", tmp_path / "recipe.yaml"
+    common = ["quantize", model_of(sample), "--calib", calib_of(sample)]
+    ran = qconvert(*common, "-o", one, "--placement", "measured", "--save-recipe", recipe, "--json")
+    assert ran.code == 0, ran.err
+    placement = ran.report["placement"]
+    assert placement["chosen"] in [t["name"] for t in placement["trials"]]
+    assert placement["fp32_ms"] > 0
+    pinned = load_recipe(recipe)
+    assert pinned.placement == "pinned"
+    assert list(pinned.pinned_float) == placement["pinned_float"]
+    timed = [d for d in ran.report["decisions"] if d["float_ms"] is not None]
+    assert timed
+    assert all(d["float_ms"] >= 0 and d["integer_ms"] >= 0 for d in timed)
+
+    again = qconvert(*common, "-o", two, "--recipe", recipe, "--json")
+    assert again.code == 0, again.err
+    assert again.report["placement"] is None
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_in_float_weights_are_stored_as_integers_and_cost_no_time(qconvert: Command, tmp_path: Path) -> None:
+    output, recipe, optimized = tmp_path / "q.onnx", tmp_path / "recipe.yaml", tmp_path / "optimized.onnx"
+    source = model_of("digits_cnn")
+    names = [n.name for n in load(source).ir.graph if n.op_type not in ("Constant", "BatchNormalization")]
+    lines = ["placement: pinned", "recover: [none]", "pinned_float:", *(f"- {name!r}" for name in names)]
+    recipe.write_text("\n".join(lines), encoding="utf-8")
+    ran = qconvert("quantize", source, "--calib", calib_of("digits_cnn"), "-o", output, "--recipe", recipe, "--json")
+    assert ran.code == 0, ran.err
+    assert output.stat().st_size < 0.4 * source.stat().st_size
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] > 30
+    session_of(load(output), optimized_path=optimized)
+    ops = {n.op_type for n in onnx.load_model(str(optimized), load_external_data=False).graph.node}
+    # weights are unpacked when the model is loaded
+    assert not ops & {"Cast", "Mul", "DequantizeLinear", "QuantizeLinear"}
+
+
+def test_ranges_hold_what_any_placement_may_ask_for(qconvert: Command, tmp_path: Path) -> None:
+    source, ranges, recipe = model_of("digits_cnn"), tmp_path / "r.npz", tmp_path / "recipe.yaml"
+    assert qconvert("calibrate", source, "--calib", calib_of("digits_cnn"), "-o", ranges).code == 0
+    nodes = [n.name for n in load(source).ir.graph if n.op_type in ("Conv", "MaxPool", "GlobalAveragePool")]
+    for i, name in enumerate(nodes):
+        recipe.write_text(f"placement: pinned\nrecover: [none]\npinned_float: [{name!r}]\n", encoding="utf-8")
+        ran = qconvert("quantize", source, "--ranges", ranges, "-o", tmp_path / f"{i}.onnx", "--recipe", recipe)
+        assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ("placement: pinned\npinned_float: [no_such_node]\n", "no_such_node"),
+        ("placement: static\npinned_float: [x]\n", "means nothing with placement static"),
+    ],
+)
+def test_wrong_pins_are_refused(recipe: str, says: str, qconvert: Command, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe, encoding="utf-8")
+    output = tmp_path / "q.onnx"
+    ran = qconvert(
+        "quantize", model_of("digits_cnn"), "--calib", calib_of("digits_cnn"), "-o", output, "--recipe", path
+    )
+    assert ran.code == 2
+    assert says in ran.err
+    assert not output.exists()
