@@ -95,7 +95,7 @@ def command(
     quiet: bool,
     **choices: object,
 ) -> None:
-    """Quantize MODEL to 8-bit integers.
+    """Quantize MODEL to 8-bit integers, or by another --scheme.
 
     The samples in SOURCE are run through the model to learn the range of every activation. The defaults are the best
     known choice for this machine, or for --target. Size, accuracy and latency are set against the original.
