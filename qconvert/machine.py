@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import platform
 from dataclasses import dataclass
 
@@ -31,6 +32,13 @@ class Processor:
         if self.architecture != X86:
             return f"{self.name} ({self.architecture})"
         return f"{self.name} ({self.architecture}, {'with' if self.vnni else 'without'} VNNI)"
+
+
+def cores() -> int:
+    """How many cores this process may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache

@@ -14,7 +14,6 @@ A model that draws random numbers runs in one thread, sample by sample: its resu
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model
 from qconvert.graph.segments import Observer
 from qconvert.graph.session import Feed
+from qconvert.machine import cores
 from qconvert.progress import Progress, Silent
 from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
 
@@ -67,7 +67,7 @@ class CollectOptions:
     @property
     def workers(self) -> int:
         """Threads that run samples."""
-        return self.threads or min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+        return self.threads or min(_MAX_THREADS, cores())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

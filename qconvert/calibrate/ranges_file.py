@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from qconvert.calibrate.method import METHODS, serves
 from qconvert.calibrate.sources._arrays import read_npz
+from qconvert.calibrate.witness import MODULUS
 from qconvert.errors import DataError
 from qconvert.stats.statistic import Statistic, StatsTable
 
 FORMAT = "qconvert statistics"
 VERSION = 1
-_MODULUS = 1 << 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,7 @@ def merge_ranges(files: Sequence[tuple[Path, Ranges]]) -> Ranges:
             seen[shard] = path
     origin = first.origin
     whole = set(seen) == set(range(1, origin.parts + 1))
-    total = sum(int(r.origin.data, 16) for _, r in files) % _MODULUS
+    total = sum(int(r.origin.data, 16) for _, r in files) % MODULUS
     merged = replace(
         origin,
         data=f"{total:064x}",

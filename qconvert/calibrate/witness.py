@@ -12,7 +12,8 @@ from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.suspicion import Suspicion
 from qconvert.graph.session import Feed
 
-_MODULUS = 1 << 256
+# Digests of samples are added modulo this, so that their order does not matter.
+MODULUS = 1 << 256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Witness:
         labels = feeds.labels if isinstance(feeds, FeedSet) else None
         numbered = feeds.items() if isinstance(feeds, FeedSet) else enumerate(feeds)
         for number, feed in numbered:
-            self.total = (self.total + int.from_bytes(digest_of(feed), "big")) % _MODULUS
+            self.total = (self.total + int.from_bytes(digest_of(feed), "big")) % MODULUS
             self.suspicion.see(number, feed, None if labels is None else labels[number])
             self.samples += 1
             yield feed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.size import file_bytes, parameters, size_by_kind
+from qconvert.machine import cores
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
 from qconvert.report.layers import node_decisions, tensor_reports
@@ -160,5 +160,5 @@ def _versions() -> Versions:
         numpy=version("numpy"),
         python=platform.python_version(),
         machine=platform.machine(),
-        cores=os.cpu_count() or 1,
+        cores=cores(),
     )
