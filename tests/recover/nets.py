@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.signature import session_of
 from qconvert.plan.model import QuantPlan
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe import MEASURED, STATIC, Recipe
 from qconvert.recover.recovery import Changes, Subject
 from qconvert.recover.samples import Samples
 from qconvert.run import Run
@@ -59,7 +59,10 @@ def quantized(net: Prepared, feeds: Sequence[Feed], recipe: Recipe | None = None
 
 
 def run(feeds: Sequence[Feed], recipe: Recipe | None = None) -> Run:
-    return Run(recipe=recipe or Recipe(), samples=Listed(items=feeds))
+    """A run in the placement of the target's table: what is faster on these small networks is not the question."""
+    recipe = recipe or Recipe()
+    recipe = replace(recipe, placement=STATIC) if recipe.placement == MEASURED else recipe
+    return Run(recipe=recipe, samples=Listed(items=feeds))
 
 
 def sqnr(reference: Model, other: Model, feeds: Sequence[Feed], *, integers: bool = True) -> float:
