@@ -36,7 +36,7 @@ def write_external(model: ir.Model, folder: Path, name: str, *, shard: int = 0) 
     with ExitStack() as stack:
         file: BinaryIO | None = None
         at = 0
-        for value in _large(copy):
+        for value in _apart(copy):
             tensor = value.const_value
             if tensor is None:
                 continue
@@ -62,11 +62,14 @@ def write_external(model: ir.Model, folder: Path, name: str, *, shard: int = 0) 
     return (*files, target)
 
 
-def _large(model: ir.Model) -> Iterator[ir.Value]:
+def _apart(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
         for value in graph.initializers.values():
             tensor = value.const_value
-            if tensor is not None and tensor.dtype != ir.DataType.STRING and tensor.nbytes >= _LEAST:
+            if tensor is None or tensor.dtype == ir.DataType.STRING:
+                continue
+            # what is in a file already must not stay in that one, however small it is
+            if tensor.nbytes >= _LEAST or isinstance(tensor, ir.ExternalTensor):
                 yield value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from networks.all import NETWORKS
 from networks.builder import Builder
@@ -50,13 +49,12 @@ def test_a_split_with_an_unread_part_goes_back_to_float() -> None:
     assert any("1 operator went back to float" in note and "Split_2 (Split)" in note for note in after.notes)
 
 
-@pytest.mark.parametrize("name", ["resnet", "squeezenet", "unet_resize_linear", "decoder_tied", "yolo"])
-def test_the_repaired_model_has_fewer_conversions_and_its_plan_is_true(name: str) -> None:
-    before, after, db = both(name, SIGNED)
+@pytest.mark.parametrize("name", ["resnet", "yolo"])
+def test_int8_activations_stay_where_the_user_wants_them(name: str) -> None:
+    """ONNX Runtime does not fuse them on x86; sending them back would undo the choice, and the file would grow."""
+    before, after, _ = both(name, SIGNED)
     assert left(before).standing
-    assert left(after).standing == ()
-    assert left(after).conversions < left(before).conversions
-    assert db > 15
+    assert after.model.to_bytes() == before.model.to_bytes()
 
 
 def test_what_arm_fuses_does_not_stand_there() -> None:
@@ -87,23 +85,6 @@ def test_whoever_wants_everything_on_integers_gets_it() -> None:
     before, after, _ = both("split_with_unused_part", recipe)
     assert left(before).standing
     assert after.model.to_bytes() == before.model.to_bytes()
-
-
-def test_a_model_with_nothing_else_to_quantize_stays_quantized() -> None:
-    """The file shrinks; the census of the report says that its operators run in float."""
-    b = Builder()
-    b.input("x", (2, 5, 8))
-    heads = [b.matmul("x", 8, 16, bias=False) for _ in range(2)]
-    b.node("Softmax", b.node("Sub", *heads), out=b.output("y", (2, 5, 16)))
-    feeds = [{"x": np.random.default_rng(i).standard_normal((2, 5, 8)).astype(np.float32)} for i in range(2)]
-    prepared = nets.prepared(b.model(), feeds[0])
-    result = convert_and_repair(prepared, Run(recipe=SIGNED, samples=nets.Listed(items=feeds)))
-    assert len(left(result).standing) == 2
-    assert any(t.data_type == onnx.TensorProto.INT8 for t in _stored(result))
-
-
-def _stored(result: Quantized) -> list[onnx.TensorProto]:
-    return list(onnx.load_from_string(result.model.to_bytes()).graph.initializer)
 
 
 @pytest.mark.parametrize("clamp", ["Relu", "Clip"])
