@@ -107,8 +107,9 @@ def placed(
     search = _Search(prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result)
     try:
         return search.chosen()
-    except QConvertError as error:  # there is a good result already
-        note = f"placement by the target's table, because measuring failed: {error.message[:300]}"
+    except Exception as error:  # there is a good result already, whatever goes wrong with a better one
+        message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+        note = f"placement by the target's table, because measuring failed: {message[:300]}"
         return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
 
 

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from qconvert.calibrate.feeds import FeedSet, feeds
 from qconvert.calibrate.source import Sample, Source, check_interface
+from qconvert.delivery import Delivered
 from qconvert.errors import InputError, QConvertError
 from qconvert.graph.prepare.canonical import Prepared, agreement, prepare
 from qconvert.graph.session import Session, open_session
@@ -148,8 +149,8 @@ def _converted(
     prepared: Prepared, recipe: Recipe, samples: FeedSet, reference: Session, expected: list[np.ndarray]
 ) -> Outcome:
     result = make_quantized(prepared, Run(recipe=recipe, samples=samples))
-    verification = verify(result, reference)
-    faults = [*verification.interface, *(n for n in result.notes if "went back to float" in n)]
+    verification = verify(result, Delivered(model=result.model), reference, census=False)
+    faults = [*verification.interface, *(n for n in result.notes if "went back to float: " in n)]
     if verification.checker:
         faults.append(f"the checker complains: {verification.checker}")
     return Outcome(sqnr_db=agreement(expected, result.session.run(samples.feed(0))), faults=tuple(faults))
