@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
@@ -75,10 +76,10 @@ def _shape_biases(graph: ir.Graph) -> None:
 
 
 def _part_from_clamps(graph: ir.Graph) -> None:
-    """A Relu or Clip behind an integer Gemm, and no QuantizeLinear behind it, reads a copy of the Gemm's result.
+    """A Relu or Clip behind an integer Gemm reads a copy of the Gemm's result, if no QuantizeLinear can take its place.
 
-    ONNX Runtime takes Gemm and clamp for one unit, finds that this has no QuantizeLinear, and leaves the Gemm in float,
-    its weights unpacked at every run. A Sum of one operand parts them for the price of one copy.
+    ONNX Runtime takes Gemm and clamp for one unit, finds that this has no QuantizeLinear of its own, and leaves it
+    in float, the weights unpacked at every run. A Sum of one operand parts them for the price of one copy.
     """
     for node in list(graph):
         readers = [use.node for use in node.outputs[0].uses()]
@@ -86,9 +87,17 @@ def _part_from_clamps(graph: ir.Graph) -> None:
         if dq is None or dq.op_type != "DequantizeLinear" or len(readers) != 1:
             continue
         (clamp,) = readers
-        behind = [use.node.op_type for use in clamp.outputs[0].uses()]
-        if clamp.op_type in ("Relu", "Clip") and "QuantizeLinear" not in behind:
+        saturates = any(_saturates_at_zero(use.node) for use in clamp.outputs[0].uses())
+        if clamp.op_type in ("Relu", "Clip") and not saturates:
             copy_result(graph, node.outputs[0], clamp)
+
+
+def _saturates_at_zero(node: ir.Node) -> bool:
+    """Whether ``node`` is a QuantizeLinear whose least code stands for 0."""
+    if node.op_type != "QuantizeLinear":
+        return False
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
+    return zero is not None and bool(np.all(zero == np.iinfo(zero.dtype.name).min))
 
 
 def _drop_trivial_dilations(graph: ir.Graph) -> None:
