@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qconvert.cli.options import stacked
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,9 +51,7 @@ def budget_options(function: F) -> F:
             help="Write the models that were tried, with speed, accuracy and size, as JSON.",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return stacked(options, function)
 
 
 def front_document(front: Front) -> str:

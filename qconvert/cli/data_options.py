@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from qconvert.cli.options import names_in
+from qconvert.cli.options import names_in, stacked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,9 +48,7 @@ def data_options(function: F) -> F:
             help="Pass over up to N samples that are damaged or do not fit.  [default: 0]",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return stacked(options, function)
 
 
 def label_options(data: str) -> Callable[[F], F]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def stacked(options: Sequence[Callable[[F], F]], function: F) -> F:
+    """``function`` with ``options``, which --help lists in this order."""
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def names_in(package: str) -> tuple[str, ...]:
@@ -150,9 +157,7 @@ def recipe_options(function: F) -> F:
             help="Take the choices from a YAML recipe; flags win over it.",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return stacked(options, function)
 
 
 def verbosity_options(function: F) -> F:
@@ -186,9 +191,7 @@ def pass_options(function: F) -> F:
             help="Activations that one thread may hold at once; a wide model is observed in parts.  [default: 32]",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return stacked(options, function)
 
 
 def given(choices: dict[str, object]) -> dict[str, object]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qconvert.cli.options import stacked
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -47,9 +49,7 @@ def outcome_options(function: F) -> F:
             help=f"Append the Markdown report to the file that ${_VARIABLE} names.",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return stacked(options, function)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,19 +97,19 @@ def remove(model: Model) -> Model:
                 continue
             new = additions.constant(graph, f"{codes.name}_float", real)
         elif producer is not None and producer.op_type == "QuantizeLinear" and producer.inputs[0] is not None:
-            new = _saturated(producer, node, graph, additions)
+            new = _saturated(producer.inputs[0], producer, node, graph, additions)
         else:
             continue
         _replace(node, new, graph)
     return copy
 
 
-def _saturated(quantize: ir.Node, node: ir.Node, graph: ir.Graph, additions: Additions) -> ir.Value:
-    """What ``quantize`` reads, kept to the range of its codes; as it is where that range is computed or a channel's."""
-    source, scale = quantize.inputs[0], constant_of(quantize.inputs[1])
+def _saturated(source: ir.Value, quantize: ir.Node, node: ir.Node, graph: ir.Graph, additions: Additions) -> ir.Value:
+    """``source`` kept to the range of ``quantize``'s codes; as it is where that range is computed or a channel's."""
+    scale = constant_of(quantize.inputs[1])
     zero = constant_of(quantize.inputs[2]) if len(quantize.inputs) > 2 else np.zeros((), np.uint8)
-    if source is None or scale is None or zero is None or scale.size != 1 or zero.size != 1:
-        return source  # type: ignore[return-value]
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return source
     limits = np.iinfo(np.dtype(zero.dtype).name)
     ends = [(bound - int(zero.reshape(()))) * float(scale.reshape(())) for bound in (limits.min, limits.max)]
     name = f"{source.name}_range"

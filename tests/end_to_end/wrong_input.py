@@ -394,13 +394,6 @@ def already(folder: Path, form: str) -> Sequence[object]:
     from qconvert.cli import run
 
     quantized = folder / "quantized.onnx"
-    assert (
-        run(
-            [
-                str(a)
-                for a in ("quantize", *line(folder, "--format", form, "-q", "--placement", "static", output=quantized))
-            ]
-        )
-        == 0
-    )
+    arguments = line(folder, "--format", form, "-q", "--placement", "static", output=quantized)
+    assert run(["quantize", *map(str, arguments)]) == 0
     return line(folder, model=quantized)

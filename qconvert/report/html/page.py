@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -20,7 +21,7 @@ from qconvert.report.html.rows import Kind, TensorRef, columns_of, regions_of, r
 from qconvert.report.html.tiles import tiles_of
 from qconvert.report.model import Report
 from qconvert.report.renderers import phrases
-from qconvert.report.renderers.facts import Level, facts, scheme
+from qconvert.report.renderers.facts import Fact, Level, facts, scheme
 from qconvert.report.renderers.suggestions import suggestions
 from qconvert.report.summary import Summary
 
@@ -30,7 +31,7 @@ def render_page(report: Report) -> str:
     script = _asset("script.js")
     tensors = {t.name: TensorRef(anchor=f"t{i}", tensor=t) for i, t in enumerate(report.tensors)}
     rows = rows_of(report.decisions, tensors)
-    said = facts(report)
+    urgent, others = _by_urgency(facts(report))
     metric = report.measured[0].comparison.metric
     interval = metric.interval if metric is not None else None
     return (
@@ -46,8 +47,8 @@ def render_page(report: Report) -> str:
             style=Markup(_asset("style.css")),
             script=Markup(script),
             tiles=tiles_of(report, rows),
-            urgent=[f for f in said if f.level in (Level.BAD, Level.WARNING)],
-            facts=[f for f in said if f.level not in (Level.BAD, Level.WARNING)],
+            urgent=urgent,
+            facts=others,
             suggestions=suggestions(report),
             sizes=_sizes(report),
             largest=max(report.model.bytes, report.output.bytes, 1),
@@ -63,10 +64,16 @@ def render_page(report: Report) -> str:
     )
 
 
+def _by_urgency(said: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
+    """(what a person should look at first, the rest)."""
+    loud = (Level.BAD, Level.WARNING)
+    return [f for f in said if f.level in loud], [f for f in said if f.level not in loud]
+
+
 def render_summary(summary: Summary) -> str:
     """The file for the result of another command than quantize: its tables and facts."""
     script = _asset("script.js")
-    loud = [f for f in summary.facts if f.level in (Level.BAD, Level.WARNING)]
+    urgent, others = _by_urgency(summary.facts)
     return (
         _environment()
         .get_template("summary.html")
@@ -75,8 +82,8 @@ def render_summary(summary: Summary) -> str:
             policy=_policy(script),
             style=Markup(_asset("style.css")),
             script=Markup(script),
-            loud=loud,
-            quiet=[f for f in summary.facts if f not in loud],
+            urgent=urgent,
+            quiet=others,
             grids=summary.grids,
         )
     )
