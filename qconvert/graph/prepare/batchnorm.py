@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from qconvert.graph.edit import add_initializer, constant_of, take_over
 
@@ -23,14 +24,10 @@ def batchnorm_to_conv(model: ir.Model) -> None:
     for node in list(graph):
         if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
             continue
-        if node.attributes.get_int("training_mode", 0) or any(v.uses() for v in node.outputs[1:]):
+        x, parameters = node.inputs[0], batchnorm_parameters(node)
+        if x is None or x.shape is None or len(x.shape) not in (3, 4, 5) or parameters is None:
             continue
-        x, parameters = node.inputs[0], [constant_of(v) for v in node.inputs[1:5]]
-        if x is None or x.shape is None or len(x.shape) not in (3, 4, 5) or any(p is None for p in parameters):
-            continue
-        gamma, beta, mean, var = (np.asarray(p, np.float64) for p in parameters)
-        a = gamma / np.sqrt(var + node.attributes.get_float("epsilon", 1e-5))
-        d = beta - a * mean
+        a, d = parameters
         if _fold_forward(graph, node, a, d):
             continue
         if not _feeds_conv(node.outputs[0]):
@@ -50,6 +47,18 @@ def batchnorm_to_conv(model: ir.Model) -> None:
         graph.insert_before(node, conv)
         take_over(conv.outputs[0], node.outputs[0])
         graph.remove(node, safe=True)
+
+
+def batchnorm_parameters(node: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(a, d), each [C] in float64; None where a parameter is computed or the batch is what is normalised by."""
+    if node.attributes.get_int("training_mode", 0) or any(v.uses() for v in node.outputs[1:]):
+        return None
+    parameters = [constant_of(v) for v in node.inputs[1:5]]
+    if any(p is None for p in parameters):
+        return None
+    gamma, beta, mean, var = (np.asarray(p, np.float64) for p in parameters)
+    a = gamma / np.sqrt(var + node.attributes.get_float("epsilon", 1e-5))
+    return a, beta - a * mean
 
 
 def _fold_forward(graph: ir.Graph, node: ir.Node, a: np.ndarray, d: np.ndarray) -> bool:

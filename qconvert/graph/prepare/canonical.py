@@ -30,10 +30,12 @@ from onnx_ir.passes.common import (
 from qconvert.errors import ModelError, QConvertError
 from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
+from qconvert.graph.prepare.affine import fold_affine
 from qconvert.graph.prepare.batchnorm import batchnorm_to_conv
 from qconvert.graph.prepare.duplicates import merge_equal_initializers
 from qconvert.graph.prepare.fold import fold_and_fuse
 from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matmul_before_add_to_gemm
+from qconvert.graph.prepare.hard_sigmoid import hard_sigmoid
 from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.prepare.sums import sum_to_add
@@ -141,6 +143,8 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str], *, t
             ("inferring types", lambda: infer_types(model)),
             ("canonicalising Sum", lambda: sum_to_add(model.ir)),
             ("canonicalising means over space", lambda: global_pooling(model.ir)),
+            ("canonicalising HardSigmoid", lambda: hard_sigmoid(model.ir)),
+            ("folding constant factors and summands", lambda: fold_affine(model.ir)),
             ("canonicalising BatchNormalization", lambda: batchnorm_to_conv(model.ir)),
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),

@@ -55,9 +55,10 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
     names = _names_by_output(model.graph)
     for _ in range(_ROUNDS if rewrite else 1):
         onnxscript.optimizer.fold_constants(model, should_fold=_should_fold)
-        _drop_split_counts(model)
+        _drop_later_attributes(model)
         if rewrite:
             onnxscript.rewriter.rewrite(model)
+            _drop_later_attributes(model)
     if rewrite:
         RemoveUnusedNodesPass()(model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -65,14 +66,27 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
         _name_replacements(model.graph, names)
 
 
-def _drop_split_counts(model: ir.Model) -> None:
-    """Folding turns SplitToSequence into Split with num_outputs, an attribute that opset 18 brought and that says no
-    more than the number of outputs where the parts are equal."""
-    if model.opset_imports.get("", 0) >= 18:
-        return
+def _drop_later_attributes(model: ir.Model) -> None:
+    """onnxscript writes attributes that the model's opset has not got yet; drop them where they say nothing.
+
+    ``num_outputs`` of Split (opset 18) is no more than the number of outputs, where the parts are equal; ``allowzero``
+    of Reshape (opset 14) matters only for a 0 in the shape.
+    """
+    opset = model.opset_imports.get("", 0)
     for node in model.graph:
-        if node.op_type == "Split" and node.domain in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        if node.op_type == "Split" and opset < 18:
             node.attributes.pop("num_outputs", None)
+        if node.op_type == "Reshape" and opset < 14 and "allowzero" in node.attributes and not _shape_has_zero(node):
+            node.attributes.pop("allowzero")
+
+
+def _shape_has_zero(reshape: ir.Node) -> bool:
+    if reshape.attributes["allowzero"].value == 0:
+        return False
+    shape = ir.convenience.get_const_tensor(reshape.inputs[1]) if reshape.inputs[1] is not None else None
+    return shape is None or not shape.numpy().all()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
