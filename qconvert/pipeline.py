@@ -39,13 +39,13 @@ from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
-from qconvert.progress import Progress, Silent
+from qconvert.progress import Progress
 from qconvert.recipe.recipe import DEFAULT_SCHEME
 from qconvert.recipe.resolve import resolve
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
-from qconvert.report.output import check_output, write_bytes
+from qconvert.report.output import write_bytes
 from qconvert.run import Run, Stopwatch
 from qconvert.targets.auto import AUTO, detected, target_of
 
@@ -95,17 +95,6 @@ class Started:
     prepared: Prepared
     run: Run
     kept: Path | None
-
-
-def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
-    """Quantize a model, verify and measure the result, write it, and report.
-
-    Raises:
-        InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
-    """
-    check_output(job.output, force=job.force, inputs=job.inputs)
-    started = start(job, progress or Silent())
-    return finish(started, make_quantized(started.prepared, started.run), job.output)
 
 
 def start(job: ConversionJob, progress: Progress) -> Started:

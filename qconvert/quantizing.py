@@ -7,6 +7,7 @@ verify, accuracy, latency    as in qconvert.pipeline
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from qconvert.conversion import Quantized
@@ -22,12 +23,14 @@ from qconvert.inputs import Data, load_float_model
 from qconvert.pipeline import (
     QuantizeJob,
     data_of,
+    finish,
+    make_quantized,
     measure_accuracy,
     measure_speed,
     open_labels,
+    start,
     verify,
 )
-from qconvert.pipeline import quantize as quantize_statically
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import AUTO, Recipe
@@ -41,6 +44,7 @@ from qconvert.schemes.application import apply, least_opset
 from qconvert.schemes.scheme import SCHEMES, check_combination
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
+from qconvert.tuning.guard import guarded
 
 # Inputs on which values are looked at that 16 bits may not hold.
 _TRIALS = 8
@@ -62,8 +66,17 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
                 "--no-measure and --shard do not go with --scheme int8, which runs the model to calibrate it",
                 hint="leave them out, or use --scheme w8, which needs no data",
             )
-        return quantize_statically(job, progress)
+        return _quantize(job, progress or Silent())
     return _rewrite(job, progress or Silent())
+
+
+def _quantize(job: QuantizeJob, progress: Progress) -> Report:
+    """Static int8, and what makes up for it where it damages the outputs."""
+    check_output(job.output, force=job.force, inputs=job.inputs)
+    began = time.monotonic()
+    started = start(job, progress)
+    quantized = make_quantized(started.prepared, started.run)
+    return finish(started, guarded(started, quantized, time.monotonic() - began), job.output)
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:

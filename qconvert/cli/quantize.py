@@ -186,7 +186,9 @@ def command(
             write_text(pareto, front_document(front))
     if save_recipe is not None:
         if front is None and report.placement is not None:
-            recipe = replace(recipe, placement=PINNED, pinned_float=report.placement.pinned_float)
+            placement = report.placement
+            excluded = (*recipe.exclude, *placement.excluded)
+            recipe = replace(recipe, placement=PINNED, pinned_float=placement.pinned_float, exclude=excluded)
         write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))

@@ -19,17 +19,19 @@ class Effort:
         chain: the passes that run if none are named, in this order.
         work: how many times its usual work a pass may do.
         dearest: multiplications of one run of a model beyond which none of the passes runs by itself.
+        guards: whether operators go back to float where the outputs are poor (:mod:`qconvert.tuning.guard`).
     """
 
     chain: tuple[str, ...]
     work: float
     dearest: float = math.inf
+    guards: bool = True
 
 
 # The order matters: rewriting before rounding, rounding before what is measured on rounded weights. What only "max"
 # does comes late, so that it adds to what "default" keeps: a gain kept early may stand in the way of a larger one.
 LEVELS: Mapping[str, Effort] = {
-    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8),
+    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False),
     "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
     "max": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
 }

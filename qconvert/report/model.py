@@ -121,6 +121,7 @@ class PlacementReport:
         trials: what was timed.
         pinned_float: nodes that stay float; with ``placement: pinned`` in a recipe the run is repeated without timing.
         seconds: what it took.
+        excluded: nodes that went back to float for the accuracy of the outputs, weights included.
     """
 
     chosen: str
@@ -128,6 +129,7 @@ class PlacementReport:
     trials: tuple[PlacementTrial, ...]
     pinned_float: tuple[str, ...]
     seconds: float
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from qconvert.calibrate.data import DataSpec
-from qconvert.pipeline import QuantizeJob, quantize
+from qconvert.pipeline import QuantizeJob
+from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 from qconvert.report.model import Front, FrontPoint, Report
 from qconvert.report.renderer import RENDERERS

@@ -22,7 +22,8 @@ from qconvert.errors import ModelError, RecipeError
 from qconvert.graph.model import load
 from qconvert.graph.quantized import quantized_ops
 from qconvert.inspection import Inspection, inspect_model
-from qconvert.pipeline import QuantizeJob, quantize
+from qconvert.pipeline import QuantizeJob
+from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ import pytest
 from report.page import Element, read
 
 from qconvert.calibrate.data import DataSpec
-from qconvert.pipeline import QuantizeJob, quantize
+from qconvert.pipeline import QuantizeJob
+from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 from qconvert.report.model import Front, FrontPoint, NodeDecision, Report, TensorHistogram, TensorReport
 from qconvert.report.renderer import renderer_for

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from qconvert.calibrate.data import DataSpec
 from qconvert.converting import ConvertJob, convert
 from qconvert.errors import ModelError
-from qconvert.pipeline import QuantizeJob, quantize
+from qconvert.pipeline import QuantizeJob
+from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 
 REPO = Path(__file__).resolve().parents[2]

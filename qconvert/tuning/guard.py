@@ -1,0 +1,174 @@
+"""A floor under the accuracy of the default run: what damages the outputs most goes back to float.
+
+    SQNR on judging samples < FLOOR_DB  ->  noise of every source  ->  the cheapest placement that should
+    reach it, by the corners of cost + lambda x noise  ->  converted and measured; again, aiming higher, if it does not
+
+It looks at calibration samples only, those that recovery was judged on, so that no evaluation sample has a say.
+The result is a pinned placement: a saved recipe gives the same model without measuring anything.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence, Set
+from dataclasses import replace
+
+from qconvert.conversion import Quantized, quantizes
+from qconvert.errors import DataError, QConvertError
+from qconvert.evaluate.fidelity import TensorSums, sqnr_db
+from qconvert.graph.build_view import view_of
+from qconvert.graph.session import Feed, Session
+from qconvert.graph.signature import session_of
+from qconvert.pipeline import Started, make_quantized
+from qconvert.placing import integer_nodes
+from qconvert.plan.tradeoff import Corner
+from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
+from qconvert.recover.effort import LEVELS
+from qconvert.recover.samples import seen_and_judging
+from qconvert.sensitivity.analysis import Analysis, analyze
+from qconvert.sensitivity.measure import MeasureOptions
+from qconvert.targets.auto import target_of
+from qconvert.tuning.search import expected
+
+# Below, outputs are not what the float model's are: a tenth of their amplitude is error.
+FLOOR_DB = 20.0
+# Samples that are looked at, at most.
+_SAMPLES = 16
+# Placements to convert, at most, and to choose from.
+_ATTEMPTS, _CORNERS = 3, 48
+# How much further to aim when a placement has fallen short.
+_MARGIN_DB = 1.0
+# No other placement is begun later than so many times what the conversion took, and so many seconds.
+_SHARE, _LEAST_SECONDS = 3.0, 30.0
+# Of the noise that is tolerated, what stored weights of operators that went back to float may make.
+_STORED_SHARE = 0.1
+_OPTIONS = MeasureOptions(most=6, operations=3e11)
+
+
+def guarded(started: Started, quantized: Quantized, seconds: float) -> Quantized:
+    """``quantized``, or a placement of its model with fewer operators on integers where its outputs are poor.
+
+    Args:
+        started: the run. The guard is for placements that qconvert chose; any other is the user's choice.
+        quantized: its result.
+        seconds: what that took.
+    """
+    run, feeds = started.run, list(seen_and_judging(started.run.samples)[1].first(_SAMPLES))
+    if run.recipe.placement != MEASURED or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
+        return quantized
+    reference = session_of(started.source)
+    found = _sqnr(reference, quantized.session, feeds)
+    if not found < FLOOR_DB:
+        return quantized
+    low = f"the outputs have an SQNR of {found:.1f} dB on calibration samples, less than {FLOOR_DB:g} dB"
+    if not LEVELS[run.recipe.effort].guards:
+        return _warned(quantized, f"{low}; a higher --effort would send operators back to float")
+    if target_of(run.recipe.target).integer_only:
+        return _warned(quantized, f"{low}, and the target has integers only")
+    try:
+        best, reached, back = _search(started, quantized, reference, feeds, found, seconds)
+    except DataError:
+        raise
+    except Exception as error:  # there is a good result already, whatever goes wrong with a better one
+        message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+        return _warned(quantized, f"{low}, and no other placement could be tried: {message[:300]}")
+    if not back:
+        return _warned(quantized, f"{low}, and no placement that was tried does better")
+    floats = f"{', '.join(back[:8])}{' and others' if len(back) > 8 else ''}"
+    note = f"accuracy: {found:.1f} -> {reached:.1f} dB with {len(back)} operators back in float: {floats}"
+    best = replace(best, notes=(*best.notes, note))
+    return best if reached >= FLOOR_DB else _warned(best, f"{low}; the best placement has {reached:.1f} dB")
+
+
+def _search(
+    started: Started, quantized: Quantized, reference: Session, feeds: Sequence[Feed], found: float, seconds: float
+) -> tuple[Quantized, float, tuple[str, ...]]:
+    """(the best model, its SQNR, what went back to float for it)."""
+    began = time.monotonic()
+    run, start = started.run, integer_nodes(quantized.plan)
+    order = list(view_of(started.prepared.model).nodes)
+    pinned = quantized.placement.pinned_float if quantized.placement is not None else ()
+    analysis = analyze(started, quantized, _OPTIONS)
+    corners = _corners(analysis, quantized, start)
+    best, reached, gone = quantized, found, frozenset[str]()
+    aim, tried = FLOOR_DB + _MARGIN_DB, 0
+    for _ in range(_ATTEMPTS):
+        if tried and time.monotonic() - began > max(_SHARE * seconds, _LEAST_SECONDS):
+            break
+        guess = expected([c.noise for c in corners], _noise(found), _noise(aim))
+        number = max(tried + 1, len(corners) - 1 if guess is None else guess)
+        if number >= len(corners):
+            break
+        back = start - corners[number].integer
+        whole = _whole(analysis, back)
+        excluded = tuple(name for name in order if name in whole)
+        floats = {*pinned, *back} - whole
+        recipe = replace(
+            run.recipe,
+            placement=PINNED,
+            pinned_float=tuple(name for name in order if name in floats),
+            exclude=(*run.recipe.exclude, *excluded),
+        )
+        run.progress.note(f"{found:.1f} dB: trying {len(back)} operators back in float")
+        made = make_quantized(started.prepared, replace(run, recipe=recipe))
+        got = _sqnr(reference, made.session, feeds)
+        if got > reached:
+            best, reached, gone = _reported(made, quantized, recipe, excluded), got, back
+        if got >= FLOOR_DB:
+            break
+        aim, tried = aim + FLOOR_DB - got + _MARGIN_DB, number
+    return best, reached, tuple(name for name in order if name in gone)
+
+
+def _reported(made: Quantized, before: Quantized, recipe: Recipe, excluded: tuple[str, ...]) -> Quantized:
+    """``made`` with what was measured for ``before``, and what ``recipe`` has changed."""
+    report = before.placement
+    if report is None:
+        return made
+    return replace(made, placement=replace(report, pinned_float=recipe.pinned_float, excluded=excluded))
+
+
+def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:
+    """Those of ``back`` whose weights must not be stored as integers either: together, what rounding them does to the
+    outputs would be a good part of what is tolerated."""
+    weights = [
+        (noise.noise, source.nodes)
+        for source, noise in zip(analysis.sources, analysis.measured.sources, strict=True)
+        if source.is_weight and source.nodes <= back
+    ]
+    left = _noise(FLOOR_DB) * _STORED_SHARE
+    whole = set[str]()
+    for noise, nodes in sorted(weights, key=lambda weight: weight[0]):
+        left -= noise
+        if left < 0:
+            whole.update(nodes)
+    return frozenset(whole)
+
+
+def _corners(found: Analysis, quantized: Quantized, start: frozenset[str]) -> list[Corner]:
+    """Placements in the order of falling noise, without those where nothing with a weight is left on integers."""
+    weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
+    corners = found.tradeoff.corners(_CORNERS)
+    return [corners[0], *(c for c in corners[1:] if c.integer & weighted)]
+
+
+def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> float:
+    """SQNR in dB, pooled over samples and float outputs; inf where there are none."""
+    names = [spec.name for spec in reference.outputs if spec.dtype.startswith("float")]
+    sums = TensorSums("outputs")
+    signal = noise = 0.0
+    for feed in feeds:
+        for r, q in zip(reference.run(feed, names), quantized.run(feed, names), strict=True):
+            energy, error = sums.update(r, q)
+            signal += energy
+            noise += error
+    return sqnr_db(signal, noise) if signal > 0 and math.isfinite(noise) else math.inf
+
+
+def _noise(db: float) -> float:
+    return float(10.0 ** (-db / 10.0))
+
+
+def _warned(quantized: Quantized, warning: str) -> Quantized:
+    return replace(quantized, warnings=(*quantized.warnings, warning))
