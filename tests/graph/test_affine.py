@@ -161,3 +161,12 @@ def test_a_shape_rewrite_does_not_need_an_opset_that_the_model_has_not_got() -> 
     b = Builder(seed=10, opset=11)
     b.output(b.node("Softmax", b.input("x", ["n", 4, 6, 6]), axis=1, out="y"))
     assert "Softmax" in prepared_ops(b, IMAGE)
+
+
+def test_a_declared_output_shape_that_is_not_true_costs_no_simplification() -> None:
+    """The rewrite of a Reshape believes the declaration: [1, n] for what has three axes."""
+    b = Builder(seed=11, opset=13)
+    x = b.node("Tanh", b.input("x", ["n", 4, 6, 6]))
+    sizes = b.node("Concat", b.node("Gather", b.node("Shape", x), b.ints(0)), b.ints(-1), b.ints(4), axis=0)
+    b.output(b.node("Reshape", x, sizes, out="y"), [1, "m"])
+    assert "Reshape" in prepared_ops(b, IMAGE)

@@ -83,11 +83,12 @@ def prepare(source: Model, feed: Feed | None = None, *, min_opset: int = 13) -> 
         notes.append("the model gives different results on the same input, so its canonical form was not compared")
     failure = "it could not be brought into canonical form"
     flat = lower_opset(_inlined(source, notes), notes)
+    untrue = _untrue_shapes(flat.ir.graph, reference or ())
     for level in (3, 2, 1, 0):
         model = flat.clone()
         tried: list[str] = []
         try:
-            _run_passes(model, level, min_opset, tried)
+            _run_passes(model, level, min_opset, tried, untrue=untrue)
             if reference is None or feed is None:
                 return Prepared(model=model, source=source, notes=tuple(notes + tried))
             db = agreement(reference, session_of(model, optimize=False).run(feed))
@@ -126,8 +127,32 @@ def _reference(source: Model, feed: Feed) -> tuple[list[NDArray[np.generic]], bo
     return outputs, agreement(outputs, session.run(feed)) >= MIN_AGREEMENT_DB
 
 
-def _run_passes(model: Model, level: int, min_opset: int, notes: list[str], *, types: bool = True) -> None:
-    """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours too. 0: names, constants, opset."""
+def _untrue_shapes(graph: ir.Graph, reference: Sequence[NDArray[np.generic]]) -> frozenset[str]:
+    """The outputs that turn out to have another shape than the model declares: rewrites that believe it go wrong."""
+    untrue = set[str]()
+    for value, found in zip(graph.outputs, reference, strict=False):
+        declared = value.shape
+        if declared is None or not isinstance(found, np.ndarray):
+            continue
+        fixed = [(d, n) for d, n in zip(declared, found.shape, strict=False) if isinstance(d, int)]
+        if len(declared) != found.ndim or any(d != n for d, n in fixed):
+            untrue.add(value.name or "")
+    return frozenset(untrue)
+
+
+def _run_passes(
+    model: Model,
+    level: int,
+    min_opset: int,
+    notes: list[str],
+    *,
+    types: bool = True,
+    untrue: frozenset[str] = frozenset(),
+) -> None:
+    """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours too. 0: names, constants, opset.
+
+    The declared shapes of the outputs ``untrue`` are not to be relied on; they are kept as they are for the user.
+    """
     run: list[tuple[str, Callable[[], object]]] = [
         ("removing initializers from the inputs", lambda: _drop_initializer_inputs(model.ir, notes)),
         ("naming nodes", lambda: NameFixPass()(model.ir)),
@@ -159,6 +184,8 @@ def _run_passes(model: Model, level: int, min_opset: int, notes: list[str], *, t
         *([("inferring types", lambda: infer_types(model))] if types else []),
     ]
     interface = [(v.name, v.type, v.shape) for v in (*model.ir.graph.inputs, *model.ir.graph.outputs)]
+    for value in model.ir.graph.outputs:
+        value.shape = None if value.name in untrue else value.shape
     for what, step in run:
         try:
             with _quiet():
