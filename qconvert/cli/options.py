@@ -21,10 +21,14 @@ def stacked(options: Sequence[Callable[[F], F]], function: F) -> F:
 
 
 def names_in(package: str) -> tuple[str, ...]:
-    """Names of the entries that the modules of ``package`` register, one each, found without importing any module."""
+    """Names of the entries that the modules of ``package`` register, one each, found without importing any module.
+
+    A module is named like its entry, ``-`` as ``_`` and ``:`` as ``__``.
+    """
     spec = importlib.util.find_spec(package)
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(places) if not m.name.startswith("_")))
+    found = [m.name for m in pkgutil.iter_modules(places) if not m.name.startswith("_")]
+    return tuple(sorted(name.replace("__", ":").replace("_", "-") for name in found))
 
 
 # target.py is no target: it says what one is

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from qconvert.emit.sites import Kind, Site
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.recover.gram import second_moments
@@ -17,6 +18,24 @@ MOST_BYTES = 1 << 29
 # Samples, and positions of each, that moments are made from: beyond these, perplexity of a small language model no
 # longer changed.
 SAMPLES, POSITIONS = 64, 512
+
+
+def each_with_moments(
+    groups: Sequence[Sequence[Site]], model: Model, samples: Samples | None
+) -> Iterator[tuple[int, Moments | None]]:
+    """The index of each of ``groups``, the sites of a weight, once, with the second moments of what it is multiplied by.
+
+    Weights of several readers and those that are no product's have none, nor has any without ``samples``; those with
+    moments come first, as these do.
+    """
+    waiting = {i: group[0].name for i, group in enumerate(groups)}
+    alone = {g[0].name: i for i, g in enumerate(groups) if len(g) == 1 and g[0].kind is Kind.PRODUCT}
+    if samples is not None and alone:
+        for name, moments in moments_of(model, alone, samples):
+            if waiting.pop(alone[name], None) is not None:
+                yield alone[name], moments
+    for i in waiting:
+        yield i, None
 
 
 def moments_of(model: Model, names: Collection[str], samples: Samples) -> Iterator[tuple[str, Moments]]:
