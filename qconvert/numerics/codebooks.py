@@ -4,9 +4,9 @@
 
 g is the codebook of the row: one in all, or one for each group of rows. Without scales they are 1.
 
-    NF4   quantiles of a normal distribution, scaled to -1 .. 1: Dettmers et al. 2023, QLoRA, arXiv:2305.14314, appendix E
-    FP4   sign, two bits of exponent, one of mantissa, divided by 12, the largest: bitsandbytes (1 0 / 8, 12, 4, 6, 2, 3)
-    BINARY  -1 and 1
+    NF4      quantiles of a normal distribution, scaled to -1 .. 1: Dettmers et al. 2023 (QLoRA), arXiv:2305.14314
+    FP4      sign, exponent of two bits, mantissa of one, over the largest: that of bitsandbytes
+    BINARY   -1 and 1
 
 NF4 and FP4 are those of MatMulBnb4 of ONNX Runtime 1.32, in its order of codes (tests run the operator). The smallest
 FP4 value is 1 / 192 and not 1 / 16, so it is next to useless.
@@ -92,8 +92,10 @@ class BookCodes:
 
 
 def spread(scale: NDArray[np.float32], block: int, start: int, shape: tuple[int, int]) -> Rows:
-    """Scales of blocks that run over all rows, one for each number of the rows [N, K] that begin at row ``start``; those
-    of whole rows as [N, 1]."""
+    """Scales of blocks that run over all rows, for the rows ``shape`` [N, K] that begin at row ``start``.
+
+    One for each number, [N, K]; of whole rows [N, 1].
+    """
     rows, columns = shape
     if columns == block:
         return scale[start : start + rows, None]
@@ -121,8 +123,8 @@ def pack_high(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     flat = codes.reshape(-1)
     if each == 1:
         return flat
-    flat = np.pad(flat, (0, -flat.size % each)).reshape(-1, each)
-    packed = np.zeros(len(flat), np.uint8)
+    padded = np.pad(flat, (0, -flat.size % each)).reshape(-1, each)
+    packed = np.zeros(len(padded), np.uint8)
     for place in range(each):
-        packed |= flat[:, place] << np.uint8(8 - bits * (place + 1))
+        packed |= padded[:, place] << np.uint8(8 - bits * (place + 1))
     return packed

@@ -1,9 +1,9 @@
-"""Codebooks, scales and codes of weights that are stored otherwise than in even steps (:mod:`qconvert.numerics.codebooks`).
+"""Codebooks, scales and codes of weights that are stored in uneven steps (:mod:`qconvert.numerics.codebooks`).
 
-    a fixed book        s_b = r max |w| of the block, r = 1 (``rtn``), or the r of least error from 1 down to 0.7 (``mse``)
-    binary              s_n = sum_k h_k |w_nk| / sum_k h_k, the best scale of signs: XNOR-Net, arXiv:1603.05279
-    a palette           k-means (:mod:`qconvert.rounding.kmeans`); with s_n = the root mean square of the row where that
-                        gains more dB than as many bytes of finer codes would: 6.02 dB a bit
+    fixed books    s_b = r max |w| of the block: r = 1 (``rtn``), or of least error from 1 down to 0.7 (``mse``)
+    signs          s_n = sum_k h_k |w_nk| / sum_k h_k, the best scale of a row: XNOR-Net, arXiv:1603.05279
+    palettes       k-means (:mod:`qconvert.rounding.kmeans`), with s_n = the root mean square of the row where that
+                   gains more dB than as many bytes of finer codes would: 6.02 dB a bit
 
 h_k = E[x_k^2] where inputs were seen, else 1. With second moments and ``gptq`` codes make up for each other's errors
 (:mod:`qconvert.rounding.compensation`), books and scales as above.
@@ -134,9 +134,7 @@ def _palette(rows: Rows, spec: BookSpec, importance: NDArray[np.floating] | None
     return _books(rows, spec, importance, None)
 
 
-def _error(
-    rows: Rows, book: Book, scale: NDArray[np.float32] | None, importance: NDArray[np.floating] | None
-) -> float:
+def _error(rows: Rows, book: Book, scale: NDArray[np.float32] | None, importance: NDArray[np.floating] | None) -> float:
     divided = np.asarray(rows, np.float32) / (1 if scale is None else scale[:, None])
     error = (book[nearest(divided, book)] - divided) * (1 if scale is None else scale[:, None])
     return float((error**2 * (1 if importance is None else importance)).sum())

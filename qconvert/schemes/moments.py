@@ -23,7 +23,7 @@ SAMPLES, POSITIONS = 64, 512
 def each_with_moments(
     groups: Sequence[Sequence[Site]], model: Model, samples: Samples | None
 ) -> Iterator[tuple[int, Moments | None]]:
-    """The index of each of ``groups``, the sites of a weight, once, with the second moments of what it is multiplied by.
+    """The index of each of ``groups``, the sites of a weight, once, with the moments of what it is multiplied by.
 
     Weights of several readers and those that are no product's have none, nor has any without ``samples``; those with
     moments come first, as these do.

@@ -19,7 +19,7 @@ import numpy as np
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
 from qconvert.emit.dynamic import product_objection
-from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
+from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
 from qconvert.numerics.blocks import BlockCodes, BlockSpec
@@ -134,6 +134,8 @@ class WeightOnly:
             return None, f"its weight is shared with nodes of {', '.join(sorted(owners - {self.name}))}"
         if other := other_readers(readers):
             return None, f"{other} reads its weight, too"
+        if objection := layout_objection(readers):
+            return None, objection
         kinds = {s.kind for s in readers}
         if Kind.ATTENTION in kinds:
             return None, "Attention takes float weights only"

@@ -41,9 +41,7 @@ def convert(work: Work) -> Converted:
     emitter = DecodedEmitter(additions=Additions(model=model.ir, spool=work.spool))
     nodes: dict[str, NodePlan] = {}
     tally = Tally()
-    groups = [
-        g for g in shared(find_sites(model)).values() if NAME in {work.owner(s.name, s.node.op_type) for s in g}
-    ]
+    groups = [g for g in shared(find_sites(model)).values() if NAME in {work.owner(s.name, s.node.op_type) for s in g}]
     for group in work.progress.track(groups, label=NAME, total=len(groups)):
         objection = _objection(group, work)
         reason = objection or ("E4M3 weights, a scale for each channel" + (", stored once" if len(group) > 1 else ""))
