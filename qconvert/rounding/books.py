@@ -208,4 +208,4 @@ def _compensated(rows: Rows, stored: BookCodes, moments: Moments) -> NDArray[np.
             real[chosen] = stored.book[g][codes[chosen]] * scale[chosen]
         return codes, real
 
-    return compensated(rows, moments, column)
+    return compensated(rows, moments, column, zeros=bool((stored.book == 0).any(axis=1).all()))

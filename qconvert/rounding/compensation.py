@@ -4,7 +4,7 @@ With H = E[x x^T] and U the upper Cholesky factor of H^-1, columns in the order 
 
     e_i = (w_i - round(w_i)) / U_ii,    w_j -= e_i U_ij  for j > i
 
-Weights that are exactly zero stay zero. Frantar et al. 2023, arXiv:2210.17323; what a column is rounded to is fixed
+Frantar et al. 2023, arXiv:2210.17323; what a column is rounded to is fixed
 beforehand ("static groups" there).
 """
 
@@ -23,7 +23,7 @@ RoundColumn = Callable[[int, Vector], tuple[NDArray[np.generic], NDArray[np.floa
 
 
 def compensated(
-    rows: Rows, moments: Vector, nearest: RoundColumn, *, damping: float = 0.01, lazy: int = 128
+    rows: Rows, moments: Vector, nearest: RoundColumn, *, damping: float = 0.01, lazy: int = 128, zeros: bool = True
 ) -> NDArray[np.uint8]:
     """Codes [N, K] of ``rows``.
 
@@ -33,6 +33,7 @@ def compensated(
         nearest: rounds a column.
         damping: added to the diagonal of H, as a share of its mean.
         lazy: columns that are rounded before the columns behind them are updated.
+        zeros: exact zeros stay zeros, which takes that ``nearest`` has a code for zero.
     """
     diagonal = np.diagonal(moments)
     order = np.argsort(-diagonal, kind="stable")
@@ -41,7 +42,7 @@ def compensated(
     h[np.arange(columns), np.arange(columns)] += damping * diagonal.mean() + 1e-12
     upper = np.linalg.cholesky(np.linalg.inv(h)).T
 
-    fixed = rows[:, order] == 0
+    fixed = (rows[:, order] == 0) & zeros
     w = rows[:, order].astype(np.float64)
     placed = np.empty(w.shape, np.uint8)
     for start in range(0, columns, lazy):
