@@ -7,8 +7,8 @@
 A pack is a folder with ``model.onnx`` (or ``model.f16.onnx``, whose float16 weights are widened first), calibration and
 evaluation inputs (``calib.npz``, ``eval.npz``, or ``*_jpeg.npz``: JPEG files one after the other, with their offsets),
 ``labels.npy`` where there are labels, and ``pack.yaml``: the metric, and for each input how stored values become what
-the model takes. Both sets are written out as the model's own inputs; all else is done by ``qconvert quantize``, as a user
-would call it, each cell in a process of its own.
+the model takes. Both sets are written out as the model's own inputs; all else is what users do, ``qconvert quantize``,
+each cell in a process of its own.
 
 A cell holds the size of the file as a share of the float one, the metric (SQNR of the outputs where the pack has none
 that qconvert knows) and the speed relative to the float model: the median over interleaved runs in one process, as

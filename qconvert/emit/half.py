@@ -100,11 +100,13 @@ class HalfEmitter:
             uses = [u for u in value.uses() if not self.blocked(u.node)]
             if not uses or value.is_graph_output() or len(uses) < len(list(value.uses())):
                 continue
-            array = self._halved(tensor.numpy(), numpy_type)
-            stored = self.additions.constant(graph, f"{value.name}_{kind}", array, dtype)
             first = next((n for n in graph), None)
             if first is None:
                 continue
+            stored = self._halves.get(value)  # what the main graph reads in float16, a body reads behind a Cast
+            if stored is None:
+                array = self._halved(tensor.numpy(), numpy_type)
+                stored = self.additions.constant(graph, f"{value.name}_{kind}", array, dtype)
             real = self.additions.node(
                 first, "Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}_Cast"
             )
