@@ -5,8 +5,8 @@
     palettes       k-means (:mod:`qconvert.rounding.kmeans`), with s_n = the root mean square of the row where that
                    gains more dB than as many bytes of finer codes would: 6.02 dB a bit
 
-h_k = E[x_k^2] where inputs were seen, else 1. With second moments and ``gptq`` codes make up for each other's errors
-(:mod:`qconvert.rounding.compensation`), books and scales as above.
+h_k = E[x_k^2] where inputs were seen, else 1; convolutions in groups have an h for each group. With second moments and
+``gptq`` codes make up for each other's errors (:mod:`qconvert.rounding.compensation`), books and scales as above.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qconvert.numerics.blocks import Rows
 from qconvert.numerics.codebooks import BINARY, Book, BookCodes, nearest, spread
-from qconvert.rounding.compensation import Vector, compensated
+from qconvert.rounding.compensation import RoundColumn, Vector, compensated
 from qconvert.rounding.kmeans import codebook
 from qconvert.rounding.method import Moments
 
@@ -57,18 +57,20 @@ def fit(rows: Rows, spec: BookSpec, method: str, moments: Moments | None) -> Boo
         rows: the weight.
         spec: how it is stored.
         method: one of ``METHODS``; gptq without moments is mse.
-        moments: H [K, K], or None.
+        moments: H [K, K], or [groups, K, K] of as many groups of rows, or None.
     """
-    usable = moments is not None and bool(np.isfinite(moments).all()) and bool(moments.any())
-    importance = np.diagonal(moments) if moments is not None and usable else None
+    if moments is not None:
+        usable = bool(np.isfinite(moments).all()) and bool(moments.any())
+        moments = moments.reshape(-1, *moments.shape[-2:]) if usable else None
+    importance = _importance(rows, moments)
     if spec.book is None:
         plain = _palette(rows, spec, importance)
     else:
         block = spec.block or rows.shape[1]
-        scale = np.concatenate([_scales(p, spec.book, block, method, importance) for p in _parts(rows, block)])
+        scale = _scales(rows, spec.book, block, method, importance)
         empty = np.zeros(rows.shape, np.uint8)
         plain = BookCodes(codes=empty, book=spec.book[None], scale=scale, block=block)
-    if method == "gptq" and moments is not None and usable:
+    if method == "gptq" and moments is not None:
         return _with(plain, _compensated(np.ascontiguousarray(rows, np.float32), plain, moments))
     return _with(plain, _nearest(rows, plain))
 
@@ -91,14 +93,28 @@ def _blocks(values: NDArray[np.floating], block: int) -> NDArray[np.floating]:
     return np.pad(flat, (0, -flat.size % block)).reshape(-1, block)
 
 
-def _scales(
-    rows: Rows, book: Book, block: int, method: str, importance: NDArray[np.floating] | None
-) -> NDArray[np.float32]:
+def _importance(rows: Rows, moments: Moments | None) -> Rows | None:
+    """h of each number of ``rows``, [N, K]."""
+    if moments is None:
+        return None
+    h = np.diagonal(moments, axis1=1, axis2=2).astype(np.float32)
+    return np.broadcast_to(h[0], rows.shape) if len(h) == 1 else np.repeat(h, len(rows) // len(h), axis=0)
+
+
+def _scales(rows: Rows, book: Book, block: int, method: str, importance: Rows | None) -> NDArray[np.float32]:
     """[B]."""
-    blocks = _blocks(rows, block)
-    weights = None
-    if importance is not None:
-        weights = _blocks(np.broadcast_to(importance.astype(np.float32), rows.shape), block)
+    found, start = [], 0
+    for part in _parts(rows, block):
+        end = start + len(part)
+        weights = None if importance is None else _blocks(importance[start:end], block)
+        found.append(_part_scales(_blocks(part, block), book, method, weights))
+        start = end
+    return np.concatenate(found)
+
+
+def _part_scales(
+    blocks: NDArray[np.floating], book: Book, method: str, weights: NDArray[np.floating] | None
+) -> NDArray[np.float32]:
     if len(book) == len(BINARY):
         scale = np.average(np.abs(blocks), axis=1, weights=weights) if _has(weights) else np.abs(blocks).mean(axis=1)
         return scale.astype(np.float32)
@@ -120,21 +136,22 @@ def _has(weights: NDArray[np.floating] | None) -> bool:
     return weights is not None and bool((weights.sum(axis=1) > 0).all())
 
 
-def _palette(rows: Rows, spec: BookSpec, importance: NDArray[np.floating] | None) -> BookCodes:
+def _palette(rows: Rows, spec: BookSpec, importance: Rows | None) -> BookCodes:
     """Books, and scales if they pay, which books of 16 values tell for all sizes; no codes yet."""
     scale = _root_mean_squares(rows)
     if not spec.group and scale.any():
         scale = np.where(scale > 0, scale, _EMPTY).astype(np.float32)
         step = -(-rows.size // _PART)  # of a large weight, some rows
         few, picked = rows[::step], scale[::step]
-        errors = [_error(few, _book(few, _TRIAL, importance, s), s, importance) for s in (None, picked)]
+        h = None if importance is None else importance[::step]
+        errors = [_error(few, _book(few, _TRIAL, h, s), s, h) for s in (None, picked)]
         gain = 10 * np.log10(max(errors[0], 1e-30) / max(errors[1], 1e-30))
         if gain > _DB_PER_BIT * 32 / rows.shape[1]:
             return _books(rows, spec, importance, scale)
     return _books(rows, spec, importance, None)
 
 
-def _error(rows: Rows, book: Book, scale: NDArray[np.float32] | None, importance: NDArray[np.floating] | None) -> float:
+def _error(rows: Rows, book: Book, scale: NDArray[np.float32] | None, importance: Rows | None) -> float:
     divided = np.asarray(rows, np.float32) / (1 if scale is None else scale[:, None])
     error = (book[nearest(divided, book)] - divided) * (1 if scale is None else scale[:, None])
     return float((error**2 * (1 if importance is None else importance)).sum())
@@ -144,14 +161,10 @@ def _root_mean_squares(rows: Rows) -> NDArray[np.float32]:
     return np.concatenate([np.sqrt((p**2).mean(axis=1)) for p in _parts(rows)])
 
 
-def _books(
-    rows: Rows, spec: BookSpec, importance: NDArray[np.floating] | None, scale: NDArray[np.float32] | None
-) -> BookCodes:
+def _books(rows: Rows, spec: BookSpec, importance: Rows | None, scale: NDArray[np.float32] | None) -> BookCodes:
     group = spec.group or len(rows)
-    books = [
-        _book(rows[i : i + group], 1 << spec.bits, importance, None if scale is None else scale[i : i + group])
-        for i in range(0, len(rows), group)
-    ]
+    runs = [slice(i, i + group) for i in range(0, len(rows), group)]
+    books = [_book(rows[r], 1 << spec.bits, *(None if a is None else a[r] for a in (importance, scale))) for r in runs]
     return BookCodes(
         codes=np.zeros(rows.shape, np.uint8),
         book=np.stack(books),
@@ -161,13 +174,11 @@ def _books(
     )
 
 
-def _book(
-    rows: Rows, k: int, importance: NDArray[np.floating] | None, scale: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
+def _book(rows: Rows, k: int, importance: Rows | None, scale: NDArray[np.float32] | None) -> NDArray[np.float32]:
     def parts() -> Iterator[tuple[Rows, NDArray[np.floating] | None]]:
         start = 0
         for part in _parts(rows):
-            h = None if importance is None else np.broadcast_to(importance, part.shape)
+            h = None if importance is None else importance[start : start + len(part)]
             if scale is None:
                 yield part, h
             else:
@@ -194,18 +205,31 @@ def _nearest(rows: Rows, stored: BookCodes) -> NDArray[np.uint8]:
 
 
 def _compensated(rows: Rows, stored: BookCodes, moments: Moments) -> NDArray[np.uint8]:
+    """Codes [N, K] that make up for each other's errors; each group of rows has its own moments."""
     books = stored.books()
-    groups = [(g, books == g) for g in range(len(stored.book))]
+    zeros = bool((stored.book == 0).any(axis=1).all())
     scales = None
     if stored.scale is not None:
         scales = np.broadcast_to(spread(stored.scale, stored.block, 0, rows.shape), rows.shape)
+    each = len(rows) // len(moments)
 
-    def column(k: int, values: Vector) -> tuple[NDArray[np.uint8], Vector]:
-        scale = np.ones(len(values)) if scales is None else scales[:, k].astype(np.float64)
-        codes, real = np.empty(len(values), np.uint8), np.empty(len(values))
-        for g, chosen in groups:
-            codes[chosen] = nearest(values[chosen] / scale[chosen], stored.book[g])
-            real[chosen] = stored.book[g][codes[chosen]] * scale[chosen]
-        return codes, real
+    def rounder(run: slice) -> RoundColumn:
+        groups = [(g, books[run] == g) for g in np.unique(books[run])]
 
-    return compensated(rows, moments, column, zeros=bool((stored.book == 0).any(axis=1).all()))
+        def column(k: int, values: Vector) -> tuple[NDArray[np.uint8], Vector]:
+            scale = np.ones(len(values)) if scales is None else scales[run, k].astype(np.float64)
+            codes, real = np.empty(len(values), np.uint8), np.empty(len(values))
+            for g, chosen in groups:
+                codes[chosen] = nearest(values[chosen] / scale[chosen], stored.book[g])
+                real[chosen] = stored.book[g][codes[chosen]] * scale[chosen]
+            return codes, real
+
+        return column
+
+    runs = [slice(i * each, (i + 1) * each) for i in range(len(moments))]
+    return np.concatenate(
+        [
+            compensated(rows[run], h, rounder(run), zeros=zeros) if h.any() else _nearest(rows, stored)[run]
+            for run, h in zip(runs, moments, strict=True)
+        ]
+    )

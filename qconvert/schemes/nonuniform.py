@@ -151,7 +151,8 @@ class NonUniform:
         method = self._method(work)
         samples = work.samples if method == "gptq" else None
         tally = Tally()
-        turns = each_with_moments([p[0] for p in plans], work.model, samples)
+        kinds = (Kind.PRODUCT, Kind.CONVOLUTION)
+        turns = each_with_moments([p[0] for p in plans], work.model, samples, kinds)
         for i, moments in work.progress.track(turns, label=self.name, total=len(plans)):
             readers, spec, operator = plans[i]
             view = readers[0].row_view()
