@@ -122,12 +122,12 @@ def clusters(points: Vector, weights: Vector, k: int) -> Vector:
     for _ in range(k - 1):
         best, start = _next(best, cost)
         starts.append(start)
-    ends = [n]
+    firsts = [n]
     for start in reversed(starts):
-        ends.append(int(start[ends[-1]]))
-    cuts = np.array([0, *ends[::-1]])
-    mass, moment = np.diff(s0[cuts]), np.diff(s1[cuts])
-    return np.asarray(moment / mass + middle)
+        firsts.insert(0, int(start[firsts[0]]))
+    firsts = [0, *firsts[:-1]]
+    # summed anew: differences of sums lose a cluster of weights that are small beside the others
+    return np.asarray(np.add.reduceat(weights * points, firsts) / np.add.reduceat(weights, firsts))
 
 
 def _next(

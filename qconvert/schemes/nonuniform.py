@@ -7,7 +7,8 @@
 A product of nf4 or fp4 becomes MatMulBnb4, unless --weight-format qdq asks for operators of ONNX alone. All other
 weights, those of convolutions, tables, recurrent layers and Attention among them, are decoded when the model is loaded
 (:mod:`qconvert.emit.decoded_weights`): what reads them stays as it is, so there is no operator that they are not for.
-Blocks of convolutions end where output channels do.
+Convolutions and recurrent layers of nf4 and fp4 get a codebook of 256 values, since 4 bits are too few for many of them
+(docs/decisions/0027); palette:16 takes them at its word.
 
 Zeros stay zeros but in ``binary``, which has none.
 """
@@ -176,7 +177,7 @@ class NonUniform:
         wanted = work.recipe.rounding
         if wanted in self._methods():
             return wanted
-        if work.samples is not None and self.bits < 8:
+        if work.samples is not None:
             return "gptq"
         return "mse" if self.bnb4 is not None else "rtn"
 
@@ -188,6 +189,8 @@ class NonUniform:
 
     def _spec(self, readers: tuple[Site, ...], recipe: Recipe, operator: int | None) -> BookSpec:
         block = self.block(recipe)
+        if self.bnb4 is not None and {s.kind for s in readers} & {Kind.CONVOLUTION, Kind.RECURRENT}:
+            return BookSpec(bits=8)
         if self.book is None:
             return BookSpec(bits=self.bits, group=block)
         shape, site = readers[0].shape, readers[0]
@@ -217,8 +220,8 @@ class NonUniform:
         return ""
 
     def _words(self, readers: tuple[Site, ...], spec: BookSpec, operator: int | None) -> str:
-        if self.book is None:
-            what = f"a codebook of {2**self.bits} values"
+        if spec.book is None:
+            what = f"a codebook of {2**spec.bits} values"
             what += f" for each {spec.group} output channels" if spec.group else ""
         else:
             what = f"{self.name} codes, " + (f"blocks of {spec.block}" if spec.block else "a scale for each channel")
