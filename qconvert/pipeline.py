@@ -38,6 +38,7 @@ from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
+from qconvert.graph.sparsity import sparsity_note
 from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import DEFAULT_SCHEME
@@ -167,7 +168,7 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
             latency=latency,
             verification=verification,
             placement=quantized.placement,
-            notes=(*started.prepared.notes, *quantized.notes),
+            notes=(*started.prepared.notes, *quantized.notes, *sparsity_note(started.prepared.model, quantized.model)),
             warnings=(*data.warnings, *run.gatherer.remarks(), *quantized.warnings),
             seconds=run.watch.seconds,
         )

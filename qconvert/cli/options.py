@@ -21,10 +21,14 @@ def stacked(options: Sequence[Callable[[F], F]], function: F) -> F:
 
 
 def names_in(package: str) -> tuple[str, ...]:
-    """Names of the entries that the modules of ``package`` register, one each, found without importing any module."""
+    """Names of the entries that the modules of ``package`` register, one each, found without importing any module.
+
+    A module is named like its entry, ``-`` as ``_`` and ``:`` as ``__``.
+    """
     spec = importlib.util.find_spec(package)
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(places) if not m.name.startswith("_")))
+    found = [m.name for m in pkgutil.iter_modules(places) if not m.name.startswith("_")]
+    return tuple(sorted(name.replace("__", ":").replace("_", "-") for name in found))
 
 
 # target.py is no target: it says what one is
@@ -47,8 +51,8 @@ def recipe_options(function: F) -> F:
         click.option(
             "--scheme",
             type=click.Choice(list(names_in("qconvert.schemes.kinds"))),
-            help="What to quantize to: static int8, dynamic, weights only (w8, w4, w2) or half precision.  "
-            "[default: int8]",
+            help="What to quantize to: static int8, dynamic, half precision, or weights only: in even steps (w8, w4, "
+            "w2), of a codebook (palette:256, palette:16, nf4, fp4), in FP8, or signs (binary).  [default: int8]",
         ),
         click.option(
             "--format",
@@ -103,17 +107,20 @@ def recipe_options(function: F) -> F:
             "--block",
             type=int,
             metavar="N",
-            help="w8, w4, w2: weights that share a scale, 16 to 256; -1: an output channel.  [default: 32; w8: -1]",
+            help="Weights only: weights that share a scale, 16 to 256; -1: an output channel. Of palettes: output "
+            "channels that share a codebook.  [default: 32; w8: -1; nf4, fp4: 64; palettes: all]",
         ),
         click.option(
             "--rounding",
             type=click.Choice(["auto", *names_in("qconvert.rounding.methods")]),
-            help="w4, w2: how weights are rounded; gptq and awq use --calib.  [default: auto]",
+            help="w4, w2: how weights are rounded; gptq and awq use --calib. nf4, fp4: rtn, mse or gptq; palettes and "
+            "binary: rtn or gptq.  [default: auto]",
         ),
         click.option(
             "--weight-format",
             type=click.Choice(["auto", "nbits", "qdq"]),
-            help="w8, w4, w2: MatMulNBits, or DequantizeLinear of ONNX.  [default: nbits for blocks of w4 and w2]",
+            help="w8, w4, w2: MatMulNBits, or DequantizeLinear of ONNX. nf4, fp4: MatMulBnb4, or operators of ONNX. "
+            "fp8: qdq is DequantizeLinear, auto Cast.  [default: nbits for blocks of w4, w2, nf4 and fp4]",
         ),
         click.option(
             "--accuracy-level",
@@ -124,12 +131,12 @@ def recipe_options(function: F) -> F:
         click.option(
             "--embeddings",
             type=click.Choice(["same", "w8", "float"]),
-            help="w8, w4, w2: what embedding tables are stored in.  [default: same]",
+            help="Weights only: what embedding tables are stored in.  [default: same]",
         ),
         click.option(
             "--lm-head",
             type=click.Choice(["same", "w8", "float"]),
-            help="w8, w4, w2: what the product that makes an output is stored in.  [default: same]",
+            help="Weights only: what the product that makes an output is stored in.  [default: same]",
         ),
         click.option(
             "--mix",

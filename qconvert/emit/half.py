@@ -44,6 +44,7 @@ class HalfEmitter:
         blocked: why a node stays in float32, "" if it need not.
         clipped, flushed: how many constants were beyond the largest float16 (and became it), or too small (and became
             0).
+        count, zeros: numbers of all constants that were stored in 16 bits, and how many of them are 0 before and after.
         taken: names of nodes that compute in float16, or whose weights are stored in 16 bits.
         stored: those of the latter.
         reasons: why the others stay as they are.
@@ -53,6 +54,8 @@ class HalfEmitter:
     blocked: Callable[[ir.Node], str]
     clipped: int = 0
     flushed: int = 0
+    count: int = 0
+    zeros: list[int] = field(default_factory=lambda: [0, 0])
     taken: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -97,11 +100,13 @@ class HalfEmitter:
             uses = [u for u in value.uses() if not self.blocked(u.node)]
             if not uses or value.is_graph_output() or len(uses) < len(list(value.uses())):
                 continue
-            array = self._halved(tensor.numpy(), numpy_type)
-            stored = self.additions.constant(graph, f"{value.name}_{kind}", array, dtype)
             first = next((n for n in graph), None)
             if first is None:
                 continue
+            stored = self._halves.get(value)  # what the main graph reads in float16, a body reads behind a Cast
+            if stored is None:
+                array = self._halved(tensor.numpy(), numpy_type)
+                stored = self.additions.constant(graph, f"{value.name}_{kind}", array, dtype)
             real = self.additions.node(
                 first, "Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}_Cast"
             )
@@ -169,6 +174,9 @@ class HalfEmitter:
             real = np.where(finite, np.clip(real, -MAX_HALF, MAX_HALF), real)
         half: NDArray[np.generic] = real.astype(dtype)
         self.flushed += int(np.count_nonzero((half == 0) & (real != 0)))
+        self.count += real.size
+        for i, array in enumerate((real, half)):
+            self.zeros[i] += real.size - int(np.count_nonzero(array))
         return half
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:

@@ -126,6 +126,13 @@ def other_readers(sites: tuple[Site, ...]) -> str:
     return ""
 
 
+def layout_objection(sites: tuple[Site, ...]) -> str:
+    """Why the one initializer of ``sites`` has no rows of output channels that are right for all; "" if it has."""
+    if len({s.axis for s in sites}) > 1:
+        return "its readers take it both ways round, so it has no scales that suit all (nf4 and palettes can store it)"
+    return ""
+
+
 def _sites(model: Model) -> Iterator[Site]:
     for node in ir.traversal.RecursiveGraphIterator(model.ir.graph):
         op = node.op_type

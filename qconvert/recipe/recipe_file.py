@@ -55,10 +55,12 @@ COMMENTS: Mapping[str, str] = {
     "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
     f"an integer form; {PINNED}: as pinned_float says",
     "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
-    "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2 (weights only), fp16, bf16",
-    "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice",
+    "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2, palette:256, palette:16, nf4, fp4, fp8, binary "
+    "(weights only), fp16, bf16",
+    "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice; of "
+    "palettes: output channels that share a codebook",
     "rounding": f"weight-only: {AUTO}, or the rounding method: rtn, mse, hqq, gptq, awq",
-    "weight_format": "weight-only: nbits (com.microsoft MatMulNBits), qdq (DequantizeLinear), or auto",
+    "weight_format": "weight-only: nbits (com.microsoft MatMulNBits, MatMulBnb4), qdq (operators of ONNX), or auto",
     "accuracy_level": "weight-only: 4 rounds the activations of MatMulNBits to 8 bits, 1 computes in float",
     "embeddings": f"weight-only: what embedding tables are stored in: {', '.join(PARTS)}",
     "lm_head": f"weight-only: what the product that makes an output is stored in: {', '.join(PARTS)}",

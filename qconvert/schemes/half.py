@@ -18,6 +18,7 @@ from qconvert.graph.prepare.canonical import agreement
 from qconvert.graph.signature import session_of
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.schemes.scheme import Converted, Work
+from qconvert.schemes.tally import Tally
 
 # Below this, float16 arithmetic has cost a classifier some of its answers: MobileNetV1-0.25 loses 0.2 points at 37 dB,
 # six other nets nothing at 54 dB and more.
@@ -66,6 +67,7 @@ class Half:
             notes.append(f"{emitter.flushed:,} numbers of weights are too small for {self.name} and became 0")
         if large:
             notes.append(f"{len(large)} operators stay float32: their values are beyond float16")
+        notes += Tally(count=emitter.count, zeros=emitter.zeros).sparsity()
         return Converted(model=model, nodes=nodes, notes=tuple(notes), method="rounding to nearest")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 
+from qconvert.emit.sites import Kind, Site
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.recover.gram import second_moments
@@ -19,15 +21,36 @@ MOST_BYTES = 1 << 29
 SAMPLES, POSITIONS = 64, 512
 
 
+def each_with_moments(
+    groups: Sequence[Sequence[Site]],
+    model: Model,
+    samples: Samples | None,
+    kinds: Collection[Kind] = (Kind.PRODUCT,),
+) -> Iterator[tuple[int, Moments | None]]:
+    """The index of each of ``groups``, the sites of a weight, once, with the moments of what it is multiplied by.
+
+    Moments are [K, K], those of convolutions in groups [groups, K, K]. Weights of several readers and those of other
+    ``kinds`` have none, nor has any without ``samples``; those with moments come first, as these do.
+    """
+    waiting = {i: group[0].name for i, group in enumerate(groups)}
+    alone = {g[0].name: i for i, g in enumerate(groups) if len(g) == 1 and g[0].kind in kinds}
+    if samples is not None and alone:
+        for name, moments in moments_of(model, alone, samples):
+            if waiting.pop(alone[name], None) is not None:
+                yield alone[name], moments
+    for i in waiting:
+        yield i, None
+
+
 def moments_of(model: Model, names: Collection[str], samples: Samples) -> Iterator[tuple[str, Moments]]:
-    """(node, H [K, K]) of those of the nodes ``names`` of the main graph that are products with a weight."""
+    """(node, H) of those of the nodes ``names`` of the main graph that multiply with a weight; shapes as above."""
     graph = view_of(model)
-    layers = {n: layer for n, layer in find_layers(graph).items() if n in names and layer.op_type != "Conv"}
+    layers = {n: layer for n, layer in find_layers(graph).items() if n in names}
     subject = Subject(model=model, graph=graph, samples=samples)
     few = samples.first(SAMPLES)
     for part in _parts(layers, subject):
         for name, moments in second_moments(subject, part, few, POSITIONS).items():
-            yield name, moments[0]
+            yield name, moments[0] if len(moments) == 1 else moments
 
 
 def _parts(layers: dict[str, Layer], subject: Subject) -> Iterator[dict[str, Layer]]:
@@ -35,8 +58,8 @@ def _parts(layers: dict[str, Layer], subject: Subject) -> Iterator[dict[str, Lay
     size = 0
     for name, layer in layers.items():
         shape = subject.graph.tensors[subject.graph.nodes[name].inputs[1] or ""].shape or ()
-        inputs = shape[1 - layer.out_axis] if len(shape) == 2 else 0
-        needed = 8 * inputs**2 if isinstance(inputs, int) else 0
+        sizes = [size for axis, size in enumerate(shape) if axis != layer.out_axis and isinstance(size, int)]
+        needed = 8 * layer.group * math.prod(sizes) ** 2
         if part and size + needed > MOST_BYTES:
             yield part
             part, size = {}, 0

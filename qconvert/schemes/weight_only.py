@@ -11,23 +11,24 @@ A weight that several operators read is stored once, which takes that all of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
 from qconvert.emit.dynamic import product_objection
-from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
+from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
-from qconvert.numerics.blocks import BlockCodes, BlockSpec, Rows
+from qconvert.numerics.blocks import BlockCodes, BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
 from qconvert.rounding.method import ROUNDINGS, Moments, Rounded
-from qconvert.schemes.moments import SAMPLES, moments_of
+from qconvert.schemes.moments import SAMPLES, each_with_moments
 from qconvert.schemes.scheme import Converted, Work
+from qconvert.schemes.tally import Tally
 
 # without and with calibration data, where the recipe leaves it open (docs/decisions/0022)
 _DATA_FREE, _WITH_DATA = "mse", "gptq"
@@ -92,41 +93,23 @@ class WeightOnly:
         tie_tables(model)
         plans, nodes = self._plans(find_sites(model), work)
         rounder = _Rounder(work=work)
-        wanted = [s.name for p in plans if len(p.sites) == 1 for s in p.sites if s.kind is Kind.PRODUCT]
         additions = Additions(model=model.ir, spool=work.spool)
         emitter = BlockEmitter(additions=additions, accuracy_level=work.recipe.accuracy_level)
-        tally = _Tally()
-        order = {p.sites[0].name: i for i, p in enumerate(plans) if len(p.sites) == 1}
-        waiting = dict(enumerate(plans))
-
-        def write(plan: _Plan, moments: Moments | None) -> None:
+        tally = Tally()
+        samples = work.samples if rounder.uses_data else None
+        turns = each_with_moments([p.sites for p in plans], work.model, samples)
+        for i, moments in work.progress.track(turns, label=self.name, total=len(plans)):
+            plan = plans[i]
             rounded = rounder.round(plan, moments, tally)
             emitter.write(plan.sites, rounded.codes, plan.forms, rounded.factors)
             plan.sites[0].unmap()
-
-        tracked = work.progress.track(
-            self._in_turn(waiting, order, wanted, rounder, work), label=self.name, total=len(plans)
-        )
-        for plan, moments in tracked:
-            write(plan, moments)
         return Converted(
             model=model,
             nodes=nodes,
             notes=tally.notes(),
             method=rounder.method,
-            samples=min(SAMPLES, len(work.samples)) if rounder.uses_data and work.samples is not None else 0,
+            samples=min(SAMPLES, len(samples)) if samples is not None else 0,
         )
-
-    def _in_turn(
-        self, waiting: dict[int, _Plan], order: Mapping[str, int], wanted: Sequence[str], rounder: _Rounder, work: Work
-    ) -> Iterator[tuple[_Plan, Moments | None]]:
-        """Every plan once: those with moments as these come, then the others."""
-        if rounder.uses_data and work.samples is not None and wanted:
-            for name, moments in moments_of(work.model, wanted, work.samples):
-                if order.get(name) in waiting:
-                    yield waiting.pop(order[name]), moments
-        for plan in waiting.values():
-            yield plan, None
 
     def _plans(self, sites: tuple[Site, ...], work: Work) -> tuple[list[_Plan], dict[str, NodePlan]]:
         plans: list[_Plan] = []
@@ -151,6 +134,8 @@ class WeightOnly:
             return None, f"its weight is shared with nodes of {', '.join(sorted(owners - {self.name}))}"
         if other := other_readers(readers):
             return None, f"{other} reads its weight, too"
+        if objection := layout_objection(readers):
+            return None, objection
         kinds = {s.kind for s in readers}
         if Kind.ATTENTION in kinds:
             return None, "Attention takes float weights only"
@@ -202,7 +187,7 @@ class _Rounder:
         """Whether moments help."""
         return ROUNDINGS.get(self.method).needs_moments and self.work.samples is not None
 
-    def round(self, plan: _Plan, moments: Moments | None, tally: _Tally) -> Rounded:
+    def round(self, plan: _Plan, moments: Moments | None, tally: Tally) -> Rounded:
         """The codes of one weight; 8 bits need no method. Rows are rounded a part at a time where no data join them."""
         method = ROUNDINGS.get("rtn" if plan.spec.bits == 8 else self.method)
         view = plan.sites[0].row_view()
@@ -211,7 +196,7 @@ class _Rounder:
         for start in range(0, view.shape[0], step):
             rows = np.ascontiguousarray(view[start : start + step], np.float32)
             parts.append(method.round(rows, plan.spec, moments))
-            tally.add(rows, parts[-1])
+            tally.add(rows, parts[-1].real())
         tally.weights += 1
         return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -225,33 +210,3 @@ def _joined(parts: Sequence[Rounded]) -> Rounded:
         zero=np.concatenate([c.zero for c in codes]),
     )
     return Rounded(codes=whole, method=parts[0].method)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tally:
-    """What all weights together lost."""
-
-    weights: int = 0
-    count: int = 0
-    zeros: list[int] = field(default_factory=lambda: [0, 0])
-    energy: list[float] = field(default_factory=lambda: [0.0, 0.0])
-
-    def add(self, rows: Rows, rounded: Rounded) -> None:
-        real = rounded.real()
-        self.count += rows.size
-        for i, array in enumerate((rows, real)):
-            self.zeros[i] += rows.size - int(np.count_nonzero(array))
-        self.energy[0] += float(np.vdot(rows, rows))
-        difference = rows - real
-        self.energy[1] += float(np.vdot(difference, difference))
-
-    def notes(self) -> tuple[str, ...]:
-        if not self.weights:
-            return ()
-        signal, noise = self.energy
-        exact = "exact" if not noise else f"SQNR {10 * np.log10(max(signal, 1e-30) / noise):.1f} dB"
-        found = [f"{self.weights} weights of {self.count:,} numbers, {exact} against the float ones"]
-        before, after = (100 * z / self.count for z in self.zeros)
-        if before >= 1:
-            found.append(f"sparsity: {before:.1f} % of the weights are zero, {after:.1f} % of the stored ones")
-        return tuple(found)

@@ -111,17 +111,18 @@ def learned(
     k = np.arange(inputs)
     h = moments.copy()
     h[:, k, k] += options.damping * h[:, k, k].mean(axis=1, keepdims=True) + 1e-12
+    fixed = rows == 0  # what was pruned stays so
     codes = np.zeros_like(rows)
     begin = layer.by_outputs(start).astype(np.float64)
     for i in range(inputs):
-        codes[:, :, i] = grid.codes(begin[:, :, i], _other(codes, partners, i))
+        codes[:, :, i] = np.where(fixed[:, :, i], 0.0, grid.codes(begin[:, :, i], _other(codes, partners, i)))
     error = rows - codes * grid.scale[:, :, None]
     heard = error @ h
     for _ in range(options.sweeps):
         moved = False
         for i in range(inputs):
             aim = rows[:, :, i] - error[:, :, i] + heard[:, :, i] / h[:, i, i][:, None]
-            best = grid.codes(aim, _other(codes, partners, i))
+            best = np.where(fixed[:, :, i], 0.0, grid.codes(aim, _other(codes, partners, i)))
             change = (codes[:, :, i] - best) * grid.scale
             where = np.flatnonzero(change.any(axis=0))
             if where.size:

@@ -119,6 +119,7 @@ def rounded(
 
     back = np.argsort(order, axis=1, kind="stable")
     w = np.take_along_axis(rows, order[:, None, :], axis=2)
+    fixed = w == 0  # what was pruned stays so
     done = np.zeros_like(w)  # codes by now, 0 where there is none yet
     every = np.arange(groups)
     for start in range(0, inputs, options.block):
@@ -129,7 +130,7 @@ def rounded(
             if partners is not None:
                 column = partners[order[:, i]]  # [groups]
                 other = done[every, :, back[every, column]] * (column >= 0)[:, None]
-            done[:, :, i] = grid.codes(w[:, :, i], other)
+            done[:, :, i] = np.where(fixed[:, :, i], 0.0, grid.codes(w[:, :, i], other))
             q = done[:, :, i] * grid.scale
             error = (w[:, :, i] - q) / upper[:, None, i, i]
             w[:, :, i] = q

@@ -143,14 +143,23 @@ _SCHEMES = {
     "dynamic": "dynamic: int8 weights (a scale a channel), activations quantized as the model runs",
     "fp16": "fp16: float16 weights and arithmetic",
     "bf16": "bf16: bfloat16 weights, float32 arithmetic",
+    "fp8": "fp8: E4M3 weights (a scale a channel), float arithmetic",
+    "binary": "binary: signs of weights and a scale a channel, float arithmetic",
 }
+_CODEBOOKS = {"nf4": "4-bit NormalFloat weights", "fp4": "4-bit floating-point weights"}
 
 
 def scheme(name: str, recipe: Mapping[str, object]) -> str:
     """w4: 4-bit weights (asymmetric), blocks of 32, nbits; what is mixed in behind it."""
     text = _SCHEMES.get(name, "")
-    if not text:
-        block = recipe.get("block")
+    block = recipe.get("block")
+    if name in _CODEBOOKS:
+        blocks = "a scale a channel" if block == -1 else f"blocks of {block or 64}"
+        text = f"{name}: {_CODEBOOKS[name]}, {blocks}, float arithmetic"
+    elif name.startswith("palette:"):
+        books = f"a codebook for each {block} output channels" if block else "a codebook for each"
+        text = f"{name}: weights of {name.rpartition(':')[2]} values, {books}, float arithmetic"
+    elif not text:
         blocks = "the usual blocks" if not block else "a scale a channel" if block == -1 else f"blocks of {block}"
         symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
         text = f"{name}: {name.lstrip('w')}-bit weights ({symmetry}), {blocks}, float arithmetic"

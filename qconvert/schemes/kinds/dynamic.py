@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import BlockEmitter, Form
 from qconvert.emit.dynamic import DynamicEmitter, Int8Rows, int8_rows, lstm_objection, product_objection, scale_input
-from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
+from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
 from qconvert.graph.build_view import view_of
 from qconvert.numerics.blocks import BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import Recipe
-from qconvert.rounding.method import ROUNDINGS
+from qconvert.rounding.method import ROUNDINGS, Rounded
 from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
 from qconvert.schemes.smoothing import extremes, factors_of
+from qconvert.schemes.tally import Tally
 from qconvert.targets.auto import target_of
 
 _SAMPLES = 64
@@ -60,7 +61,7 @@ def convert(work: Work) -> Converted:
     emitter = DynamicEmitter(additions=additions)
     tables = BlockEmitter(additions=additions, accuracy_level=0)
     saturates = target_of(work.recipe.target).saturates
-    decisions = _Decisions()
+    decisions, tally = _Decisions(), Tally()
     recurrent: dict[str, list[Site]] = {}
     groups = [g for g in shared(find_sites(model)).values() if _is_ours(g, work)]
     smoothed = _smooth(work, groups, additions) if work.samples is not None else {}
@@ -68,34 +69,36 @@ def convert(work: Work) -> Converted:
         kinds = {s.kind for s in group}
         if other := other_readers(group):
             decisions.say(group, f"{other} reads its weight, too")
+        elif objection := layout_objection(group):
+            decisions.say(group, objection)
         elif len({work.owner(s.name, s.node.op_type) for s in group}) > 1:
             decisions.say(group, "its weight is shared with nodes of another scheme")
         elif Kind.CONVOLUTION in kinds:
             decisions.say(group, _CONVOLUTION)
         elif kinds == {Kind.RECURRENT} and any(s.node.op_type != "LSTM" for s in group):
-            rounded = ROUNDINGS.get("rtn").round(group[0].rows(), _ROWS, None)
+            rounded = _rounded(group[0], tally)
             tables.write(group, rounded.codes, [Form.DEQUANTIZE] * len(group), None)
             decisions.say(group, "no integer form: 8-bit weights, float arithmetic", taken=True)
         elif kinds == {Kind.RECURRENT} and len(group) == 1:
             recurrent.setdefault(group[0].name, []).append(group[0])
         elif kinds == {Kind.TABLE}:
-            rounded = ROUNDINGS.get("rtn").round(group[0].rows(), _ROWS, None)
+            rounded = _rounded(group[0], tally)
             tables.write(group, rounded.codes, [Form.ROWS] * len(group), None)
             decisions.say(group, _DONE[Kind.TABLE], taken=True)
         elif kinds == {Kind.TABLE, Kind.PRODUCT}:
-            rounded = ROUNDINGS.get("rtn").round(group[0].rows(), _ROWS, None)
+            rounded = _rounded(group[0], tally)
             forms = [Form.ROWS if s.kind is Kind.TABLE else Form.DEQUANTIZE for s in group]
             tables.write(group, rounded.codes, forms, None)
             decisions.say(group, "8-bit weights, stored once for table and product", taken=True)
         else:
             rows = group[0].rows() * smoothed.get(group[0].name, np.float32(1))
-            _products(group, int8_rows(rows, saturates=saturates), emitter, decisions)
+            _products(group, int8_rows(rows, saturates=saturates), emitter, decisions, tally)
     for sites in recurrent.values():
-        _recurrent(sites, emitter, decisions)
+        _recurrent(sites, emitter, decisions, tally)
     return Converted(
         model=model,
         nodes=decisions.nodes,
-        notes=(f"inputs of {len(smoothed)} products smoothed",) if smoothed else (),
+        notes=(*((f"inputs of {len(smoothed)} products smoothed",) if smoothed else ()), *tally.sparsity()),
         method="as the model runs",
         samples=len(work.samples.first(_SAMPLES)) if smoothed and work.samples is not None else 0,
     )
@@ -131,16 +134,26 @@ def _is_ours(group: Sequence[Site], work: Work) -> bool:
     return any(work.owner(s.name, s.node.op_type) == "dynamic" for s in group)
 
 
-def _products(group: Sequence[Site], rows: Int8Rows, emitter: DynamicEmitter, decisions: _Decisions) -> None:
+def _rounded(site: Site, tally: Tally) -> Rounded:
+    rows = site.rows()
+    rounded = ROUNDINGS.get("rtn").round(rows, _ROWS, None)
+    tally.add(rows, rounded.real())
+    return rounded
+
+
+def _products(
+    group: Sequence[Site], rows: Int8Rows, emitter: DynamicEmitter, decisions: _Decisions, tally: Tally
+) -> None:
     if objection := next(filter(None, map(product_objection, group)), ""):
         decisions.say(group, objection)
         return
+    tally.add(group[0].rows(), rows.real())
     for site in group:
         decisions.say([site], _DONE[site.kind], taken=True)
         emitter.attention(site, rows) if site.kind is Kind.ATTENTION else emitter.product(site, rows)
 
 
-def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions) -> None:
+def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions, tally: Tally) -> None:
     node = sites[0].node
     reason = lstm_objection(node) or ("" if len(sites) == 2 else "one of its weights is too small or shared")
     if reason:
@@ -148,7 +161,10 @@ def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decis
         return
     w, r = sorted(sites, key=lambda s: s.port)
     decisions.say(sites, _DONE[Kind.RECURRENT], taken=True)
-    emitter.lstm(node, *((s, int8_rows(s.rows(), saturates=False)) for s in (w, r)))
+    codes = [(s, int8_rows(s.rows(), saturates=False)) for s in (w, r)]
+    for site, rows in codes:
+        tally.add(site.rows(), rows.real())
+    emitter.lstm(node, *codes)
 
 
 def _check(recipe: Recipe) -> None:

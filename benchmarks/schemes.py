@@ -1,0 +1,207 @@
+"""Every scheme on every pack: a Markdown table of size, metric and speed.
+
+    python benchmarks/schemes.py PACKS                                # all of it, to stdout
+    python benchmarks/schemes.py PACKS --state cells.json --minutes 4 # as far as it comes; run again to go on
+    python benchmarks/schemes.py PACKS --packs superres_x3 --schemes int8 "w4 --rounding hqq"
+
+A pack is a folder with ``model.onnx`` (or ``model.f16.onnx``, whose float16 weights are widened first), calibration and
+evaluation inputs (``calib.npz``, ``eval.npz``, or ``*_jpeg.npz``: JPEG files one after the other, with their offsets),
+``labels.npy`` where there are labels, and ``pack.yaml``: the metric, and for each input how stored values become what
+the model takes. Both sets are written out as the model's own inputs; all else is what users do, ``qconvert quantize``,
+each cell in a process of its own.
+
+A cell holds the size of the file as a share of the float one, the metric (SQNR of the outputs where the pack has none
+that qconvert knows) and the speed relative to the float model: the median over interleaved runs in one process, as
+``qconvert quantize`` reports it. A combination that is refused, or fails, shows why in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import yaml
+from onnx import numpy_helper
+
+SCHEMES = (
+    "int8", "dynamic", "w8", "w4", "w2", "fp16", "bf16", "fp8", "palette:256", "palette:16", "nf4",
+    "nf4 --weight-format qdq", "fp4", "binary",
+)  # fmt: skip
+# names in packs -> names in qconvert
+METRICS = {
+    "top1": "top1",
+    "top5": "top5",
+    "spearman_cosine": "spearman",
+    "perplexity": "perplexity",
+    "psnr": "psnr",
+}
+_LIMIT_S = 600
+
+
+def main() -> None:
+    """Make the cells that are missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the folder of packs")
+    parser.add_argument("--packs", nargs="*", help="only these")
+    parser.add_argument("--schemes", nargs="*", default=list(SCHEMES), help="only these; options may follow the name")
+    parser.add_argument("--state", type=Path, help="keep finished cells in this file, and begin with those in it")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
+    parser.add_argument("--work", type=Path, help="where inputs and models are written")
+    choice = parser.parse_args()
+    folders = sorted(p.parent for p in choice.folder.glob("*/pack.yaml"))
+    folders = [f for f in folders if not choice.packs or f.name in choice.packs]
+    if not folders:
+        sys.exit(f"{choice.folder}: no packs (folders with a pack.yaml)")
+    cells: dict[str, dict[str, Any]] = {}
+    if choice.state is not None and choice.state.exists():
+        cells = json.loads(choice.state.read_text(encoding="utf-8"))
+    end = time.monotonic() + 60 * choice.minutes
+    with tempfile.TemporaryDirectory() as temporary:
+        work = choice.work or Path(temporary)
+        for folder in folders:
+            for scheme in choice.schemes:
+                key = f"{folder.name} | {scheme}"
+                if key in cells or time.monotonic() > end:
+                    continue
+                cells[key] = cell(folder, scheme, work / folder.name)
+                print(f"{key}: {text_of(cells[key])}", file=sys.stderr, flush=True)
+                if choice.state is not None:
+                    choice.state.write_text(json.dumps(cells, indent=1), encoding="utf-8")
+    print(table([f.name for f in folders], choice.schemes, cells))
+
+
+def cell(folder: Path, scheme: str, work: Path) -> dict[str, Any]:
+    """Quantize the pack's model: {size, metric, before, after, speed}, or {reason}."""
+    pack = yaml.safe_load((folder / "pack.yaml").read_text(encoding="utf-8"))
+    model = prepared(folder, pack, work)
+    metric, labels = METRICS.get(pack.get("metric", "")), folder / "labels.npy"
+    command = [sys.executable, "-m", "qconvert", "quantize", str(model), "--scheme", *shlex.split(scheme)]
+    command += ["--calib", str(work / "calib.npz"), "--eval", str(work / "eval.npz")]
+    if metric is not None and labels.exists():
+        command += ["--labels", str(labels), "--metric", metric]
+    report = work / "report.json"
+    report.unlink(missing_ok=True)
+    command += ["-o", str(work / "quantized.onnx"), "--report", str(report), "--force", "-q"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {"reason": f"not done after {_LIMIT_S} s"}
+    if not report.exists():
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return {"reason": (lines[0] if lines else f"exit code {done.returncode}").replace(f"{model}: ", "")}
+    found = json.loads(report.read_text(encoding="utf-8"))
+    comparison, scored = found["accuracy"]["comparison"], found["accuracy"]["comparison"]["metric"]
+    return {
+        "size": found["output"]["bytes"] / found["model"]["bytes"],
+        "metric": scored["name"] if scored else "SQNR",
+        "before": scored["reference"] if scored else None,
+        "after": scored["quantized"] if scored else comparison["fidelity"]["sqnr_db"],
+        "sqnr_db": comparison["fidelity"]["sqnr_db"],
+        "speed": found["latency"]["speedup"]["median"],
+        "seconds": sum(found["seconds"].values()),
+    }
+
+
+def prepared(folder: Path, pack: dict[str, Any], work: Path) -> Path:
+    """The float model, with ``calib.npz`` and ``eval.npz`` in ``work``; made once."""
+    work.mkdir(parents=True, exist_ok=True)
+    for split in ("calib", "eval"):
+        if not (work / f"{split}.npz").exists():
+            np.savez(work / f"{split}.npz", **inputs(folder, pack, split))
+    if (folder / "model.onnx").exists():
+        return folder / "model.onnx"
+    wide = work / "model.onnx"
+    if not wide.exists():
+        model = onnx.load(folder / "model.f16.onnx")
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT16:
+                widened = numpy_helper.to_array(tensor).astype(np.float32)
+                tensor.CopyFrom(numpy_helper.from_array(widened, tensor.name))
+        onnx.save(model, wide)
+    return wide
+
+
+def inputs(folder: Path, pack: dict[str, Any], split: str) -> dict[str, np.ndarray]:
+    """The samples of ``split`` as the model takes them, by input."""
+    specs = pack["inputs"]
+    plain = folder / f"{split}.npz"
+    if plain.exists():
+        with np.load(plain, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    else:
+        arrays = {"image": images(folder / f"{split}_jpeg.npz", next(iter(specs.values())).get("resize"))}
+    if len(arrays) == 1 and len(specs) == 1:
+        arrays = dict(zip(specs, arrays.values(), strict=True))
+    return {name: as_input(arrays[name], specs[name]) for name in specs}
+
+
+def images(path: Path, resize: list[Any] | None) -> np.ndarray:
+    """JPEG files, one after the other in one array, as [n, height, width, 3] uint8; ``resize``: width, height, how."""
+    from PIL import Image
+
+    found = []
+    with np.load(path, allow_pickle=False) as stored:
+        data, offsets = stored["data"], stored["offsets"]
+    for start, end in itertools.pairwise(offsets):
+        image = Image.open(io.BytesIO(data[start:end].tobytes())).convert("RGB")
+        if resize:
+            image = image.resize((resize[0], resize[1]), Image.Resampling[str(resize[2]).upper()])
+        found.append(np.asarray(image))
+    return np.stack(found)
+
+
+def as_input(stored: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """uint8: (x * scale - mean) / std, channels and axes in the model's order; int8: (x - zero_point) * scale."""
+    x = stored
+    if x.dtype == np.uint8:
+        x = x.astype(np.float32)
+        if spec.get("channels") == "BGR":
+            x = x[..., ::-1]
+        x = x * np.float32(spec.get("scale", 1.0))
+        x = x - np.asarray(spec.get("mean") or 0, np.float32)
+        x = x / np.asarray(spec.get("std") or 1, np.float32)
+        if spec.get("layout") == "NCHW":
+            x = x.transpose(0, 3, 1, 2)
+    elif x.dtype == np.int8:
+        x = (x.astype(np.float32) - np.float32(spec["zero_point"])) * np.float32(spec["scale"])
+    return np.ascontiguousarray(x.astype(spec.get("dtype", "float32")))
+
+
+def table(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any]]) -> str:
+    """Schemes down, packs across."""
+    metrics = [next((c for k, c in cells.items() if k.startswith(f"{p} |") and "metric" in c), {}) for p in packs]
+    floats = [f"{m.get('metric', '')} {number(m.get('before'))}".strip() for m in metrics]
+    heads = [f"{p}<br>{text}" for p, text in zip(packs, floats, strict=True)]
+    lines = [" | ".join(["| scheme", *heads]) + " |", "|---" * (len(packs) + 1) + "|"]
+    for scheme in schemes:
+        row = [text_of(cells.get(f"{p} | {scheme}", {"reason": "not run"})) for p in packs]
+        lines.append(" | ".join([f"| `{scheme}`", *row]) + " |")
+    return "\n".join([*lines, "", "A cell: size of the file, metric, speed, the first and the last relative to float."])
+
+
+def text_of(found: dict[str, Any]) -> str:
+    """0.27, 0.8198, 1.31x; or the reason."""
+    if "reason" in found:
+        return str(found["reason"]).removeprefix("Error: ").replace("|", "/")
+    unit = " dB" if found["metric"] == "SQNR" else ""
+    return f"{found['size']:.3f}, {number(found['after'])}{unit}, {found['speed']:.2f}x"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits."""
+    return "" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Weights as one of 256 values, fitted by k-means (:mod:`qconvert.schemes.nonuniform`)."""
+
+from __future__ import annotations
+
+from qconvert.schemes.nonuniform import NonUniform
+from qconvert.schemes.scheme import SCHEMES, Scheme
+
+_KIND = NonUniform(name="palette:256", bits=8)
+
+SCHEMES.add(
+    "palette:256",
+    Scheme(
+        name="palette:256",
+        convert=_KIND.convert,
+        least_opset=lambda recipe: 13,
+        check=_KIND.check,
+    ),
+)
