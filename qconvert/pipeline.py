@@ -40,14 +40,16 @@ from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import DEFAULT_SCHEME
-from qconvert.recipe.resolve import resolve
+from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
+from qconvert.recipe.resolve import emulated, resolve, types_for
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output, write_bytes
 from qconvert.run import Run, Stopwatch
+from qconvert.targets import TARGETS
 from qconvert.targets.auto import AUTO, detected, target_of
+from qconvert.targets.target import Target
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
@@ -143,6 +145,7 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
         reference = session_of(started.source)
         delivered = deliver(quantized, target, data.calibration.feed(0))
         seen_here = target.name == machine.target or target.host == machine.processor.architecture
+        seen_here &= not types_for(job.recipe, target).wide  # what fuses with 8 bits says nothing about 16
         feeds = tuple(islice(data.calibration, MOST_FEEDS))
         verification = verify(quantized, delivered, reference, feeds, census=seen_here)
     with run.watch.stage("accuracy"):
@@ -178,10 +181,21 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
             latency=latency,
             verification=verification,
             placement=quantized.placement,
-            notes=(*started.prepared.notes, *quantized.notes),
+            notes=(*started.prepared.notes, *quantized.notes, *_notes_on_types(job.recipe, target)),
             warnings=(*data.warnings, *run.gatherer.remarks(), *quantized.warnings),
             seconds=run.watch.seconds,
         )
+    )
+
+
+def _notes_on_types(recipe: Recipe, target: Target) -> tuple[str, ...]:
+    """What to tell of integers that ``target`` has no kernels for."""
+    if not emulated(recipe, target):
+        return ()
+    able = ", ".join(t.name for t in TARGETS if set(STATIC_SCHEMES[recipe.scheme]) & set(t.types))
+    return (
+        f"{target.title} has no kernels for {recipe.activations} activations: between the conversions it computes in "
+        f"float, so accuracy is that of {recipe.scheme}, and speed is not; targets that run it: {able}",
     )
 
 
@@ -197,7 +211,7 @@ def _check_options(job: ConversionJob) -> None:
         raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
     if job.metric is not None:
         METRICS.get(job.metric)
-    if job.recipe.scheme != DEFAULT_SCHEME or job.recipe.mix:
+    if job.recipe.scheme not in STATIC_SCHEMES or job.recipe.mix:
         raise RecipeError("only static int8 is searched", hint="leave --scheme and --mix out, or use qconvert quantize")
 
 

@@ -47,8 +47,8 @@ def recipe_options(function: F) -> F:
         click.option(
             "--scheme",
             type=click.Choice(list(names_in("qconvert.schemes.kinds"))),
-            help="What to quantize to: static int8, dynamic, weights only (w8, w4, w2) or half precision.  "
-            "[default: int8]",
+            help="What to quantize to: static int8, static with 16-bit activations (a16w8, a16w4), dynamic, weights "
+            "only (w8, w4, w2) or half precision.  [default: int8]",
         ),
         click.option(
             "--format",
@@ -64,11 +64,13 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--activations",
-            type=click.Choice(["uint8", "int8"]),
+            type=click.Choice(["uint8", "int8", "uint16", "int16"]),
             help="Integer type of activations.  [default: the target's]",
         ),
         click.option(
-            "--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: the target's]"
+            "--weights",
+            type=click.Choice(["int8", "uint8", "int4"]),
+            help="Integer type of weights.  [default: the target's]",
         ),
         click.option(
             "--symmetric/--asymmetric",

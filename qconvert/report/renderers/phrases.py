@@ -161,6 +161,8 @@ def scheme(name: str, recipe: Mapping[str, object]) -> str:
 def outcomes(recipe: Mapping[str, object], *, would: bool = False) -> tuple[str, str]:
     """What became of operations that the scheme took, and of the others: headings."""
     name = str(recipe.get("scheme", "int8"))
+    if name.startswith("a16"):
+        return "With 16-bit activations", "As they were"
     if name in ("int8", "dynamic"):
         return ("Would run on integers", "Would stay float") if would else ("On integers", "In float")
     if name in ("fp16", "bf16"):
