@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
@@ -38,15 +39,18 @@ from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
-from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
+from qconvert.inputs import ConversionJob, Data, load_float_model, open_data
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import emulated, resolve, types_for
+from qconvert.recover.samples import Samples
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output, write_bytes
 from qconvert.run import Run, Stopwatch
+from qconvert.schemes.application import least_opset
+from qconvert.schemes.mixing import branches_of_others, nodes_of_others, with_others, with_static_first
 from qconvert.targets import TARGETS
 from qconvert.targets.auto import AUTO, detected, target_of
 from qconvert.targets.target import Target
@@ -56,6 +60,8 @@ _NO_DATA = DataSpec(sources=("random:4",))
 
 # Samples on which the result is run with and without ONNX Runtime's optimizations, which takes several times as long.
 MOST_FEEDS = 2
+# Inputs on which values are looked at that 16 bits may not hold.
+TRIALS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +112,26 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
     """
     check_output(job.output, force=job.force, inputs=job.inputs)
-    started = start(job, progress or Silent())
-    return finish(started, make_quantized(started.prepared, started.run), job.output)
+    job = replace(job, recipe=with_static_first(job.recipe))
+    started = start(job, progress or Silent(), mixes=True)
+    others = nodes_of_others(started.prepared.model, started.job.recipe)
+    quantized = make_quantized(started.prepared, started.run, others)
+    if others:
+        feeds = started.data.calibration
+        samples = Samples(feeds=feeds, indices=range(len(feeds))) if job.calib is not None else None
+        trials = tuple(islice(started.data.evaluation, TRIALS))
+        quantized = with_others(quantized, started.job.recipe, samples, trials, started.run.progress)
+    return finish(started, quantized, job.output)
 
 
-def start(job: ConversionJob, progress: Progress) -> Started:
-    """Read and check model, data and labels, and prepare the model.
+def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Started:
+    """Read and check model, data and labels, and prepare the model; ``mixes``: other schemes may be mixed in.
 
     Raises:
         InputError: one of them is unusable.
     """
     watch = Stopwatch()
-    _check_options(job)
+    _check_options(job, mixes=mixes)
     asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
     with watch.stage("load"):
         source = load_float_model(job.model)
@@ -199,7 +213,7 @@ def _notes_on_types(recipe: Recipe, target: Target) -> tuple[str, ...]:
     )
 
 
-def _check_options(job: ConversionJob) -> None:
+def _check_options(job: ConversionJob, *, mixes: bool) -> None:
     """Refuse options that do not go together.
 
     Raises:
@@ -211,7 +225,7 @@ def _check_options(job: ConversionJob) -> None:
         raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
     if job.metric is not None:
         METRICS.get(job.metric)
-    if job.recipe.scheme not in STATIC_SCHEMES or job.recipe.mix:
+    if job.recipe.scheme not in STATIC_SCHEMES or (job.recipe.mix and not mixes):
         raise RecipeError("only static int8 is searched", hint="leave --scheme and --mix out, or use qconvert quantize")
 
 
@@ -290,20 +304,21 @@ def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Label
     return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
 
 
-def make_quantized(prepared: Prepared, run: Run) -> Quantized:
-    """Quantize the branches of If nodes, then the main graph around them.
+def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({})) -> Quantized:
+    """Quantize the branches of If nodes, then the main graph around them, without the nodes ``others``.
 
     Raises:
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    inner = quantize_branches(prepared, run)
+    inner = branches_of_others(prepared.model, others) or quantize_branches(prepared, run)
     held = body_parameters(prepared.model)
     recipe, kept_float = inner.outer_recipe(run.recipe, prepared)
     within = replace(run, recipe=recipe)
 
     def main_graph(base: Model) -> Quantized:
-        return convert_and_recover(prepared, within, base=base, kept_float=kept_float, required=not held)
+        kept = {**others, **kept_float}
+        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=not held)
 
     try:
         outer = main_graph(inner.model)

@@ -80,8 +80,8 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
         InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
     """
     began = time.monotonic()
-    if job.recipe.scheme != DEFAULT_SCHEME:
-        raise RecipeError("only static int8 is searched", hint="leave --scheme out, or use qconvert quantize")
+    if job.recipe.scheme != DEFAULT_SCHEME or job.recipe.mix:
+        raise RecipeError("only static int8 is searched", hint="leave --scheme and --mix out, or use qconvert quantize")
     check_output(job.output, force=job.force, inputs=job.inputs)
     started = start(job, progress or Silent())
     if budget.max_drop is not None and started.labels is None:

@@ -130,7 +130,7 @@ def scheme(recipe: Mapping[str, object]) -> str:
     channels = "a scale a channel" if recipe.get("per_channel") else "one scale each"
     return (
         f"{recipe.get('activations')} activations ({symmetry}), {recipe.get('weights')} weights ({channels}), "
-        f"{recipe.get('format')}, for {recipe.get('target')}"
+        f"{recipe.get('format')}, for {recipe.get('target')}{phrases.mixed(recipe)}"
     )
 
 
