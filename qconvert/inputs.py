@@ -92,8 +92,8 @@ def load_float_model(path: Path) -> Model:
 
 
 def least_opset(recipe: Recipe) -> int:
-    """The least opset whose QuantizeLinear can express ``recipe``: 13 knows scales a channel, 10 scales a tensor."""
-    return 13 if types_for(recipe, target_of(recipe.target)).per_channel else 10
+    """The least opset whose QuantizeLinear can express ``recipe``: 10 has scales a tensor, 13 a channel, 21 16 bits."""
+    return types_for(recipe, target_of(recipe.target)).least_opset
 
 
 def open_data(calib: DataSpec, evaluation: DataSpec | None, interface: tuple[IOSpec, ...]) -> Data:

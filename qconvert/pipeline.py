@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
@@ -39,22 +40,28 @@ from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.sparsity import sparsity_note
-from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, open_data
+from qconvert.inputs import ConversionJob, Data, load_float_model, open_data
 from qconvert.progress import Progress
-from qconvert.recipe.recipe import DEFAULT_SCHEME
-from qconvert.recipe.resolve import resolve
+from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
+from qconvert.recipe.resolve import emulated, resolve, types_for
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
 from qconvert.report.output import write_bytes
 from qconvert.run import Run, Stopwatch
+from qconvert.schemes.application import least_opset
+from qconvert.schemes.mixing import branches_of_others
+from qconvert.targets import TARGETS
 from qconvert.targets.auto import AUTO, detected, target_of
+from qconvert.targets.target import Target
 
 # With ranges from a file and no data at all, the model still has to be run on something.
 _NO_DATA = DataSpec(sources=("random:4",))
 
 # Samples on which the result is run with and without ONNX Runtime's optimizations, which takes several times as long.
 MOST_FEEDS = 2
+# Inputs on which values are looked at that 16 bits may not hold.
+TRIALS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +105,14 @@ class Started:
     kept: Path | None
 
 
-def start(job: ConversionJob, progress: Progress) -> Started:
-    """Read and check model, data and labels, and prepare the model.
+def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Started:
+    """Read and check model, data and labels, and prepare the model; ``mixes``: other schemes may be mixed in.
 
     Raises:
         InputError: one of them is unusable.
     """
     watch = Stopwatch()
-    _check_options(job)
+    _check_options(job, mixes=mixes)
     asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
     with watch.stage("load"):
         source = load_float_model(job.model)
@@ -133,6 +140,7 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
         reference = session_of(started.source)
         delivered = deliver(quantized, target, data.calibration.feed(0))
         seen_here = target.name == machine.target or target.host == machine.processor.architecture
+        seen_here &= not types_for(job.recipe, target).wide  # what fuses with 8 bits says nothing about 16
         feeds = tuple(islice(data.calibration, MOST_FEEDS))
         verification = verify(quantized, delivered, reference, feeds, census=seen_here)
     with run.watch.stage("accuracy"):
@@ -168,14 +176,30 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
             latency=latency,
             verification=verification,
             placement=quantized.placement,
-            notes=(*started.prepared.notes, *quantized.notes, *sparsity_note(started.prepared.model, quantized.model)),
+            notes=(
+                *started.prepared.notes,
+                *quantized.notes,
+                *sparsity_note(started.prepared.model, quantized.model),
+                *_notes_on_types(job.recipe, target),
+            ),
             warnings=(*data.warnings, *run.gatherer.remarks(), *quantized.warnings),
             seconds=run.watch.seconds,
         )
     )
 
 
-def _check_options(job: ConversionJob) -> None:
+def _notes_on_types(recipe: Recipe, target: Target) -> tuple[str, ...]:
+    """What to tell of integers that ``target`` has no kernels for."""
+    if not emulated(recipe, target):
+        return ()
+    able = ", ".join(t.name for t in TARGETS if set(STATIC_SCHEMES[recipe.scheme]) & set(t.types))
+    return (
+        f"{target.title} has no kernels for {recipe.activations} activations: between the conversions it computes in "
+        f"float, so accuracy is that of {recipe.scheme}, and speed is not; targets that run it: {able}",
+    )
+
+
+def _check_options(job: ConversionJob, *, mixes: bool) -> None:
     """Refuse options that do not go together.
 
     Raises:
@@ -187,7 +211,7 @@ def _check_options(job: ConversionJob) -> None:
         raise RecipeError("--labels needs --eval", hint="give the evaluation samples that the labels belong to")
     if job.metric is not None:
         METRICS.get(job.metric)
-    if job.recipe.scheme != DEFAULT_SCHEME or job.recipe.mix:
+    if job.recipe.scheme not in STATIC_SCHEMES or (job.recipe.mix and not mixes):
         raise RecipeError("only static int8 is searched", hint="leave --scheme and --mix out, or use qconvert quantize")
 
 
@@ -266,20 +290,21 @@ def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Label
     return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
 
 
-def make_quantized(prepared: Prepared, run: Run) -> Quantized:
-    """Quantize the branches of If nodes, then the main graph around them.
+def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({})) -> Quantized:
+    """Quantize the branches of If nodes, then the main graph around them, without the nodes ``others``.
 
     Raises:
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    inner = quantize_branches(prepared, run)
+    inner = branches_of_others(prepared.model, others) or quantize_branches(prepared, run)
     held = body_parameters(prepared.model)
     recipe, kept_float = inner.outer_recipe(run.recipe, prepared)
     within = replace(run, recipe=recipe)
 
     def main_graph(base: Model) -> Quantized:
-        return convert_and_recover(prepared, within, base=base, kept_float=kept_float, required=not held)
+        kept = {**others, **kept_float}
+        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=not held)
 
     try:
         outer = main_graph(inner.model)

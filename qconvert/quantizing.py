@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import islice
 
 from qconvert.conversion import Quantized
 from qconvert.delivery import Delivered
@@ -21,6 +22,7 @@ from qconvert.graph.signature import declared_inputs, session_of
 from qconvert.graph.spool import Spool
 from qconvert.inputs import Data, load_float_model
 from qconvert.pipeline import (
+    TRIALS,
     QuantizeJob,
     data_of,
     finish,
@@ -33,21 +35,20 @@ from qconvert.pipeline import (
 )
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import AUTO, Recipe
+from qconvert.recipe.recipe import AUTO, STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
 from qconvert.recover.samples import Samples
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
-from qconvert.schemes.application import apply, least_opset
-from qconvert.schemes.scheme import SCHEMES, check_combination
+from qconvert.schemes.application import apply, least_opset, schemes_of
+from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
+from qconvert.schemes.scheme import check_combination
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
 from qconvert.tuning.guard import guarded
 
-# Inputs on which values are looked at that 16 bits may not hold.
-_TRIALS = 8
 # A model beyond this many bytes that was converted a weight at a time is written so, too: with a data file.
 _ONE_FILE = 1 << 28
 _NO_LIMIT = 1 << 62
@@ -60,7 +61,7 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
         InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
     """
     check_combination(job.recipe)
-    if SCHEMES.get(job.recipe.scheme).convert is None:
+    if any(name in STATIC_SCHEMES for name in schemes_of(job.recipe)):
         if not job.measure or job.shard:
             raise RecipeError(
                 "--no-measure and --shard do not go with --scheme int8, which runs the model to calibrate it",
@@ -71,12 +72,21 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
 
 
 def _quantize(job: QuantizeJob, progress: Progress) -> Report:
-    """Static int8, and what makes up for it where it damages the outputs."""
+    """Static int8, what makes up for it where it damages the outputs, and the schemes that are mixed in."""
     check_output(job.output, force=job.force, inputs=job.inputs)
+    job = replace(job, recipe=with_static_first(job.recipe))
     began = time.monotonic()
-    started = start(job, progress)
-    quantized = make_quantized(started.prepared, started.run)
-    return finish(started, guarded(started, quantized, time.monotonic() - began), job.output)
+    started = start(job, progress, mixes=True)
+    others = nodes_of_others(started.prepared.model, started.job.recipe)
+    quantized = make_quantized(started.prepared, started.run, others)
+    if others:
+        feeds = started.data.calibration
+        samples = Samples(feeds=feeds, indices=range(len(feeds))) if job.calib is not None else None
+        trials = tuple(islice(started.data.evaluation, TRIALS))
+        quantized = with_others(quantized, started.job.recipe, samples, trials, progress)
+    else:
+        quantized = guarded(started, quantized, time.monotonic() - began)
+    return finish(started, quantized, job.output)
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
@@ -181,8 +191,8 @@ def resolved(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: there is no such target, or it does not run what the recipe asks for.
     """
-    if SCHEMES.get(recipe.scheme).convert is None:
-        return resolve(recipe)
+    if any(name in STATIC_SCHEMES for name in schemes_of(recipe)):
+        return resolve(with_static_first(recipe))
     return replace(recipe, target=target_of(recipe.target).name)
 
 
@@ -220,7 +230,7 @@ def _convert(job: QuantizeJob, prepared: Prepared, data: Data, progress: Progres
         InternalError: ONNX Runtime refuses the result.
     """
     samples = Samples(feeds=data.calibration, indices=range(len(data.calibration))) if job.calib is not None else None
-    trials = [data.evaluation.feed(i) for i in range(min(_TRIALS, len(data.evaluation)))]
+    trials = [data.evaluation.feed(i) for i in range(min(TRIALS, len(data.evaluation)))]
     converted = apply(prepared, job.recipe, samples, trials, progress=progress)
     try:
         session = session_of(converted.model)

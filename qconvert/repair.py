@@ -45,14 +45,14 @@ def convert_and_repair(
 
     Arguments and errors are the same. With ``placement: all`` the plan stays as it is: whoever asks for everything on
     integers gets it. So it does for targets that are not ONNX Runtime's CPU provider, and with int8
-    activations where that does not fuse them: who asks for these has another machine in mind.
+    or 16-bit activations where that does not fuse them: who asks for these has another machine in mind.
     """
     result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
     target = target_of(run.recipe.target)
     if run.recipe.placement == "all" or not target.host:  # what fuses here says nothing about another runtime
         return result
-    signed = types_for(run.recipe, target).activations == "int8"
-    if signed and not target.fuses_int8:
+    types = types_for(run.recipe, target)
+    if types.wide or (types.activations == "int8" and not target.fuses_int8):
         return result
     tried, left = result, _leftovers(result, run, target.fuses_int8)
     best, kept = left, dict(kept_float)

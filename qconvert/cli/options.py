@@ -51,8 +51,9 @@ def recipe_options(function: F) -> F:
         click.option(
             "--scheme",
             type=click.Choice(list(names_in("qconvert.schemes.kinds"))),
-            help="What to quantize to: static int8, dynamic, half precision, or weights only: in even steps (w8, w4, "
-            "w2), of a codebook (palette:256, palette:16, nf4, fp4), in FP8, or signs (binary).  [default: int8]",
+            help="What to quantize to: static int8, static with 16-bit activations (a16w8, a16w4), dynamic, half "
+            "precision, or weights only: in even steps (w8, w4, w2), of a codebook (palette:256, palette:16, nf4, "
+            "fp4), in FP8, or signs (binary).  [default: int8]",
         ),
         click.option(
             "--format",
@@ -68,11 +69,13 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--activations",
-            type=click.Choice(["uint8", "int8"]),
+            type=click.Choice(["uint8", "int8", "uint16", "int16"]),
             help="Integer type of activations.  [default: the target's]",
         ),
         click.option(
-            "--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: the target's]"
+            "--weights",
+            type=click.Choice(["int8", "uint8", "int4"]),
+            help="Integer type of weights.  [default: the target's]",
         ),
         click.option(
             "--symmetric/--asymmetric",

@@ -80,7 +80,7 @@ def operators(target: Target) -> tuple[str, ...]:
 
 def scheme(target: Target) -> str:
     """U8S8, asymmetric, a scale a channel."""
-    letters = "".join({"uint8": "U8", "int8": "S8"}[kind] for kind in target.types[0])
+    letters = "".join(f"{'U' if kind.startswith('u') else 'S'}{kind.lstrip('uint')}" for kind in target.types[0])
     symmetry = "symmetric" if target.symmetric_activations else "asymmetric"
     return f"{letters}, {symmetry}, {'a scale a channel' if target.per_channel else 'one scale a weight'}"
 

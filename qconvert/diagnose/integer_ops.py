@@ -71,6 +71,19 @@ def is_signed(graph: GraphView, tensor: str | None, *, default: bool) -> bool:
     return default if not dtype else dtype == "int8"
 
 
+def is_wide(graph: GraphView, node: NodeView | None) -> bool:
+    """Whether a QuantizeLinear or DequantizeLinear of an activation has codes of 16 bits."""
+    if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return False
+    held = node.input(2) or (node.outputs[0] if node.op_type == "QuantizeLinear" else node.input(0))
+    return held is not None and held in graph.tensors and graph.tensors[held].dtype in ("int16", "uint16")
+
+
+def reads_wide(graph: GraphView, node: NodeView) -> bool:
+    """Whether an operator reads dequantized codes of 16 bits."""
+    return any(is_wide(graph, graph.producer(name)) for name in node.inputs if name)
+
+
 def signed_activation(graph: GraphView, node: NodeView) -> bool:
     """Whether the activation of an integer node is int8."""
     ports = PORTS[node.op_type]

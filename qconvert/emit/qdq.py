@@ -33,7 +33,7 @@ from qconvert.ops.rule import key
 from qconvert.plan.model import NodePlan, QuantPlan
 from qconvert.targets.target import Target
 
-_DATA_TYPES = {"uint8": ir.DataType.UINT8, "int8": ir.DataType.INT8}
+_DATA_TYPES = {name: ir.DataType[name.upper()] for name in ("int4", "uint8", "int8", "uint16", "int16")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,8 @@ class _Emitter:
     ) -> tuple[NDArray[np.float32], QParams]:
         """Weight and parameters with which no sum of products saturates, where the target's kernels could."""
         rule = OPS.find(key(node.domain, node.op_type))
-        mixed = params.spec.qtype.signed and not self.params[source.name or ""].spec.qtype.signed
+        activation = self.params[source.name or ""].spec.qtype
+        mixed = params.spec.qtype.signed and not activation.signed and activation.bits == 8
         if not (self.target.saturates and mixed) or rule is None or rule.weight_order is None:
             return array, params
         integers = {a.name: a.as_int() for a in node.attributes.values() if a.type == ir.AttributeType.INT}
@@ -288,8 +289,8 @@ class _Emitter:
         if dq is None or dq.op_type != "DequantizeLinear" or len(readers) != 1 or rule is None or rule.lowering is None:
             return
         q = readers[0]
-        if q.op_type != "QuantizeLinear":
-            return
+        if q.op_type != "QuantizeLinear" or q.outputs[0].dtype in (ir.DataType.UINT16, ir.DataType.INT16):
+            return  # codes of 16 bits few operators of ONNX Runtime take
         node.replace_input_with(0, dq.inputs[0])
         for port, token in enumerate(rule.lowering.inputs.split()):
             if token == "z0":

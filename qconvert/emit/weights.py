@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class ConstantStore:
         """Store ``array`` under ``params``, once: the same name and numbers give the same values again."""
         key = (name, params.scale.tobytes(), params.zero_point.tobytes(), params.spec.axis)
         if key not in self._seen:
-            codes = quantize(np.asarray(array, np.float32), params)
+            codes = _stored(quantize(np.asarray(array, np.float32), params), params)
             self._seen[key] = Stored(
                 codes=add_initializer(self.graph, f"{name}_q", codes),
                 scale=add_initializer(self.graph, f"{name}_s", params.scale),
@@ -45,11 +46,15 @@ class ConstantStore:
 
     def zero_point(self, params: QParams) -> ir.Value:
         """The zero point of ``params``; few different ones exist in a model, each is stored once."""
-        zero = params.zero_point
+        zero = _stored(params.zero_point, params)
         key = (zero.dtype.name, zero.shape, zero.tobytes())
         if key not in self._zeros:
-            values = np.unique(zero)
-            parts = [zero.dtype.str[1:], *(str(d) for d in zero.shape), *(str(v) for v in values[:1])]
+            values = np.unique(params.zero_point)
+            parts = [
+                params.spec.qtype.name if zero.dtype.kind == "V" else zero.dtype.str[1:],
+                *(str(d) for d in zero.shape),
+                *(str(v) for v in values[:1]),
+            ]
             self._zeros[key] = add_initializer(self.graph, "_".join(["zp", *parts]).replace("-", "m"), zero)
         return self._zeros[key]
 
@@ -89,6 +94,11 @@ class ConstantStore:
         if producer is not None:
             self.graph.insert_before(producer, transpose)
         return transpose.outputs[0], stored.scale, stored.zero_point
+
+
+def _stored(codes: NDArray[np.generic], params: QParams) -> NDArray[np.generic]:
+    """``codes`` in the type that ONNX stores them in, which numpy alone has not got for 4 bits."""
+    return codes.astype(ml_dtypes.int4) if params.spec.qtype.bits == 4 else codes
 
 
 def _array(value: ir.Value) -> NDArray[np.generic]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.numerics.dtypes import qtype
+from qconvert.numerics.dtypes import INT8, qtype
 from qconvert.numerics.spec import PerAxis, PerTensor, QuantSpec
 from qconvert.ops.rule import Kind, OpRule, Role
 from qconvert.plan.accuracy import keep_accurate
@@ -62,7 +62,9 @@ def build_plan(
         able = {n for n, c in candidates.items() if not c.objection and not _lone_clamp(c, absorbed)}
         integer = able - pinned
     else:
-        integer = place(graph, candidates, absorbed, StaticCosts.of(graph, target, candidates))
+        # what convolutions cost by shape was measured with 8 bits
+        costs = StaticCosts.of(graph, replace(target, convolutions=None) if types.wide else target, candidates)
+        integer = place(graph, candidates, absorbed, costs)
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
     residuals = residual_operands(graph, candidates, integer) if target.residuals else {}
@@ -70,6 +72,8 @@ def build_plan(
     nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, types) for name, c in candidates.items()}
     nodes.update({name: _residual(candidates[name], port, tensor) for name, (port, tensor) in residuals.items()})
     nodes = {name: _with_times(n, times.get(name), name in pinned) for name, n in nodes.items()}
+    if (types.activations, types.weights) in target.emulates:
+        nodes = {name: replace(n, decision=_emulated(n)) for name, n in nodes.items()}
     groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
     return QuantPlan(nodes=nodes, groups=groups, notes=())
 
@@ -83,6 +87,13 @@ def weighed(
         for name, c in find_candidates(graph, recipe, target).items()
     }
     return candidates if recipe.placement == ALL or target.integer_only else keep_accurate(graph, candidates)
+
+
+def _emulated(node: NodePlan) -> Decision:
+    """The decision on ``node`` where integers are computed with in float."""
+    if not node.decision.taken or node.absorbed_into is not None or not node.activations:
+        return node.decision
+    return replace(node.decision, reason="quantized inputs; computed in float on this target")
 
 
 def _stored(graph: GraphView, candidate: Candidate) -> Candidate:
@@ -206,7 +217,7 @@ def _node_plan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="table stored as integers, one scale a row"),
-            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0)),
+            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0, table=True)),
         )
     weight = _weight_plan(graph, node, rule, types)
     biases = rule.ports(Role.BIAS, node)
@@ -230,11 +241,21 @@ def _weight_plan(graph: GraphView, node: NodeView, rule: OpRule, types: IntegerT
     if not weights:
         return None
     axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and types.per_channel else None
-    return WeightPlan(port=weights[0], tensor=node.inputs[weights[0]] or "", spec=_weight_spec(types, axis))
+    tensor = node.inputs[weights[0]] or ""
+    return WeightPlan(port=weights[0], tensor=tensor, spec=_weight_spec(types, axis, table=_is_table(graph, tensor)))
 
 
-def _weight_spec(types: IntegerTypes, axis: int | None) -> QuantSpec:
+def _is_table(graph: GraphView, tensor: str) -> bool:
+    """Whether rows are picked of the constant ``tensor``, or of what it is a Transpose of: it is stored once."""
+    transpose = graph.producer(tensor)
+    held = tensor if transpose is None else transpose.inputs[0] or ""
+    return any(reader.op_type == "Gather" and port == 0 for reader, port in graph.consumers(held))
+
+
+def _weight_spec(types: IntegerTypes, axis: int | None, *, table: bool = False) -> QuantSpec:
     kind = qtype(types.weights)
+    if table and kind.bits < 8:  # Gather takes whole bytes only
+        kind = INT8
     return QuantSpec(
         qtype=kind,
         symmetric=True,

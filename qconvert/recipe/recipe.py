@@ -11,9 +11,15 @@ from qconvert.errors import RecipeError
 from qconvert.registry import suggest
 
 FORMATS = ("qdq", "qoperator")
-ACTIVATIONS = ("uint8", "int8")
-WEIGHTS = ("int8", "uint8")
+ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
+WEIGHTS = ("int8", "uint8", "int4")
 DEFAULT_SCHEME = "int8"
+# (activations, weights) of the schemes that calibrate; the first pair that the target takes is the default
+STATIC_SCHEMES = {
+    DEFAULT_SCHEME: tuple((a, w) for a in ("uint8", "int8") for w in ("int8", "uint8")),
+    "a16w8": (("uint16", "int8"), ("int16", "int8")),
+    "a16w4": (("uint16", "int4"), ("int16", "int4")),
+}
 WEIGHT_FORMATS = ("auto", "nbits", "qdq")
 # what an embedding table or the output matrix may be made of, where not of the scheme itself
 PARTS = ("same", "w8", "float")

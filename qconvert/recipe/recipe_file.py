@@ -55,8 +55,8 @@ COMMENTS: Mapping[str, str] = {
     "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
     f"an integer form; {PINNED}: as pinned_float says",
     "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
-    "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2, palette:256, palette:16, nf4, fp4, fp8, binary "
-    "(weights only), fp16, bf16",
+    "scheme": "what to quantize to: int8, a16w8, a16w4 (static), dynamic, w8, w4, w2, palette:256, palette:16, nf4, "
+    "fp4, fp8, binary (weights only), fp16, bf16",
     "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice; of "
     "palettes: output channels that share a codebook",
     "rounding": f"weight-only: {AUTO}, or the rounding method: rtn, mse, hqq, gptq, awq",

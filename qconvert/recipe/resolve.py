@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from qconvert.errors import RecipeError
-from qconvert.recipe.recipe import Recipe
+from qconvert.numerics.dtypes import qtype
+from qconvert.recipe.recipe import ALL, DEFAULT_SCHEME, MEASURED, STATIC, STATIC_SCHEMES, Recipe
+from qconvert.targets import TARGETS
 from qconvert.targets.auto import target_of
 from qconvert.targets.target import Target
 
@@ -19,24 +22,48 @@ class IntegerTypes:
     symmetric: bool
     per_channel: bool
 
+    @property
+    def wide(self) -> bool:
+        """Whether activations have 16 bits."""
+        return qtype(self.activations).bits > 8
+
+    @property
+    def least_opset(self) -> int:
+        """The least opset whose QuantizeLinear has these types; scales a channel came with 13."""
+        needed = max(qtype(self.activations).min_opset, qtype(self.weights).min_opset)
+        return max(needed, 13 if self.per_channel else 10)
+
 
 def types_for(recipe: Recipe, target: Target) -> IntegerTypes:
     """The choices of ``recipe``, those of ``target`` where it makes none.
 
-    Of the pairs of types that the target runs, the first one that agrees with what the recipe says is taken.
+    Of the pairs of types that the target takes, the first one that agrees with what the recipe says is taken.
 
     Raises:
         RecipeError: the target does not run what the recipe asks for.
     """
-    pairs = [
-        (activations, weights)
-        for activations, weights in target.types
-        if recipe.activations in (None, activations) and recipe.weights in (None, weights)
-    ]
+    of_scheme = STATIC_SCHEMES.get(recipe.scheme, STATIC_SCHEMES[DEFAULT_SCHEME])
+    asked = [f"{kind} {name}" for name, kind in _asked(recipe)]
+    possible = [p for p in of_scheme if recipe.activations in (None, p[0]) and recipe.weights in (None, p[1])]
+    if not possible:
+        others = [
+            s for s, pairs in STATIC_SCHEMES.items() if (recipe.activations or pairs[0][0]) in (a for a, _ in pairs)
+        ]
+        raise RecipeError(
+            f"{' with '.join(asked)} {'is' if len(asked) == 1 else 'are'} not of --scheme {recipe.scheme}",
+            hint=f"{recipe.scheme} has {_listed(of_scheme)}" + (f"; use --scheme {others[0]}" if others else ""),
+        )
+    pairs = [p for p in (*target.types, *target.emulates) if p in possible]
+    if not pairs and recipe.scheme != DEFAULT_SCHEME and not set(of_scheme) & {*target.types, *target.emulates}:
+        able = [t.name for t in TARGETS if set(of_scheme) & set(t.types)]
+        raise RecipeError(
+            f"the target {target.name} does not run --scheme {recipe.scheme}: it takes {_listed(target.types)}",
+            hint=f"use --scheme {_nearest(recipe.scheme, target)}, or a target that runs it: {', '.join(able)}",
+        )
     if not pairs:
-        asked = [f"{kind} {name}" for name, kind in _asked(recipe)]
-        runs = "; ".join(f"{activations} activations with {weights} weights" for activations, weights in target.types)
-        raise RecipeError(f"the target {target.name} does not run {' with '.join(asked)}", hint=f"it runs {runs}")
+        raise RecipeError(
+            f"the target {target.name} does not run {' with '.join(asked)}", hint=f"it runs {_listed(target.types)}"
+        )
     if target.only_symmetric and recipe.symmetric is False:
         raise RecipeError(
             f"the target {target.name} runs symmetric activations only",
@@ -62,7 +89,29 @@ def resolve(recipe: Recipe) -> Recipe:
             f"the target {target.name} does not read --format {recipe.format}",
             hint=f"it reads {', '.join(target.formats)}",
         )
-    return replace(recipe, target=target.name, **asdict(types_for(recipe, target)))
+    types = types_for(recipe, target)
+    placement = recipe.placement
+    if placement == MEASURED and target.all_integers:
+        placement = ALL
+    elif placement == MEASURED and types.wide:  # this machine computes such models in float: nothing would be left
+        placement = STATIC
+    return replace(recipe, target=target.name, placement=placement, **asdict(types))
+
+
+def emulated(recipe: Recipe, target: Target) -> bool:
+    """Whether ``target`` takes models as ``recipe`` makes them, but computes them in float."""
+    types = types_for(recipe, target)
+    return (types.activations, types.weights) in target.emulates
+
+
+def _listed(pairs: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{activations} activations with {weights} weights" for activations, weights in pairs)
+
+
+def _nearest(scheme: str, target: Target) -> str:
+    """The scheme of most bits, but ``scheme``, of which ``target`` runs a pair."""
+    runs = {*target.types, *target.emulates}
+    return next((s for s in ("a16w8", DEFAULT_SCHEME) if s != scheme and runs & set(STATIC_SCHEMES[s])), DEFAULT_SCHEME)
 
 
 def _asked(recipe: Recipe) -> list[tuple[str, str]]:

@@ -58,7 +58,8 @@ def final_parameters(subject: Subject, plan: QuantPlan, layer: Layer, weight: Ar
     activation = plan.params_of()[layer.source]
     if bias is not None:
         params = quantize_bias(bias, float(activation.scale), params).weight
-    if not subject.saturates or not params.spec.qtype.signed or activation.spec.qtype.signed:
+    kind = activation.spec.qtype
+    if not subject.saturates or not params.spec.qtype.signed or kind.signed or kind.bits > 8:
         return params, None
     order = _order(subject, layer, weight.shape)
     if order is None:

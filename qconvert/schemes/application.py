@@ -33,6 +33,18 @@ def least_opset(recipe: Recipe) -> int:
     return max(SCHEMES.get(name).least_opset(recipe) for name in schemes_of(recipe))
 
 
+def rewrite(work: Work, names: Sequence[str]) -> tuple[Work, list[Converted]]:
+    """(``work`` as the schemes ``names`` leave it, one after the other; what came of each)."""
+    done: list[Converted] = []
+    for name in names:
+        convert = SCHEMES.get(name).convert
+        if convert is None:
+            raise InternalError(f"{name} rewrites no model")
+        done.append(convert(work))
+        work = replace(work, model=done[-1].model)
+    return work, done
+
+
 def apply(
     prepared: Prepared,
     recipe: Recipe,
@@ -66,13 +78,7 @@ def apply(
         spool=spool,
         progress=progress or Silent(),
     )
-    done: list[Converted] = []
-    for name in schemes_of(recipe):
-        convert = SCHEMES.get(name).convert
-        if convert is None:
-            raise InternalError(f"{name} rewrites no model")
-        done.append(convert(work))
-        work = replace(work, model=done[-1].model)
+    work, done = rewrite(work, schemes_of(recipe))
     nodes = {n: NodePlan(node=n, op_type=op, decision=Decision(taken=False, reason=_NO_WEIGHT)) for n, op in names}
     for converted in done:
         nodes.update(converted.nodes)

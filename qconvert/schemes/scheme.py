@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qconvert.errors import RecipeError
 from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
 from qconvert.graph.spool import Spool
@@ -105,10 +104,4 @@ def check_combination(recipe: Recipe) -> None:
         name = entry.rpartition("=")[2]
         if name == "float":
             continue
-        other = SCHEMES.get(name)
-        if (other.convert is None) != (scheme.convert is None):
-            raise RecipeError(
-                f"{name} and {recipe.scheme} cannot be mixed: static int8 calibrates the whole graph at once",
-                hint="give --scheme dynamic or w8 and mix in others, or leave nodes of int8 in float with --exclude",
-            )
-        other.check(recipe)
+        SCHEMES.get(name).check(recipe)

@@ -78,6 +78,8 @@ class Target:
         title: for people.
         purpose: what it is for, a sentence fragment.
         types: (activations, weights), the pairs of integer types that it runs; the first one is preferred.
+        emulates: further pairs that it takes and computes in float between conversions: for trying out models that are
+            meant for another runtime.
         symmetric_activations: whether activations should be symmetric.
         only_symmetric: it cannot run asymmetric ones.
         per_channel: whether weights should have a scale a channel.
@@ -93,6 +95,7 @@ class Target:
         float_bias: biases stay float: it adds them itself, in the scale that it accumulates in.
         residuals: of an Add behind a weighted operator the other operand is quantized, and nothing else.
         integer_only: it has no float arithmetic: every operator runs on integers, inputs and outputs are integers.
+        all_integers: float arithmetic is so far away from its integers that all that has an integer form runs on them.
         fuses_int8: ONNX Runtime's CPU provider fuses pairs of int8 activations there wherever it fuses uint8.
         convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
@@ -111,12 +114,14 @@ class Target:
     boundary: str
     products: Capability
     sources: tuple[str, ...]
+    emulates: tuple[tuple[str, str], ...] = ()
     only_symmetric: bool = False
     host: str = ""
     saturates: bool = False
     float_bias: bool = False
     residuals: bool = False
     integer_only: bool = False
+    all_integers: bool = False
     fuses_int8: bool = False
     convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
@@ -138,6 +143,9 @@ class Target:
             op, Capability(integer=False, reason=self.others or f"no integer kernel for {op} on {self.title}")
         )
 
+
+# what ONNX Runtime's CPU provider reads and computes in float, for want of 16-bit kernels (measured with 1.32)
+WIDE_TYPES = (("uint16", "int8"), ("int16", "int8"), ("uint16", "int4"), ("int16", "int4"))
 
 TARGETS: Registry[Target] = Registry("target")
 

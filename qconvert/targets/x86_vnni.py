@@ -9,7 +9,7 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 from __future__ import annotations
 
 from qconvert.machine import X86
-from qconvert.targets.target import Capability, ConvolutionCosts, Target, register
+from qconvert.targets.target import WIDE_TYPES, Capability, ConvolutionCosts, Target, register
 
 
 def _kernel(float_ns: float, integer_ns: float, note: str = "") -> Capability:
@@ -29,6 +29,7 @@ X86_VNNI = register(
         title="ONNX Runtime on x86 with VNNI",
         purpose="servers and PCs with AVX512-VNNI or AVX-VNNI (Intel since 2019, AMD since 2022)",
         types=(("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8"), ("int8", "uint8")),
+        emulates=WIDE_TYPES,
         symmetric_activations=False,
         per_channel=True,
         formats=("qdq", "qoperator"),

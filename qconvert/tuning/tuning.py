@@ -25,7 +25,7 @@ from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.tradeoff import Corner
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import MEASURED, NO_RECOVERY, PINNED, STATIC, Recipe
+from qconvert.recipe.recipe import DEFAULT_SCHEME, MEASURED, NO_RECOVERY, PINNED, STATIC, Recipe
 from qconvert.recover.recovery import RECOVERIES, Stage
 from qconvert.recovery import convert_and_recover
 from qconvert.report.model import Report
@@ -80,6 +80,8 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
         InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
     """
     began = time.monotonic()
+    if job.recipe.scheme != DEFAULT_SCHEME or job.recipe.mix:
+        raise RecipeError("only static int8 is searched", hint="leave --scheme and --mix out, or use qconvert quantize")
     check_output(job.output, force=job.force, inputs=job.inputs)
     started = start(job, progress or Silent())
     if budget.max_drop is not None and started.labels is None:

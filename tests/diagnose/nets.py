@@ -55,6 +55,7 @@ class Net:
         return self.add("DequantizeLinear", names, f"{name}_dq", **attributes)
 
     def model(self) -> onnx.ModelProto:
+        wide = any(value.dtype == np.uint16 for value in self.constants.values())
         graph = helper.make_graph(
             self.nodes,
             "g",
@@ -62,8 +63,8 @@ class Net:
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        opsets = [helper.make_opsetid("", 21 if wide else 17), helper.make_opsetid(MS, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10 if wide else 8)
 
     def save(self, folder: Path, name: str = "net.onnx") -> Path:
         onnx.save(self.model(), folder / name)
@@ -171,6 +172,16 @@ def late() -> Net:
     net.put("w", net.random.standard_normal((64, 32)))
     w = net.qdq("w", 0.02, 0, "int8")
     net.add("MatMul", [net.qdq("x", zero=128), w], "y")
+    return net
+
+
+def wide() -> Net:
+    """Two convolutions and a residual addition between codes of 16 bits."""
+    net = Net(1, 16, 8, 8)
+    a = net.qdq("x", 2e-4, 32768, "uint16")
+    b = net.qdq(convolution(net, a, "c1", 16, 16), 1e-3, 32768, "uint16")
+    c = net.qdq(net.add("Relu", [b], "r"), 1e-3, 32768, "uint16")
+    net.add("Identity", [net.qdq(net.add("Add", [a, c], "sum"), 2e-3, 32768, "uint16")], "y")
     return net
 
 

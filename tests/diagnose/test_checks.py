@@ -30,6 +30,7 @@ FAULTS: dict[str, tuple[Callable[[], nets.Net], str]] = {
     "float-operators": (nets.mostly_float, "n_y"),
     "unpacked-weights": (nets.unpacked, "n_w_dq"),
     "unquantized": (nets.floating, ""),
+    "wide-activations": (nets.wide, "n_c1"),
 }
 
 
@@ -78,6 +79,11 @@ def test_the_spread_of_channels_is_measured(tmp_path: Path) -> None:
     [finding] = of(examined(nets.depthwise(), tmp_path), "depthwise-scales")
     assert "20 times" in finding.cost
     assert "5 steps of 100" in finding.cost
+
+
+def test_16_bit_activations_are_no_defect(tmp_path: Path) -> None:
+    found = examined(nets.wide(), tmp_path).findings
+    assert [(f.check, f.severity.value) for f in found] == [("wide-activations", "note")]
 
 
 def test_int8_activations_that_stay(tmp_path: Path) -> None:

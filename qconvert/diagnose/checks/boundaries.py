@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qconvert.diagnose.finding import CHECKS, Check, Finding, Severity, Subject
+from qconvert.diagnose.integer_ops import is_wide, reads_wide
 from qconvert.graph.boundary import dequantizers, quantizers
 from qconvert.graph.view import GraphView, NodeView
 
@@ -26,7 +27,7 @@ def _readers(graph: GraphView, node: NodeView) -> list[NodeView]:
 def _pairs(subject: Subject) -> Iterator[Finding]:
     """QuantizeLinear that only DequantizeLinear reads: values are rounded, and nothing runs on the integers."""
     graph, found = subject.run, []
-    for q in quantizers(graph):
+    for q in (q for q in quantizers(graph) if not is_wide(graph, q)):
         readers = _readers(graph, q)
         if readers and all(_is(r, "DequantizeLinear") for r in readers) and not graph.tensors[q.outputs[0]].is_output:
             found.append((q.name, [q.name, *(r.name for r in readers)]))
@@ -49,7 +50,7 @@ def _islands(subject: Subject) -> Iterator[Finding]:
     graph = subject.run
     found: list[str] = []
     ops: set[str] = set()
-    for dq in dequantizers(graph):
+    for dq in (dq for dq in dequantizers(graph) if not is_wide(graph, dq)):
         readers = [r for r in _readers(graph, dq) if not _is(r, "QuantizeLinear")]
         if readers and not _is(graph.producer(dq.input(0) or ""), "QuantizeLinear"):
             found.append(dq.name)
@@ -76,7 +77,7 @@ def _residuals(subject: Subject) -> Iterator[Finding]:
     """Add in float between integers."""
     graph, found = subject.run, []
     for node in graph.nodes.values():
-        if node.op_type != "Add" or any(graph.is_constant(name) for name in node.inputs):
+        if node.op_type != "Add" or any(graph.is_constant(name) for name in node.inputs) or reads_wide(graph, node):
             continue
         sources = [s for s in (graph.producer(name or "") for name in node.inputs) if s is not None]
         if any(_is(s, "DequantizeLinear") and graph.is_constant(s.input(0)) for s in sources):
@@ -102,7 +103,11 @@ def _apart(subject: Subject) -> Iterator[Finding]:
     """A clamp between DequantizeLinear and QuantizeLinear of symmetric ranges, which cannot absorb it."""
     graph, found = subject.run, []
     for node in graph.nodes.values():
-        if node.op_type not in _CLAMPS or not _is(graph.producer(node.input(0) or ""), "DequantizeLinear"):
+        if (
+            node.op_type not in _CLAMPS
+            or reads_wide(graph, node)
+            or not _is(graph.producer(node.input(0) or ""), "DequantizeLinear")
+        ):
             continue
         behind = [r for r in _readers(graph, node) if _is(r, "QuantizeLinear")]
         if behind and all(_middle(graph, q) for q in behind):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qconvert.diagnose.finding import CHECKS, Check, Finding, Severity, Subject
-from qconvert.diagnose.integer_ops import FLOAT_OPS
+from qconvert.diagnose.integer_ops import FLOAT_OPS, reads_wide
 from qconvert.graph.view import GraphView, NodeView
 
 _FLOATS = {"float32": 4, "float64": 8}
@@ -70,7 +70,7 @@ def _float_operators(subject: Subject) -> Iterator[Finding]:
     unfused: list[str] = []
     alone: list[str] = []
     for node in graph.nodes.values():
-        if node.op_type not in FLOAT_OPS:
+        if node.op_type not in FLOAT_OPS or reads_wide(graph, node):
             continue
         sources = [graph.producer(name or "") for name in node.inputs]
         if any(s is not None and s.op_type == "DequantizeLinear" for s in sources[:2]):
@@ -106,7 +106,7 @@ def _float_operators(subject: Subject) -> Iterator[Finding]:
 def _unpacked(subject: Subject) -> Iterator[Finding]:
     """DequantizeLinear of constants that ONNX Runtime neither fuses nor folds."""
     graph = subject.run
-    found = [n for n in graph.nodes.values() if _dequantizes_constant(graph, n)]
+    found = [n for n in graph.nodes.values() if _dequantizes_constant(graph, n) and not _for_wide(graph, n)]
     if not found:
         return
     names = [n.name for n in found]
@@ -125,6 +125,10 @@ def _unpacked(subject: Subject) -> Iterator[Finding]:
         share=share,
         bytes=int(np.int64(total) * 4),
     )
+
+
+def _for_wide(graph: GraphView, node: NodeView) -> bool:
+    return all(reads_wide(graph, reader) for reader, _ in graph.consumers(node.outputs[0]))
 
 
 CHECKS.add("float-weights", Check(title="weights that are float in the file", run=_float_weights))

@@ -11,6 +11,7 @@ from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
 from qconvert.evaluate.gates import Verdict, told
 from qconvert.graph.census import Census
+from qconvert.recipe.recipe import STATIC_SCHEMES
 from qconvert.report.model import AccuracyReport, CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.renderers import phrases
 
@@ -123,13 +124,13 @@ def _picked(calibration: CalibrationReport) -> str:
 def scheme(recipe: Mapping[str, object]) -> str:
     """uint8 activations (asymmetric), int8 weights (a scale a channel), QDQ, for x86-vnni."""
     name = str(recipe.get("scheme", "int8"))
-    if name != "int8":
+    if name not in STATIC_SCHEMES:
         return phrases.scheme(name, recipe)
     symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
     channels = "a scale a channel" if recipe.get("per_channel") else "one scale each"
     return (
         f"{recipe.get('activations')} activations ({symmetry}), {recipe.get('weights')} weights ({channels}), "
-        f"{recipe.get('format')}, for {recipe.get('target')}"
+        f"{recipe.get('format')}, for {recipe.get('target')}{phrases.mixed(recipe)}"
     )
 
 

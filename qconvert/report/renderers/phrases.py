@@ -163,13 +163,22 @@ def scheme(name: str, recipe: Mapping[str, object]) -> str:
         blocks = "the usual blocks" if not block else "a scale a channel" if block == -1 else f"blocks of {block}"
         symmetry = "symmetric" if recipe.get("symmetric") else "asymmetric"
         text = f"{name}: {name.lstrip('w')}-bit weights ({symmetry}), {blocks}, float arithmetic"
-    mixed = recipe.get("mix")
-    return f"{text}; {', '.join(mixed)}" if isinstance(mixed, (list, tuple)) and mixed else text
+    return f"{text}{mixed(recipe)}"
+
+
+def mixed(recipe: Mapping[str, object]) -> str:
+    """; Conv=int8, MatMul=w4: the schemes that are mixed in."""
+    entries = recipe.get("mix")
+    return f"; {', '.join(entries)}" if isinstance(entries, (list, tuple)) and entries else ""
 
 
 def outcomes(recipe: Mapping[str, object], *, would: bool = False) -> tuple[str, str]:
     """What became of operations that the scheme took, and of the others: headings."""
     name = str(recipe.get("scheme", "int8"))
+    if mixed(recipe):
+        return ("Would be quantized", "Would stay float") if would else ("Quantized", "In float")
+    if name.startswith("a16"):
+        return "With 16-bit activations", "As they were"
     if name in ("int8", "dynamic"):
         return ("Would run on integers", "Would stay float") if would else ("On integers", "In float")
     if name in ("fp16", "bf16"):

@@ -1,0 +1,17 @@
+"""Static: activations of 16 bits, weights of 4 (:mod:`qconvert.schemes.wide`)."""
+
+from __future__ import annotations
+
+from qconvert.inputs import least_opset
+from qconvert.schemes.scheme import SCHEMES, Scheme
+from qconvert.schemes.wide import check
+
+SCHEMES.add(
+    "a16w4",
+    Scheme(
+        name="a16w4",
+        convert=None,
+        least_opset=least_opset,
+        check=check,
+    ),
+)
