@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -32,7 +32,7 @@ from qconvert.graph.bodies import body_parameters
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
-from qconvert.graph.digest import graph_digest, model_digest
+from qconvert.graph.digest import digest_ahead, graph_digest, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
@@ -85,6 +85,7 @@ class Started:
         prepared: the canonical model.
         run: what the stages of the conversion share.
         kept: the cache's file for the statistics.
+        digest: gives the digest of the source.
     """
 
     job: ConversionJob
@@ -95,6 +96,7 @@ class Started:
     prepared: Prepared
     run: Run
     kept: Path | None
+    digest: Callable[[], str]
 
 
 def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
@@ -120,19 +122,32 @@ def start(job: ConversionJob, progress: Progress) -> Started:
     with watch.stage("load"):
         source = load_float_model(job.model)
         ranges = load_ranges(job.ranges) if job.ranges is not None else None
-        interface = session_of(source, optimize=False).inputs
+        digest = digest_ahead(source) if ranges is not None or job.cache is not None else lambda: model_digest(source)
+        original = session_of(source, optimize=False)
     with watch.stage("data"):
-        data = data_of(job, interface)
-        labels = open_labels(job, source, data.evaluation)
+        data = data_of(job, original.inputs)
+        labels = open_labels(job, original, data.evaluation)
     with watch.stage("prepare"):
-        prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
+        first = data.calibration.feed(0)
+        outputs = original.run(first)
+        del original  # its copy of the weights
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
         source.release()
         give_back()
-        kept = _cache_file(job, data, prepared)
-        gatherer = gatherer_of(job, ranges, prepared, kept)
+        kept = _cache_file(job, data, prepared, digest)
+        gatherer = gatherer_of(job, ranges, prepared, kept, digest)
     samples, name = data.calibration, _source(job, ranges)
-    run = Run(recipe=job.recipe, samples=samples, source=name, gatherer=gatherer, watch=watch, progress=progress)
-    return Started(job=job, asked=asked, source=source, data=data, labels=labels, prepared=prepared, run=run, kept=kept)
+    return Started(
+        job=job,
+        asked=asked,
+        source=source,
+        data=data,
+        labels=labels,
+        prepared=prepared,
+        run=Run(recipe=job.recipe, samples=samples, source=name, gatherer=gatherer, watch=watch, progress=progress),
+        kept=kept,
+        digest=digest,
+    )
 
 
 def finish(started: Started, quantized: Quantized, output: Path) -> Report:
@@ -152,7 +167,7 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
     with run.watch.stage("write"):
         save(delivered.model, output)
         if started.kept is not None and run.gatherer.passes:
-            origin = origin_of(started.prepared, job.recipe.method, run.gatherer)
+            origin = origin_of(started.prepared, job.recipe.method, run.gatherer, model_sha256=started.digest())
             write_bytes(started.kept, ranges_to_bytes(Ranges(origin=origin, tables=run.gatherer.tables)))
     return build_report(
         BuildInputs(
@@ -216,7 +231,7 @@ def data_of(job: ConversionJob, interface: tuple[IOSpec, ...]) -> Data:
     )
 
 
-def _cache_file(job: ConversionJob, data: Data, prepared: Prepared) -> Path | None:
+def _cache_file(job: ConversionJob, data: Data, prepared: Prepared, digest: Callable[[], str]) -> Path | None:
     """Where the statistics of this run are kept, if the user wants that.
 
     Raises:
@@ -227,11 +242,13 @@ def _cache_file(job: ConversionJob, data: Data, prepared: Prepared) -> Path | No
     versions = (__version__, version("onnxruntime"), version("numpy"))
     graph = graph_digest(view_of(prepared.model))
     # the budget decides where a wide model is cut, which may change last bits
-    what = (model_digest(prepared.source), graph, job.recipe.method, str(job.options.budget), *versions)
+    what = (digest(), graph, job.recipe.method, str(job.options.budget), *versions)
     return cache_file(job.cache, (*what, job.calib.preprocess or "", *data.calibration.listing()))
 
 
-def gatherer_of(job: ConversionJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None) -> Gatherer:
+def gatherer_of(
+    job: ConversionJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None, digest: Callable[[], str]
+) -> Gatherer:
     """Where the run gets its statistics: ``ranges``, or the cache's file ``kept`` if it is there, or the data.
 
     Raises:
@@ -247,7 +264,7 @@ def gatherer_of(job: ConversionJob, ranges: Ranges | None, prepared: Prepared, k
         job.ranges,
         ranges.origin,
         model=job.model,
-        model_sha256=model_digest(prepared.source),
+        model_sha256=digest(),
         graph_sha256=graph_digest(view_of(prepared.model)),
     )
     return Gatherer(options=job.options, stored=ranges.tables, origin=ranges.origin, collects=job.calib is not None)
@@ -263,7 +280,7 @@ def _source(job: ConversionJob, ranges: Ranges | None) -> str:
     return f"{job.ranges}{missing}"
 
 
-def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Labels | None:
+def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> Labels | None:
     """Read the labels, and refuse those that could not be scored before any work is done.
 
     Raises:
@@ -273,7 +290,7 @@ def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Label
         if job.metric is not None:
             raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
         return None
-    return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
+    return labels_in(job.labels, job.metric, original, evaluation, job.eval_data.name)
 
 
 def make_quantized(prepared: Prepared, run: Run) -> Quantized:
