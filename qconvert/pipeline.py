@@ -42,6 +42,7 @@ from qconvert.inputs import ConversionJob, Data, least_opset, load_float_model, 
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import DEFAULT_SCHEME
 from qconvert.recipe.resolve import resolve
+from qconvert.recover.effort import LEVELS
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
@@ -54,6 +55,9 @@ _NO_DATA = DataSpec(sources=("random:4",))
 
 # Samples on which the result is run with and without ONNX Runtime's optimizations, which takes several times as long.
 MOST_FEEDS = 2
+
+# Rounds in which the latency of the result is measured: at least, and with an effort of 1.
+_FEWEST_ROUNDS, _ROUNDS = 5, 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +167,7 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
     with run.watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, started.labels, run.progress)
     with run.watch.stage("latency"):
-        latency = measure_speed(reference, quantized.session, data)
+        latency = measure_speed(reference, quantized.session, data, LEVELS[job.recipe.effort].timing)
     with run.watch.stage("write"):
         save(delivered.model, output)
         if started.kept is not None and run.gatherer.passes:
@@ -375,9 +379,11 @@ def measure_accuracy(
     )
 
 
-def measure_speed(reference: Session, quantized: Session, data: Data) -> LatencyReport:
-    """Interleaved latency on the first evaluation sample, with ONNX Runtime's default threads."""
-    times = measure_latency({"fp32": reference, "quantized": quantized}, data.evaluation.feed(0))
+def measure_speed(reference: Session, quantized: Session, data: Data, effort: float = 1.0) -> LatencyReport:
+    """Interleaved latency on the first evaluation sample, with ONNX Runtime's default threads, for ``effort`` s."""
+    sessions = {"fp32": reference, "quantized": quantized}
+    rounds = max(_FEWEST_ROUNDS, round(_ROUNDS * effort))
+    times = measure_latency(sessions, data.evaluation.feed(0), seconds=effort, min_runs=rounds)
     return LatencyReport(
         threads=0,
         fp32=times["fp32"],
