@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from qconvert import __version__
-from qconvert.branches import quantize_branches
 from qconvert.calibrate.collect import CollectOptions
 from qconvert.calibrate.data import DataSpec
 from qconvert.calibrate.feeds import FeedSet
@@ -23,7 +22,7 @@ from qconvert.conversion import plan_and_observe, quantizes
 from qconvert.errors import DataError, RecipeError
 from qconvert.graph.bodies import weighted_branches
 from qconvert.graph.build_view import view_of
-from qconvert.graph.digest import graph_digest, model_digest
+from qconvert.graph.digest import digest_ahead, graph_digest
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.memory import give_back
 from qconvert.graph.prepare.canonical import Prepared, prepare
@@ -124,9 +123,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
-    """Model and data, ready for the pass."""
+    """Model and data, ready for the pass; ``digest`` gives the model's."""
 
     prepared: Prepared
+    digest: Callable[[], str]
     samples: FeedSet
     held_out: int
 
@@ -145,10 +145,12 @@ def calibrate(job: CalibrateJob, progress: Progress | None = None) -> Calibrated
     gatherer = Gatherer(options=job.options)
     run = Run(recipe=job.recipe, samples=opened.samples, gatherer=gatherer, watch=watch, progress=progress)
     if weighted_branches(opened.prepared.model):
-        # a branch is observed where it is quantized, as a model of its own
+        # a branch is observed where it is quantized, as a model of its own; few models need all that this imports
+        from qconvert.branches import quantize_branches
+
         quantize_branches(opened.prepared, run)
     plan_and_observe(opened.prepared, view_of(opened.prepared.model), run, kept={}, required=False)
-    origin = origin_of(opened.prepared, job.recipe.method, gatherer, shard=job.shard)
+    origin = origin_of(opened.prepared, job.recipe.method, gatherer, model_sha256=opened.digest(), shard=job.shard)
     with watch.stage("write"):
         write_bytes(job.output, ranges_to_bytes(Ranges(origin=origin, tables=gatherer.tables)))
     passes = gatherer.passes
@@ -223,14 +225,16 @@ def forecast(job: CalibrateJob) -> Forecast:
     )
 
 
-def origin_of(prepared: Prepared, method: str, gatherer: Gatherer, *, shard: tuple[int, int] = (1, 1)) -> Origin:
+def origin_of(
+    prepared: Prepared, method: str, gatherer: Gatherer, *, model_sha256: str, shard: tuple[int, int] = (1, 1)
+) -> Origin:
     """What a statistics file says of where it comes from."""
     share, of = shard
     witness = gatherer.witness
     path = prepared.source.path
     return Origin(
         model=path.name if path is not None else "",
-        model_sha256=model_digest(prepared.source),
+        model_sha256=model_sha256,
         graph_sha256=graph_digest(view_of(prepared.model)),
         method=method,
         data=witness.digest if witness is not None else f"{0:064x}",
@@ -246,9 +250,10 @@ def origin_of(prepared: Prepared, method: str, gatherer: Gatherer, *, shard: tup
 def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
     with watch.stage("load"):
         source = load_float_model(job.model)
-        interface = session_of(source, optimize=False).inputs
+        digest = digest_ahead(source)
+        original = session_of(source, optimize=False)
     with watch.stage("data"):
-        data = open_data(job.calib, None, interface)
+        data = open_data(job.calib, None, original.inputs)
         first = data.calibration.feed(0)
         share, of = job.shard
         samples = data.calibration.take(range(share - 1, len(data.calibration), of))
@@ -259,11 +264,14 @@ def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
             )
     with watch.stage("prepare"):
         # always on the first sample of all, so that every shard prepares the same graph
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe))
+        outputs = original.run(first)
+        del original
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
     source.release()
     give_back()
     return _Opened(
         prepared=prepared,
+        digest=digest,
         samples=samples,
         held_out=len(data.evaluation) if data.held_out else 0,
     )

@@ -107,7 +107,8 @@ def convert(
     for _ in range(MAX_REPAIRS):
         plan, stats = plan_and_observe(prepared, view, run, kept=kept, required=required)
         with run.watch.stage("solve"):
-            plan = solve(plan, stats, method, view.constant)
+            known = run.gatherer.weighed.setdefault((run.place, method.name), {})
+            plan = solve(plan, stats, method, view.constant, known)
         with run.watch.stage("emit"):
             model, emission_notes = emit(base or prepared.model, plan, run.recipe, prepared.source)
         try:

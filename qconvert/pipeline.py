@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -33,7 +33,7 @@ from qconvert.graph.bodies import body_parameters
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
-from qconvert.graph.digest import graph_digest, model_digest
+from qconvert.graph.digest import digest_ahead, graph_digest, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
@@ -44,6 +44,7 @@ from qconvert.inputs import ConversionJob, Data, load_float_model, open_data
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import emulated, resolve, types_for
+from qconvert.recover.effort import LEVELS
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetReport, Verification
@@ -62,6 +63,9 @@ _NO_DATA = DataSpec(sources=("random:4",))
 MOST_FEEDS = 2
 # Inputs on which values are looked at that 16 bits may not hold.
 TRIALS = 8
+
+# Rounds in which the latency of the result is measured: at least, and with an effort of 1.
+_FEWEST_ROUNDS, _ROUNDS = 5, 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,7 @@ class Started:
         prepared: the canonical model.
         run: what the stages of the conversion share.
         kept: the cache's file for the statistics.
+        digest: gives the digest of the source.
     """
 
     job: ConversionJob
@@ -103,6 +108,7 @@ class Started:
     prepared: Prepared
     run: Run
     kept: Path | None
+    digest: Callable[[], str]
 
 
 def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Started:
@@ -117,19 +123,32 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
     with watch.stage("load"):
         source = load_float_model(job.model)
         ranges = load_ranges(job.ranges) if job.ranges is not None else None
-        interface = session_of(source, optimize=False).inputs
+        digest = digest_ahead(source) if ranges is not None or job.cache is not None else lambda: model_digest(source)
+        original = session_of(source, optimize=False)
     with watch.stage("data"):
-        data = data_of(job, interface)
-        labels = open_labels(job, source, data.evaluation)
+        data = data_of(job, original.inputs)
+        labels = open_labels(job, original, data.evaluation)
     with watch.stage("prepare"):
-        prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
+        first = data.calibration.feed(0)
+        outputs = original.run(first)
+        del original  # its copy of the weights
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
         source.release()
         give_back()
-        kept = _cache_file(job, data, prepared)
-        gatherer = gatherer_of(job, ranges, prepared, kept)
+        kept = _cache_file(job, data, prepared, digest)
+        gatherer = gatherer_of(job, ranges, prepared, kept, digest)
     samples, name = data.calibration, _source(job, ranges)
-    run = Run(recipe=job.recipe, samples=samples, source=name, gatherer=gatherer, watch=watch, progress=progress)
-    return Started(job=job, asked=asked, source=source, data=data, labels=labels, prepared=prepared, run=run, kept=kept)
+    return Started(
+        job=job,
+        asked=asked,
+        source=source,
+        data=data,
+        labels=labels,
+        prepared=prepared,
+        run=Run(recipe=job.recipe, samples=samples, source=name, gatherer=gatherer, watch=watch, progress=progress),
+        kept=kept,
+        digest=digest,
+    )
 
 
 def finish(started: Started, quantized: Quantized, output: Path) -> Report:
@@ -146,11 +165,11 @@ def finish(started: Started, quantized: Quantized, output: Path) -> Report:
     with run.watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, started.labels, run.progress)
     with run.watch.stage("latency"):
-        latency = measure_speed(reference, quantized.session, data)
+        latency = measure_speed(reference, quantized.session, data, LEVELS[job.recipe.effort].timing)
     with run.watch.stage("write"):
         save(delivered.model, output)
         if started.kept is not None and run.gatherer.passes:
-            origin = origin_of(started.prepared, job.recipe.method, run.gatherer)
+            origin = origin_of(started.prepared, job.recipe.method, run.gatherer, model_sha256=started.digest())
             write_bytes(started.kept, ranges_to_bytes(Ranges(origin=origin, tables=run.gatherer.tables)))
     return build_report(
         BuildInputs(
@@ -230,7 +249,7 @@ def data_of(job: ConversionJob, interface: tuple[IOSpec, ...]) -> Data:
     )
 
 
-def _cache_file(job: ConversionJob, data: Data, prepared: Prepared) -> Path | None:
+def _cache_file(job: ConversionJob, data: Data, prepared: Prepared, digest: Callable[[], str]) -> Path | None:
     """Where the statistics of this run are kept, if the user wants that.
 
     Raises:
@@ -241,11 +260,13 @@ def _cache_file(job: ConversionJob, data: Data, prepared: Prepared) -> Path | No
     versions = (__version__, version("onnxruntime"), version("numpy"))
     graph = graph_digest(view_of(prepared.model))
     # the budget decides where a wide model is cut, which may change last bits
-    what = (model_digest(prepared.source), graph, job.recipe.method, str(job.options.budget), *versions)
+    what = (digest(), graph, job.recipe.method, str(job.options.budget), *versions)
     return cache_file(job.cache, (*what, job.calib.preprocess or "", *data.calibration.listing()))
 
 
-def gatherer_of(job: ConversionJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None) -> Gatherer:
+def gatherer_of(
+    job: ConversionJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None, digest: Callable[[], str]
+) -> Gatherer:
     """Where the run gets its statistics: ``ranges``, or the cache's file ``kept`` if it is there, or the data.
 
     Raises:
@@ -261,7 +282,7 @@ def gatherer_of(job: ConversionJob, ranges: Ranges | None, prepared: Prepared, k
         job.ranges,
         ranges.origin,
         model=job.model,
-        model_sha256=model_digest(prepared.source),
+        model_sha256=digest(),
         graph_sha256=graph_digest(view_of(prepared.model)),
     )
     return Gatherer(options=job.options, stored=ranges.tables, origin=ranges.origin, collects=job.calib is not None)
@@ -277,7 +298,7 @@ def _source(job: ConversionJob, ranges: Ranges | None) -> str:
     return f"{job.ranges}{missing}"
 
 
-def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Labels | None:
+def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> Labels | None:
     """Read the labels, and refuse those that could not be scored before any work is done.
 
     Raises:
@@ -287,7 +308,7 @@ def open_labels(job: ConversionJob, source: Model, evaluation: FeedSet) -> Label
         if job.metric is not None:
             raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
         return None
-    return labels_in(job.labels, job.metric, session_of(source, optimize=False), evaluation, job.eval_data.name)
+    return labels_in(job.labels, job.metric, original, evaluation, job.eval_data.name)
 
 
 def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({})) -> Quantized:
@@ -373,9 +394,11 @@ def measure_accuracy(
     )
 
 
-def measure_speed(reference: Session, quantized: Session, data: Data) -> LatencyReport:
-    """Interleaved latency on the first evaluation sample, with ONNX Runtime's default threads."""
-    times = measure_latency({"fp32": reference, "quantized": quantized}, data.evaluation.feed(0))
+def measure_speed(reference: Session, quantized: Session, data: Data, effort: float = 1.0) -> LatencyReport:
+    """Interleaved latency on the first evaluation sample, with ONNX Runtime's default threads, for ``effort`` s."""
+    sessions = {"fp32": reference, "quantized": quantized}
+    rounds = max(_FEWEST_ROUNDS, round(_ROUNDS * effort))
+    times = measure_latency(sessions, data.evaluation.feed(0), seconds=effort, min_runs=rounds)
     return LatencyReport(
         threads=0,
         fp32=times["fp32"],

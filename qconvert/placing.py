@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import QConvertError
@@ -27,14 +27,15 @@ from qconvert.graph.view import GraphView
 from qconvert.measure.boundary import boundary_costs
 from qconvert.measure.costs import MeasuredCosts, measured_costs
 from qconvert.measure.profile import Profile, profile
-from qconvert.plan.build import weighed
+from qconvert.plan.build import build_plan, weighed
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import find_absorbed
-from qconvert.plan.model import QuantPlan
+from qconvert.plan.model import QuantPlan, same_plan, told_as
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
 from qconvert.recipe.resolve import types_for
+from qconvert.recover.effort import LEVELS
 from qconvert.repair import convert_and_repair
 from qconvert.report.model import PlacementReport, PlacementTrial
 from qconvert.run import Run
@@ -49,8 +50,11 @@ MOST_BYTES = 1 << 29
 # How often the cut is profiled itself, and made again with what that tells.
 CORRECTIONS = 2
 
+# Times are for an effort of 1; with less, the cut is not corrected.
 _PROFILE_RUNS, _PROFILE_SECONDS = 20, 0.5
 _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
+# Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
+_CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
 
 _FP32, _STATIC, _ALL, _CUT, _FLOAT = "fp32", "static", "all", "cut", "float"
 _FLOAT_BYTES = 4
@@ -74,7 +78,6 @@ class _Trial:
     name: str
     recipe: Recipe
     result: Quantized
-    session: Session
 
     @property
     def integer(self) -> frozenset[str]:
@@ -115,31 +118,34 @@ def placed(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """The arguments of :func:`placed`, the recipe being static, and the model in that placement."""
+    """The arguments of :func:`placed`, the recipe being static, the model in that placement, and what was made so far:
+    for each plan without numbers the model that came of it."""
 
     prepared: Prepared
     run: Run
     base: Model | None
     kept_float: Mapping[str, str]
     plain: Quantized
+    converted: list[tuple[QuantPlan, Quantized]] = field(default_factory=list)
 
     def chosen(self) -> Placed:
         started = time.perf_counter()
         graph, recipe = view_of(self.prepared.model), self.run.recipe
         able = weighed(graph, recipe, target_of(recipe.target), self.kept_float)
-        trials = [self._trial(_STATIC, recipe, self.plain)]
+        self.converted.append((self._planned(self.run), self.plain))
+        trials = [self._trial(_STATIC, recipe)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        costs = self._cut(graph, able, everything, trials)
-        fp32 = session_of(self.prepared.model, threads=1)
+        costs, gain = self._cut(graph, able, everything, trials)
+        sessions = {_FP32: session_of(self.prepared.model, threads=1)}
         with self.run.watch.stage("place"):
-            latencies = self._timed(fp32, trials)
+            latencies = self._timed(sessions, trials, clear=len(trials) == 1 and gain > _CLEAR)
         best = _best(trials, latencies)
         if speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in able.items() if c.table}
             trials.append(self._pinned(_FLOAT, graph, able, tables))
             with self.run.watch.stage("place"):
-                latencies = self._timed(fp32, trials)
+                latencies = self._timed(sessions, trials)
             gains = speedup(latencies[_FP32], latencies[best.name]).median >= LEAST_SPEEDUP
             best = best if gains else trials[-1]
         pinned = _left_out(graph, able, best.integer)
@@ -148,6 +154,7 @@ class _Search:
             recipe=replace(recipe, placement=PINNED, pinned_float=pinned),
             times={n: t for n in graph.nodes if (t := costs.times(n)) is not None},
         )
+        sessions.clear()
         result = self._converted(run)
         report = PlacementReport(
             chosen=best.name,
@@ -167,27 +174,41 @@ class _Search:
         notes = (*result.notes, _told(report, best, len(able)))
         return Placed(run=run, result=replace(result, placement=report, notes=notes))
 
-    def _trial(self, name: str, recipe: Recipe, result: Quantized | None = None) -> _Trial:
-        result = result or self._converted(replace(self.run, recipe=recipe))
-        session = session_of(result.model, threads=1)
-        return _Trial(name=name, recipe=recipe, result=replace(result, session=session), session=session)
+    def _trial(self, name: str, recipe: Recipe) -> _Trial:
+        return _Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
+
+    def _planned(self, run: Run) -> QuantPlan:
+        target = target_of(run.recipe.target)
+        return build_plan(view_of(self.prepared.model), run.recipe, target, self.kept_float, run.times)
 
     def _converted(self, run: Run) -> Quantized:
-        return convert_and_repair(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
+        """The model under the recipe of ``run``; of plans that differ in words only, one is carried out."""
+        planned = self._planned(run)
+        for plan, result in self.converted:
+            if same_plan(plan, planned):
+                return replace(result, plan=told_as(result.plan, planned))
+        result = convert_and_repair(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
+        self.converted.append((planned, result))
+        return result
 
     def _pinned(self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> _Trial:
         """The trial in which the nodes ``integer`` alone run on integers."""
         pinned = _left_out(graph, able, integer)
         return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned))
 
+    @property
+    def _effort(self) -> float:
+        return LEVELS[self.run.recipe.effort].timing
+
     def _profile(self, model: Model) -> Profile:
         with self.run.watch.stage("place"):
-            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=_PROFILE_SECONDS)
+            seconds = _PROFILE_SECONDS * self._effort
+            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=seconds)
 
     def _cut(
         self, graph: GraphView, able: Mapping[str, Candidate], everything: _Trial, trials: list[_Trial]
-    ) -> MeasuredCosts:
-        """Add the minimum cuts to ``trials``; returns the last costs."""
+    ) -> tuple[MeasuredCosts, float]:
+        """Add the minimum cuts to ``trials``; returns (the last costs, how many times faster ``everything`` is)."""
         # what no neighbour or mask lets onto integers now, nothing will
         plan, integer = everything.result.plan, everything.integer
         candidates = {
@@ -200,18 +221,20 @@ class _Search:
         with self.run.watch.stage("place"):
             boundaries = boundary_costs()
         profiles = [(integer, self._profile(everything.result.model))]
+        gain = in_float.total_us / max(profiles[0][1].total_us, 1e-3)
+        corrections = CORRECTIONS if self._effort >= 1 else 0
         while True:
             with self.run.watch.stage("place"):
                 costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries)
                 cut = place(graph, candidates, absorbed, costs)
             if any(t.integer == cut for t in trials):
-                return costs
+                return costs, gain
             trial = self._pinned(f"{_CUT} {len(profiles)}", graph, able, cut)
             if any(t.integer == trial.integer for t in trials):
-                return costs
+                return costs, gain
             trials.append(trial)
-            if len(profiles) > CORRECTIONS:
-                return costs
+            if len(profiles) > corrections:
+                return costs, gain
             profiles.append((trial.integer, self._profile(trial.result.model)))
 
     def _sizes(self, graph: GraphView, tensors: Sequence[str]) -> dict[str, int]:
@@ -221,13 +244,16 @@ class _Search:
         sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(self.prepared.model, computed, feed).items()}
         return {**sizes, **{t: feed[t].size for t in tensors if t in feed}}
 
-    def _timed(self, fp32: Session, trials: list[_Trial]) -> dict[str, Latency]:
-        sessions = {_FP32: fp32, **{t.name: t.session for t in trials}}
+    def _timed(self, sessions: dict[str, Session], trials: list[_Trial], *, clear: bool = False) -> dict[str, Latency]:
+        """Latency of ``sessions``, to which those of ``trials`` are added; in short where it is ``clear`` anyway."""
+        for trial in trials:
+            if trial.name not in sessions:
+                sessions[trial.name] = session_of(trial.result.model, threads=1)
         return measure_latency(
             sessions,
             self.run.samples.feed(0),
-            seconds=_TIMING_SECONDS,
-            min_runs=_TIMING_ROUNDS,
+            seconds=_CLEAR_SECONDS if clear else _TIMING_SECONDS * self._effort,
+            min_runs=_FEWEST_ROUNDS if clear else max(_FEWEST_ROUNDS, int(_TIMING_ROUNDS * self._effort)),
             max_runs=_MOST_ROUNDS,
         )
 

@@ -99,12 +99,15 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
     if not job.measure or (not has_data and source.weight_bytes() > PROTO_LIMIT):
         return _rewrite_unseen(job, source, watch, progress)
     with watch.stage("load"):
-        interface = session_of(source, optimize=False).inputs
+        original = session_of(source, optimize=False)
     with watch.stage("data"):
-        data = data_of(job, interface)
-        labels = open_labels(job, source, data.evaluation)
+        data = data_of(job, original.inputs)
+        labels = open_labels(job, original, data.evaluation)
     with watch.stage("prepare"):
-        prepared = prepare(source, data.calibration.feed(0), min_opset=least_opset(job.recipe))
+        first = data.calibration.feed(0)
+        outputs = original.run(first)
+        del original  # its copy of the weights
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
         source.release()
         give_back()
     with watch.stage("convert"):

@@ -14,7 +14,6 @@ from types import MappingProxyType
 
 from threadpoolctl import threadpool_limits
 
-from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Quantized, emit, quantizes
 from qconvert.errors import DataError, ModelError, QConvertError
 from qconvert.graph.build_view import view_of
@@ -97,7 +96,7 @@ def convert_and_recover(
                 state = replace(state, score=before)
             if recovery.stage is Stage.WEIGHTS:
                 tried = _rewritten(state, changes, seen)
-                anew = replace(run, gatherer=Gatherer(options=run.gatherer.options))
+                anew = replace(run, gatherer=run.gatherer.afresh())
                 result = convert_and_repair(
                     tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qconvert.calibrate.collect import Collected, CollectOptions, collect
 from qconvert.calibrate.ranges_file import Origin, lacking
+from qconvert.calibrate.solve import Weighed
 from qconvert.calibrate.suspicion import Suspicion
 from qconvert.calibrate.witness import Witness
 from qconvert.errors import DataError
@@ -33,6 +34,7 @@ class Gatherer:
         tables: everything that was asked for so far, by graph ("" is the main one).
         witness: saw the samples of the first pass over the main graph.
         passes: what each pass over the data gave.
+        weighed: ranges made of ``tables`` so far, by graph and method.
     """
 
     options: CollectOptions = field(default_factory=CollectOptions)
@@ -42,6 +44,7 @@ class Gatherer:
     tables: dict[str, StatsTable] = field(default_factory=dict)
     witness: Witness | None = None
     passes: list[Collected] = field(default_factory=list)
+    weighed: dict[tuple[str, str], Weighed] = field(default_factory=dict)
 
     def table(
         self,
@@ -72,6 +75,10 @@ class Gatherer:
             known.entries.update(found.table.entries)
             known.samples = max(known.samples, found.table.samples)
         return StatsTable(entries={t: known[t] for t in wanted}, samples=known.samples)
+
+    def afresh(self) -> Gatherer:
+        """One for another model on the same data, which have been looked at already."""
+        return Gatherer(options=self.options, witness=self.witness)
 
     def remarks(self) -> tuple[str, ...]:
         """What looks wrong with the data that were collected from, a sentence each."""

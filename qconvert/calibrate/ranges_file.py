@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +100,32 @@ def load_ranges(path: Path) -> Ranges:
     Raises:
         DataError: it is missing, damaged, or of another format or version.
     """
+    header, origin = _header(path)
+    try:
+        tables = {place: StatsTable(samples=int(n)) for place, n in header["graph_samples"].items()}
+        kinds = {type(m.needs()).__name__: type(m.needs()) for m in METHODS}
+        own: dict[str, dict[str, NDArray[np.generic]]] = {}
+        for name, array in read_npz(path).items():
+            number, _, part = name.partition("/")
+            own.setdefault(number, {})[part] = array
+        for i, entry in enumerate(header["statistics"]):
+            tables[entry["graph"]].entries[entry["tensor"]] = kinds[entry["kind"]].from_arrays(own.get(str(i), {}))
+    except DataError:
+        raise
+    except Exception as error:  # whatever damaged arrays make numpy or a statistic raise
+        raise _damaged(path) from error
+    return Ranges(origin=origin, tables=tables)
+
+
+def load_origin(path: Path) -> Origin:
+    """What a statistics file says of where it comes from; errors are those of :func:`load_ranges`."""
+    return _header(path)[1]
+
+
+def _header(path: Path) -> tuple[dict[str, Any], Origin]:
     if not path.is_file():
         raise DataError(f"there is no statistics file at {path}", hint="`qconvert calibrate` writes one")
-    arrays = read_npz(path)
-    damaged = DataError(f"{path} is not a sound statistics file", hint="write it again with `qconvert calibrate`")
+    arrays = read_npz(path, only=("header",))
     if "header" not in arrays or arrays["header"].dtype != np.uint8:
         raise DataError(
             f"{path} holds no statistics of qconvert", hint="give a file that `qconvert calibrate` or `merge` wrote"
@@ -110,7 +133,7 @@ def load_ranges(path: Path) -> Ranges:
     try:
         header = json.loads(arrays["header"].tobytes())
         if header["format"] != FORMAT:
-            raise damaged
+            raise _damaged(path)
         version = header["version"]
         if version != VERSION:
             raise DataError(
@@ -119,17 +142,15 @@ def load_ranges(path: Path) -> Ranges:
         values = {f.name: header[f.name] for f in fields(Origin)}
         origin = Origin(**{**values, "shards": tuple(values["shards"])})
         int(origin.data, 16)
-        tables = {place: StatsTable(samples=int(n)) for place, n in header["graph_samples"].items()}
-        kinds = {type(m.needs()).__name__: type(m.needs()) for m in METHODS}
-        for number, entry in enumerate(header["statistics"]):
-            prefix = f"{number}/"
-            own = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-            tables[entry["graph"]].entries[entry["tensor"]] = kinds[entry["kind"]].from_arrays(own)
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged header or array makes json, numpy or a statistic raise
-        raise damaged from error
-    return Ranges(origin=origin, tables=tables)
+    except Exception as error:  # whatever a damaged header makes json raise
+        raise _damaged(path) from error
+    return header, origin
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"{path} is not a sound statistics file", hint="write it again with `qconvert calibrate`")
 
 
 def merge_ranges(files: Sequence[tuple[Path, Ranges]]) -> Ranges:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qconvert.calibrate.method import Method, options_of
 from qconvert.numerics.affine import params_from_range
+from qconvert.numerics.spec import QuantSpec
 from qconvert.plan.model import Group, QuantPlan, RangeOption
 from qconvert.stats.statistic import Statistic, StatRequest, StatsTable
 
@@ -28,8 +29,16 @@ def requests_for_tensors(tensors: Iterable[str], method: Method) -> tuple[StatRe
     return tuple(StatRequest(tensor=t, make=method.needs, asked_by=method.name) for t in tensors)
 
 
+Weighed = dict[tuple[tuple[str, ...], QuantSpec], tuple[RangeOption, ...]]
+"""The ranges that were weighed, by the tensors whose statistics make them and how these are quantized."""
+
+
 def solve(
-    plan: QuantPlan, stats: StatsTable, method: Method, constant: Callable[[str], NDArray[np.generic]]
+    plan: QuantPlan,
+    stats: StatsTable,
+    method: Method,
+    constant: Callable[[str], NDArray[np.generic]],
+    weighed: Weighed | None = None,
 ) -> QuantPlan:
     """Give every group of ``plan`` its scale and zero point.
 
@@ -38,22 +47,21 @@ def solve(
         stats: holds every tensor that the plan observes.
         method: turns a statistic into a range.
         constant: gives the value of a constant tensor.
+        weighed: of the same statistics and method, from plans that were solved before; it is added to.
     """
-    return plan.with_groups(tuple(_solve_group(g, stats, method, constant) for g in plan.groups))
+    known = {} if weighed is None else weighed
+    return plan.with_groups(tuple(_solve_group(g, stats, method, constant, known) for g in plan.groups))
 
 
 def _solve_group(
-    group: Group, stats: StatsTable, method: Method, constant: Callable[[str], NDArray[np.generic]]
+    group: Group, stats: StatsTable, method: Method, constant: Callable[[str], NDArray[np.generic]], weighed: Weighed
 ) -> Group:
     if group.fixed_range is not None:
         return replace(group, params=params_from_range(*group.fixed_range, group.spec))
-    merged: Statistic | None = None
-    for tensor in group.observed:
-        merged = stats[tensor] if merged is None else merged.merge(stats[tensor])
-    if merged is None:
-        options: tuple[RangeOption, ...] = (RangeOption(method=method.name, lo=0.0, hi=0.0),)
-    else:
-        options = options_of(method, merged, group.spec)
+    key = group.observed, group.spec
+    if key not in weighed:
+        weighed[key] = _weigh(group, stats, method)
+    options = weighed[key]
     for tensor in group.constants:
         array = constant(tensor)
         if array.size:
@@ -62,6 +70,15 @@ def _solve_group(
     best = options[0]
     params = params_from_range(best.lo, best.hi, group.spec)
     return replace(group, params=params, method=best.method, options=options)
+
+
+def _weigh(group: Group, stats: StatsTable, method: Method) -> tuple[RangeOption, ...]:
+    merged: Statistic | None = None
+    for tensor in group.observed:
+        merged = stats[tensor] if merged is None else merged.merge(stats[tensor])
+    if merged is None:
+        return (RangeOption(method=method.name, lo=0.0, hi=0.0),)
+    return options_of(method, merged, group.spec)
 
 
 def methods_picked(plan: QuantPlan) -> dict[str, int]:

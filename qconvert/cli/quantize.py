@@ -107,7 +107,7 @@ def command(
     """
     from qconvert.calibrate.collect import CollectOptions
     from qconvert.calibrate.data import DataSpec
-    from qconvert.calibrate.ranges_file import load_ranges
+    from qconvert.calibrate.ranges_file import load_origin
     from qconvert.evaluate.gates import metric_for, raise_if_broken
     from qconvert.pipeline import QuantizeJob
     from qconvert.quantizing import quantize, resolved
@@ -120,7 +120,7 @@ def command(
 
     chosen = given(choices)
     if ranges is not None and "method" not in chosen and recipe_file is None:
-        chosen["method"] = load_ranges(ranges).origin.method
+        chosen["method"] = load_origin(ranges).method
     recipe = merge(load_recipe(recipe_file) if recipe_file is not None else Recipe(), chosen)
     output = output or default_output(model, recipe.scheme)
     budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr) if max_drop is not None or min_sqnr is not None else None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import onnx_ir as ir
@@ -19,6 +22,20 @@ def model_digest(model: Model) -> str:
     external = {Path(t.path).resolve() for t in model.constants() if isinstance(t, ir.ExternalTensor)}
     digests = [_file_digest(path) for path in (own, *sorted(external - {own}))]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def digest_ahead(model: Model) -> Callable[[], str]:
+    """Begin :func:`model_digest` in a thread of its own; what is returned waits for it, and raises what it raises."""
+    found: Future[str] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(model_digest(model))
+        except BaseException as error:  # it belongs to whoever asks for the digest
+            found.set_exception(error)
+
+    threading.Thread(target=work, name="digest", daemon=True).start()
+    return found.result
 
 
 def graph_digest(view: GraphView) -> str:

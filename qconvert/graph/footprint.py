@@ -12,7 +12,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of, with_outputs
 
-_FLOAT_BYTES = 4
+FLOAT_BYTES = 4
 
 
 def value_bytes(model: Model, names: Sequence[str], feed: Feed) -> dict[str, int]:
@@ -31,7 +31,7 @@ def value_bytes(model: Model, names: Sequence[str], feed: Feed) -> dict[str, int
     missing = [name for name in names if name not in counts]
     if missing:
         counts.update(_probed(model, missing, feed))
-    return {name: count * _FLOAT_BYTES for name, count in counts.items()}
+    return {name: count * FLOAT_BYTES for name, count in counts.items()}
 
 
 def _bound(model: Model, feed: Feed) -> dict[str, int]:

@@ -153,3 +153,21 @@ class QuantPlan:
     def with_groups(self, groups: tuple[Group, ...]) -> QuantPlan:
         """The same plan with other groups."""
         return replace(self, groups=groups)
+
+
+def same_plan(a: QuantPlan, b: QuantPlan) -> bool:
+    """Whether two plans without numbers differ in words at most: reasons, and the times that were measured."""
+    return a.groups == b.groups and [_bare(n) for n in a.nodes.values()] == [_bare(n) for n in b.nodes.values()]
+
+
+def told_as(plan: QuantPlan, other: QuantPlan) -> QuantPlan:
+    """``plan`` with the times of ``other``, and its reasons where both decide the same."""
+    nodes = dict(plan.nodes)
+    for name, node in other.nodes.items():
+        same = nodes[name].decision.taken == node.decision.taken
+        nodes[name] = replace(nodes[name], times=node.times, decision=node.decision if same else nodes[name].decision)
+    return replace(plan, nodes=nodes)
+
+
+def _bare(node: NodePlan) -> NodePlan:
+    return replace(node, times=None, decision=replace(node.decision, reason=""))

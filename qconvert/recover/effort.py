@@ -1,7 +1,8 @@
-"""How much accuracy recovery may cost: what runs by itself, and how much work each pass may do.
+"""How much a conversion may cost: which recovery passes run by themselves, how much work each may do, and how long
+anything is timed.
 
-Bounds are numbers of multiplications and of runs of the model, not seconds, so that a result can be repeated. What that
-comes to in seconds is in docs/decisions/0017.
+Bounds of work are numbers of multiplications and of runs of the model, not seconds, so that a result can be repeated.
+What that comes to in seconds is in docs/decisions/0017.
 """
 
 from __future__ import annotations
@@ -20,18 +21,20 @@ class Effort:
         work: how many times its usual work a pass may do.
         dearest: multiplications of one run of a model beyond which none of the passes runs by itself.
         guards: whether operators go back to float where the outputs are poor (:mod:`qconvert.tuning.guard`).
+        timing: how long placements and results are timed, as a multiple of the usual time.
     """
 
     chain: tuple[str, ...]
     work: float
     dearest: float = math.inf
     guards: bool = True
+    timing: float = 1.0
 
 
 # The order matters: rewriting before rounding, rounding before what is measured on rounded weights. What only "max"
 # does comes late, so that it adds to what "default" keeps: a gain kept early may stand in the way of a larger one.
 LEVELS: Mapping[str, Effort] = {
-    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False),
+    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False, timing=0.25),
     "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
     "max": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
 }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
-from qconvert.graph.signature import session_of
+from qconvert.graph.footprint import FLOAT_BYTES, value_bytes
 from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Layer, owns_weight
 from qconvert.recover.recovery import Subject
@@ -18,10 +16,9 @@ def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
     results = list(dict.fromkeys(layer.result for layer in layers.values()))
     if not results:
         return 0.0
-    session = session_of(subject.model, outputs=results)
-    arrays = session.run_on(next(iter(subject.samples)), results)
-    sizes = {name: np.asarray(a).size for name, a in zip(results, arrays, strict=True)}
-    return sum(sizes[n.result] * subject.weight(n).size / outputs(subject, n) for n in layers.values())
+    sizes = value_bytes(subject.model, results, next(iter(subject.samples)))
+    elements = {name: size / FLOAT_BYTES for name, size in sizes.items()}
+    return sum(elements.get(n.result, 0) * subject.weight(n).size / outputs(subject, n) for n in layers.values())
 
 
 def outputs(subject: Subject, layer: Layer) -> int:

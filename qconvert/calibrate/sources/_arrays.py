@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -52,15 +53,16 @@ def read_npy(path: Path) -> Array:
     return np.array(map_npy(path))
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of an .npz file by name, read-only, in the order of the file.
+def read_npz(path: Path, only: Collection[str] | None = None) -> dict[str, Array]:
+    """The arrays of an .npz file by name, or ``only`` those, read-only, in the order of the file.
 
     Raises:
         DataError: the file is missing, damaged, truncated, or holds pickled objects.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {i.filename.removesuffix(".npy"): _member(archive, i, path) for i in archive.infolist()}
+            named = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
+            return {n: _member(archive, i, path) for n, i in named.items() if only is None or n in only}
     except DataError:
         raise
     except Exception as error:  # zipfile and zlib have no common base class for damaged bytes either

@@ -53,12 +53,15 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
     or rename inputs.
     """
     names = _names_by_output(model.graph)
+    rewritten = True
     for _ in range(_ROUNDS if rewrite else 1):
-        onnxscript.optimizer.fold_constants(model, should_fold=_should_fold)
+        folded = onnxscript.optimizer.fold_constants(model, should_fold=_should_fold).modified
         _drop_later_attributes(model)
-        if rewrite:
+        if rewrite and (folded or rewritten):  # where nothing has changed since, no rule applies that did not before
+            before = tuple(model.graph)
             onnxscript.rewriter.rewrite(model)
             _drop_later_attributes(model)
+            rewritten = before != tuple(model.graph)
     if rewrite:
         RemoveUnusedNodesPass()(model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -50,12 +50,14 @@ class BiasCorrectionOptions:
     On MobileNetV1-0.25, 8 samples give 22.5 dB and 64 give 23.0; 26 measurements 22.8, 8 the same, 3 still 21.8.
 
     Attributes:
-        waves: measurements of the net at most.
+        fewest, waves: measurements of the net, at least and at most, if it is that deep.
         least, most: samples, at least and at most.
         share: runs of the model, over all waves, as a multiple of the calibration samples.
-        operations: multiplications, over all waves, below which that multiple does not matter.
+        operations: multiplications, over all waves, below which that multiple does not matter; where the least samples
+            take more than these, there are fewer waves.
     """
 
+    fewest: int = 4
     waves: int = 8
     least: int = 5
     most: int = 32
@@ -79,8 +81,9 @@ class BiasCorrection:
         layers = {n: layer for n, layer in integer_layers(subject, plan).items() if _measurable(subject.graph, layer)}
         if not layers:
             return Changes()
-        waves = merged(waves_of(subject.graph, layers), self.options.waves)
-        samples = subject.samples.first(self._samples(subject, layers, len(waves)))
+        each = multiplications(subject, layers)
+        waves = merged(waves_of(subject.graph, layers), self._waves(subject, each))
+        samples = subject.samples.first(self._samples(subject, each, len(waves)))
         means = _Means.of(subject, plan, layers)
         expected = means.expected(samples)
         biases = {n: _start(subject, layer) for n, layer in layers.items()}
@@ -97,8 +100,11 @@ class BiasCorrection:
         }
         return Changes(constants=constants, changed=len(constants))
 
-    def _samples(self, subject: Subject, layers: Mapping[str, Layer], waves: int) -> int:
-        each = multiplications(subject, layers)
+    def _waves(self, subject: Subject, each: float) -> int:
+        by_work = self.options.operations * subject.work / max(1.0, each * self.options.least)
+        return int(np.clip(by_work, self.options.fewest, self.options.waves))
+
+    def _samples(self, subject: Subject, each: float, waves: int) -> int:
         by_share = self.options.share * subject.work * len(subject.samples) / waves
         by_work = self.options.operations * subject.work / max(1.0, each * waves)
         return int(np.clip(max(by_share, by_work), self.options.least, self.options.most))

@@ -54,7 +54,7 @@ class EqualizeOptions:
     samples: int = 16
     floor: float = 0.1
     least_gain_db: float = 0.2
-    steps: int = 200
+    steps: int = 100
     rate: float = 0.05
     sharpness: float = 24.0
     near: int = 8
