@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import signal
 import sys
 import traceback
@@ -57,6 +58,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line on ``arguments`` and return its exit code."""
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it says of damaged models, an error says too
     try:
         result = cli.main(args=arguments, prog_name="qconvert", standalone_mode=False)
         return result if isinstance(result, int) else 0

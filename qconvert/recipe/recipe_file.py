@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
+from qconvert.recipe.plain_yaml import PlainLoader
 from qconvert.recipe.recipe import (
     ACTIVATIONS,
     AUTO,
@@ -118,28 +119,6 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return "".join(lines)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader without aliases and without duplicate keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse aliases."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, f"aliases (*{event.anchor}) are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice; YAML would silently take the last."""
-        seen: set[object] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands here twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _read(path: Path) -> object:
     try:
         with path.open("rb") as file:
@@ -151,7 +130,7 @@ def _read(path: Path) -> object:
     if len(raw) > MAX_BYTES:
         raise RecipeError(f"{path} is over 1 MB, too large for a recipe", hint="give the path of a recipe, a YAML file")
     try:
-        return yaml.load(raw.decode("utf-8-sig"), Loader=_PlainLoader)
+        return yaml.load(raw.decode("utf-8-sig"), Loader=PlainLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
