@@ -50,14 +50,11 @@ def command(model: Path, data: Path | None, isa: str | None, fail_on: str | None
     Example:
       qconvert check sample_models/digits_cnn.onnx
     """
-    from qconvert.diagnose.diagnosis import diagnose
+    from qconvert.api import judging
     from qconvert.diagnose.finding import Severity
-    from qconvert.diagnose.isa import Isa
     from qconvert.errors import GateMissed
 
-    found = diagnose(
-        model, isa=Isa(isa) if isa is not None else None, data=data, progress=TerminalProgress(int(verbose))
-    )
+    found = judging.check(model, isa=isa, data=data, progress=TerminalProgress(int(verbose)))
     if as_json:
         import json
 

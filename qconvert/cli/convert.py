@@ -33,13 +33,11 @@ def command(model: Path, form: str, output: Path | None, data: tuple[str, ...], 
     Example:
       qconvert convert model.qat.onnx --to qoperator -o model.int8.onnx
     """
-    from qconvert.calibrate.data import DataSpec
-    from qconvert.converting import ConvertJob, convert
+    from qconvert.api import making
     from qconvert.report.renderers import phrases
 
     output = output or model.with_name(f"{model.stem}.{form}.onnx")
-    spec = DataSpec(sources=data) if data else None
-    done = convert(ConvertJob(model=model, output=output, to=form, data=spec, force=force))
+    done = making.convert(model, output, to=form, data=data or None, force=force)
     fidelity = done.comparison.fidelity
     click.echo(
         f"{model.name} -> {output.name}: {phrases.size(done.before)} -> {phrases.size(done.after)} "

@@ -24,9 +24,9 @@ def command(files: tuple[Path, ...], output: Path, force: bool) -> None:
           -o 2.npz
       qconvert merge 1.npz 2.npz -o gru.ranges.npz
     """
-    from qconvert.calibration import merge
+    from qconvert.api import making
     from qconvert.report.renderers import phrases
 
-    origin = merge(files, output, force=force)
+    origin = making.merge(files, output, force=force)
     whole = f", shards {', '.join(map(str, origin.shards))} of {origin.parts}" if origin.shards else ""
     click.echo(f"{output}: {phrases.count(origin.samples, 'sample')} for {origin.model}, method {origin.method}{whole}")
