@@ -34,13 +34,15 @@ RANDOM = DataSpec(sources=("random:4",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertJob:
-    """What to convert, to what, to where; ``data``: what both models are compared on, random where None."""
+    """What to convert, to what, to where; ``data``: what both models are compared on, random where None; ``write``: or
+    only find out what comes of it."""
 
     model: Path
     output: Path
     to: str
     data: DataSpec | None = None
     force: bool = False
+    write: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,11 @@ def convert(job: ConvertJob) -> Conversion:
     samples = open_data_set(spec, reference.inputs)
     model, notes = FORMS[job.to](source, samples.feed(0))
     comparison = compare_models(reference, session_of(model), iter(samples))
-    save(model, job.output)
+    if job.write:
+        save(model, job.output)
     return Conversion(
         before=file_bytes(job.model, source),
-        after=file_bytes(job.output, load(job.output)),
+        after=file_bytes(job.output, load(job.output)) if job.write else len(model.to_bytes()),
         comparison=comparison,
         source=spec.name,
         notes=notes,

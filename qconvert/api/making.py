@@ -254,19 +254,31 @@ def calibrate(
     return run(job, progress)
 
 
-def merge(files: Sequence[PathLike], output: PathLike, *, force: bool = False) -> Origin:
+def merge(files: Sequence[PathLike], output: PathLike, *, force: bool = False, dry_run: bool = False) -> Origin:
     """Put statistics of :func:`calibrate` together: all shares of a calibration give the file that one run gives.
+
+    Args:
+        files: two or more.
+        output: where to write.
+        force: replace a file that exists.
+        dry_run: write nothing.
 
     Raises:
         InputError: a file is unusable, they do not belong together, or the output cannot be written.
     """
     from qconvert.calibration import merge as run
 
-    return run(tuple(map(Path, files)), Path(output), force=force)
+    return run(tuple(map(Path, files)), Path(output), force=force, write=not dry_run)
 
 
 def convert(
-    model: PathLike, output: PathLike | None = None, *, to: str, data: Source | None = None, force: bool = False
+    model: PathLike,
+    output: PathLike | None = None,
+    *,
+    to: str,
+    data: Source | None = None,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> Conversion:
     """Bring a quantized model into another form.
 
@@ -276,6 +288,7 @@ def convert(
         to: "qdq", "qoperator", "float" or "fp16".
         data: samples that both models are compared on; None makes random ones.
         force: replace a file that exists.
+        dry_run: write nothing.
 
     Raises:
         ModelError, DataError: the model cannot be brought into that form, or the data do not fit it.
@@ -287,7 +300,7 @@ def convert(
 
     place = beside(model, f".{to}.onnx") if output is None else Path(output)
     spec = data_of(data) if data else None
-    return run(ConvertJob(model=Path(model), output=place, to=to, data=spec, force=force))
+    return run(ConvertJob(model=Path(model), output=place, to=to, data=spec, force=force, write=not dry_run))
 
 
 def _job(

@@ -12,11 +12,13 @@ from types import FrameType
 import click
 
 from qconvert import __version__
+from qconvert.cli.choices import near
 from qconvert.cli.terminal import show_defect, show_error
 from qconvert.errors import InternalError, QConvertError
 
 COMMANDS = tuple(
-    "quantize inspect compare evaluate check bench calibrate merge sensitivity tune convert targets".split()
+    """quantize inspect compare evaluate check bench calibrate merge sensitivity tune convert targets recipes
+    completion""".split()
 )
 
 
@@ -27,6 +29,15 @@ class LazyGroup(click.Group):
         """All commands, in the order a newcomer meets them."""
         del ctx
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or an error that names the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(f"{error.message}{near(args[0], COMMANDS)}", ctx) from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called ``cmd_name``."""

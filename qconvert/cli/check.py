@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import Choice
 from qconvert.cli.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ _MOST_NODES = 3
 )
 @click.option(
     "--isa",
-    type=click.Choice(["vnni", "avx2"]),
+    type=Choice(["vnni", "avx2"]),
     help="x86 processor that the model is meant for: with or without VNNI.  [default: this machine]",
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(["warning", "error"]),
+    type=Choice(["warning", "error"]),
     help="Exit with 3 if anything as bad as this, or worse, is found.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

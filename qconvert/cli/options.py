@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from qconvert.cli.choices import Choice
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,7 +37,7 @@ def target_option(function: F) -> F:
     """--target."""
     return click.option(
         "--target",
-        type=click.Choice(list(TARGET_NAMES)),
+        type=Choice(list(TARGET_NAMES)),
         help="Runtime and processor that the model is made for; see `qconvert targets`.  [default: auto, this machine]",
     )(function)
 
@@ -46,14 +48,14 @@ def recipe_options(function: F) -> F:
         target_option,
         click.option(
             "--scheme",
-            type=click.Choice(list(names_in("qconvert.schemes.kinds"))),
+            type=Choice(list(names_in("qconvert.schemes.kinds"))),
             help="What to quantize to: static int8, dynamic, weights only (w8, w4, w2) or half precision.  "
             "[default: int8]",
         ),
         click.option(
             "--format",
             "format_",
-            type=click.Choice(["qdq", "qoperator"]),
+            type=Choice(["qdq", "qoperator"]),
             help="Form of the quantized graph.  [default: qdq]",
         ),
         click.option(
@@ -64,11 +66,11 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--activations",
-            type=click.Choice(["uint8", "int8"]),
+            type=Choice(["uint8", "int8"]),
             help="Integer type of activations.  [default: the target's]",
         ),
         click.option(
-            "--weights", type=click.Choice(["int8", "uint8"]), help="Integer type of weights.  [default: the target's]"
+            "--weights", type=Choice(["int8", "uint8"]), help="Integer type of weights.  [default: the target's]"
         ),
         click.option(
             "--symmetric/--asymmetric",
@@ -78,25 +80,25 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--method",
-            type=click.Choice(list(names_in("qconvert.calibrate.methods"))),
+            type=Choice(list(names_in("qconvert.calibrate.methods"))),
             help="How a range is made from calibration data.  [default: auto]",
         ),
         click.option(
             "--recover",
             multiple=True,
-            type=click.Choice(["auto", "none", *names_in("qconvert.recover.passes")]),
+            type=Choice(["auto", "none", *names_in("qconvert.recover.passes")]),
             help="Accuracy recovery: all that helps, nothing, or these passes where they help (repeatable).  "
             "[default: auto]",
         ),
         click.option(
             "--placement",
-            type=click.Choice(["measured", "static", "all"]),
+            type=Choice(["measured", "static", "all"]),
             help="On integers runs what pays here, by timing; what pays by a table; or all that can.  "
             "[default: measured]",
         ),
         click.option(
             "--effort",
-            type=click.Choice(["fast", "default", "max"]),
+            type=Choice(["fast", "default", "max"]),
             help="How much recovery may cost; fast adds seconds, max tries everything.  [default: default]",
         ),
         click.option(
@@ -107,12 +109,12 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--rounding",
-            type=click.Choice(["auto", *names_in("qconvert.rounding.methods")]),
+            type=Choice(["auto", *names_in("qconvert.rounding.methods")]),
             help="w4, w2: how weights are rounded; gptq and awq use --calib.  [default: auto]",
         ),
         click.option(
             "--weight-format",
-            type=click.Choice(["auto", "nbits", "qdq"]),
+            type=Choice(["auto", "nbits", "qdq"]),
             help="w8, w4, w2: MatMulNBits, or DequantizeLinear of ONNX.  [default: nbits for blocks of w4 and w2]",
         ),
         click.option(
@@ -123,12 +125,12 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--embeddings",
-            type=click.Choice(["same", "w8", "float"]),
+            type=Choice(["same", "w8", "float"]),
             help="w8, w4, w2: what embedding tables are stored in.  [default: same]",
         ),
         click.option(
             "--lm-head",
-            type=click.Choice(["same", "w8", "float"]),
+            type=Choice(["same", "w8", "float"]),
             help="w8, w4, w2: what the product that makes an output is stored in.  [default: same]",
         ),
         click.option(
@@ -154,7 +156,7 @@ def recipe_options(function: F) -> F:
             "recipe_file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Take the choices from a YAML recipe; flags win over it.",
+            help="Take the choices from a YAML recipe, or one of `qconvert recipes` by name; flags win over it.",
         ),
     ]
     return stacked(options, function)
@@ -192,6 +194,11 @@ def pass_options(function: F) -> F:
         ),
     ]
     return stacked(options, function)
+
+
+def dry_run_option(what: str) -> Callable[[F], F]:
+    """--dry-run, which says ``what`` and writes nothing."""
+    return click.option("--dry-run", is_flag=True, help=f"Say {what}; write nothing.")
 
 
 def given(choices: dict[str, object]) -> dict[str, object]:

@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
+from qconvert.recipe.examples import examples
 from qconvert.recipe.plain_yaml import PlainLoader
 from qconvert.recipe.recipe import (
     ACTIVATIONS,
@@ -71,12 +72,12 @@ COMMENTS: Mapping[str, str] = {
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read a recipe: a file, or one that comes with qconvert, by its name.
 
     Raises:
         RecipeError: no such file, not YAML, an unknown key, or a value of the wrong type.
     """
-    data = _read(path)
+    data = _parsed(_text(path), path)
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -119,16 +120,26 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return "".join(lines)
 
 
-def _read(path: Path) -> object:
+def _text(path: Path) -> bytes:
+    """What is in the file, or in the recipe of qconvert's own that has this name."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
+        known = examples()
+        if isinstance(error, FileNotFoundError) and str(path) in known:
+            return known[str(path)].encode()
+        named = not path.suffix and len(path.parts) == 1
+        hint = f"give the path of a YAML file, or a name of `qconvert recipes`: {suggest(str(path), tuple(known))}"
         raise RecipeError(
-            f"cannot read the recipe {path}: {error.strerror}", hint="give the path of a YAML file"
+            f"cannot read the recipe {path}: {error.strerror}", hint=hint if named else "give the path of a YAML file"
         ) from error
     if len(raw) > MAX_BYTES:
         raise RecipeError(f"{path} is over 1 MB, too large for a recipe", hint="give the path of a recipe, a YAML file")
+    return raw
+
+
+def _parsed(raw: bytes, path: Path) -> object:
     try:
         return yaml.load(raw.decode("utf-8-sig"), Loader=PlainLoader)
     except yaml.MarkedYAMLError as error:

@@ -34,7 +34,7 @@ RENAMED = {
     "as_json": None,
     "verbose": None,
     "quiet": None,
-    "dry_run": None,  # qconvert.inspect, and the command line
+    "dry_run": None,  # a forecast is for people
     "save_recipe": None,  # qconvert.tune returns the recipe
     "pareto": None,  # so it does the front
     "fail_on": None,  # qconvert.check returns the findings
