@@ -26,7 +26,7 @@ DEMO_DATA := calibration_data/$(DEMO)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-browser lint types unit format clean distclean
+.PHONY: help setup demo test test-browser test-mlflow fuzz lint types unit format clean distclean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -47,6 +47,14 @@ test-browser: $(DEV_INSTALLED)  ## the HTML report in a Chromium that is install
 		echo "no Chromium found; name one with: make test-browser QCONVERT_BROWSER=/path/to/chromium" >&2; exit 1; }
 	$(PY) -m pip install --quiet --editable '.[browser]'
 	QCONVERT_BROWSER="$(QCONVERT_BROWSER)" $(PY) -m pytest tests/browser
+
+test-mlflow: $(DEV_INSTALLED)  ## --track mlflow with a real MLflow, which is installed first
+	$(PY) -m pip install --quiet --editable '.[mlflow]'
+	QCONVERT_MLFLOW=1 $(PY) -m pytest tests/mlflow_store
+
+FUZZ := --seconds 300 --seed $(shell date +%s)
+fuzz: $(DEV_INSTALLED)  ## damaged files of every kind, for five minutes; FUZZ="--seed 1 --seconds 60" for others
+	$(PY) tests/fuzz $(FUZZ)
 
 lint: $(DEV_INSTALLED)  ## check style and formatting; change nothing
 	$(PY) -m ruff check .

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are lists of what the code holds: operators.md and commands.md.
+"""Writes what is a list of what the code holds: operators.md and commands.md in docs/, and the schema of recipes.
 
 Usage:
 
@@ -13,10 +13,14 @@ import ast
 import difflib
 import importlib
 import inspect
+import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
@@ -24,8 +28,21 @@ from qconvert.calibrate.source import SOURCES
 from qconvert.cli import cli
 from qconvert.ops import OPS
 from qconvert.ops.rule import Kind, OpRule, Role, key, no_objection
-from qconvert.recipe.recipe import Recipe
-from qconvert.recipe.recipe_file import COMMENTS, recipe_to_dict
+from qconvert.recipe.recipe import (
+    ACCURACY_LEVELS,
+    ACTIVATIONS,
+    AUTO,
+    BLOCKS,
+    EFFORTS,
+    FORMATS,
+    NO_RECOVERY,
+    PARTS,
+    PLACEMENTS,
+    WEIGHT_FORMATS,
+    WEIGHTS,
+    Recipe,
+)
+from qconvert.recipe.recipe_file import COMMENTS, RECIPE_VERSION, recipe_to_dict
 from qconvert.report.renderer import RENDERERS
 from qconvert.targets import TARGETS
 from qconvert.targets.target import Target
@@ -43,19 +60,82 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
     check = parser.parse_args().check
     stale = 0
-    for name, text in {"operators.md": operators(), "commands.md": commands()}.items():
-        path = DOCS / name
+    package = DOCS.parent / "qconvert"
+    pages = {
+        DOCS / "operators.md": operators(),
+        DOCS / "commands.md": commands(),
+        package / "recipe" / "recipe.schema.json": recipe_schema(),
+    }
+    for path, text in pages.items():
+        name = path.name
         now = path.read_text(encoding="utf-8") if path.exists() else ""
         if now == text:
             continue
         if check:
             stale += 1
-            changes = difflib.unified_diff(now.splitlines(), text.splitlines(), f"docs/{name}", "from the code", n=0)
+            changes = difflib.unified_diff(now.splitlines(), text.splitlines(), name, "from the code", n=0)
             print("\n".join(changes), "\ndocs are out of date: run python docs/generate.py")
         else:
             path.write_text(text, encoding="utf-8")
-            print(f"wrote docs/{name}")
+            print(f"wrote {name}")
     return 1 if stale else 0
+
+
+# ---- recipe.schema.json
+
+
+def recipe_schema() -> str:
+    """JSON Schema 2020-12 of recipe files: types and defaults of the class, choices of the registries."""
+    from qconvert.cli.options import TARGET_NAMES, names_in
+
+    names = {
+        "target": [*TARGET_NAMES],
+        "format": FORMATS,
+        "activations": ACTIVATIONS,
+        "weights": WEIGHTS,
+        "method": names_in("qconvert.calibrate.methods"),
+        "recover": [AUTO, NO_RECOVERY, *names_in("qconvert.recover.passes")],
+        "effort": EFFORTS,
+        "placement": PLACEMENTS,
+        "scheme": names_in("qconvert.schemes.kinds"),
+        "block": BLOCKS,
+        "rounding": [AUTO, *names_in("qconvert.rounding.methods")],
+        "weight_format": WEIGHT_FORMATS,
+        "accuracy_level": ACCURACY_LEVELS,
+        "embeddings": PARTS,
+        "lm_head": PARTS,
+    }
+    hints = get_type_hints(Recipe)
+    properties: dict[str, object] = {
+        "version": {"const": RECIPE_VERSION, "description": "version of the recipe format"},
+    }
+    for field in fields(Recipe):
+        found = _schema_of(hints[field.name], names.get(field.name))
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        properties[field.name] = {"description": COMMENTS[field.name], **found, "default": default}
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "qconvert recipe",
+        "description": "Every choice that decides the quantized model; a key that is left out has its default value.",
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _schema_of(kind: Any, names: Sequence[object] | None) -> dict[str, object]:
+    if get_origin(kind) is UnionType:
+        (inner,) = (k for k in get_args(kind) if k is not type(None))
+        found = _schema_of(inner, names)
+        if "enum" in found:
+            return {"enum": [*(names or ()), None]}
+        return {"type": [found["type"], "null"]}
+    if get_origin(kind) is tuple:
+        return {"type": "array", "items": _schema_of(get_args(kind)[0], names)}
+    if names is not None:
+        return {"enum": list(names)}
+    return {"type": {str: "string", bool: "boolean", int: "integer"}[kind]}
 
 
 # ---- operators.md
@@ -171,7 +251,7 @@ def commands() -> str:
 
 def _command(name: str, command: click.Command) -> Iterator[str]:
     yield f"## qconvert {name}\n"
-    text = inspect.cleandoc(command.help or "").split("\b")[0]
+    text, _, example = inspect.cleandoc(command.help or "").partition("\b")
     yield " ".join(text.split()) + "\n"
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
     yield f"    qconvert {name} [OPTIONS] {' '.join((p.name or '').upper() for p in arguments)}\n"
@@ -180,6 +260,8 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
     for option in command.params:
         if isinstance(option, click.Option):
             yield f"| {_option(option)} | {_escaped(' '.join((option.help or '').split()))} |"
+    yield "\nFor example:\n"
+    yield f"```sh\n{textwrap.dedent(example.partition('Example:')[2].strip(chr(10)))}\n```"
     yield ""
 
 

@@ -170,8 +170,8 @@ def calibrate(job: CalibrateJob, progress: Progress | None = None) -> Calibrated
     )
 
 
-def merge(files: Sequence[Path], output: Path, *, force: bool = False) -> Origin:
-    """Write the statistics of several files into one.
+def merge(files: Sequence[Path], output: Path, *, force: bool = False, write: bool = True) -> Origin:
+    """Write the statistics of several files into one, or only find out whether they belong together.
 
     Raises:
         InputError: a file is unusable, they do not belong together, or the output cannot be written.
@@ -180,7 +180,8 @@ def merge(files: Sequence[Path], output: Path, *, force: bool = False) -> Origin
     if len(files) < 2:
         raise DataError("there is nothing to merge", hint="give two statistics files or more")
     merged = merge_ranges([(path, load_ranges(path)) for path in files])
-    write_bytes(output, ranges_to_bytes(merged))
+    if write:
+        write_bytes(output, ranges_to_bytes(merged))
     return merged.origin
 
 

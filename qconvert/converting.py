@@ -16,7 +16,7 @@ from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.emit.cleanup import clean
 from qconvert.emit.fake_quantization import absorb_relus, fold, foreign_ops, remove
 from qconvert.emit.qoperator import lower_to_qoperator
-from qconvert.errors import ModelError
+from qconvert.errors import ModelError, RecipeError
 from qconvert.evaluate.compare import Comparison, compare_models
 from qconvert.graph.model import Model, load, save
 from qconvert.graph.prepare.canonical import prepare
@@ -25,6 +25,7 @@ from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 from qconvert.graph.size import file_bytes
 from qconvert.recipe.recipe import Recipe
+from qconvert.registry import suggest
 from qconvert.report.output import check_output
 from qconvert.schemes.application import apply, least_opset
 
@@ -33,13 +34,15 @@ RANDOM = DataSpec(sources=("random:4",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertJob:
-    """What to convert, to what, to where; ``data``: what both models are compared on, random where None."""
+    """What to convert, to what, to where; ``data``: what both models are compared on, random where None; ``write``: or
+    only find out what comes of it."""
 
     model: Path
     output: Path
     to: str
     data: DataSpec | None = None
     force: bool = False
+    write: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,8 @@ def convert(job: ConvertJob) -> Conversion:
     Raises:
         InputError: the model cannot be brought into that form, the data do not fit, or the place is unusable.
     """
+    if job.to not in FORMS:
+        raise RecipeError(f"unknown form {job.to!r}", hint=suggest(job.to, tuple(FORMS)))
     check_output(job.output, force=job.force, inputs=(job.model,))
     source = load(job.model)
     quantized, foreign = quantized_ops(source), foreign_ops(source)
@@ -77,10 +82,11 @@ def convert(job: ConvertJob) -> Conversion:
     samples = open_data_set(spec, reference.inputs)
     model, notes = FORMS[job.to](source, samples.feed(0))
     comparison = compare_models(reference, session_of(model), iter(samples))
-    save(model, job.output)
+    if job.write:
+        save(model, job.output)
     return Conversion(
         before=file_bytes(job.model, source),
-        after=file_bytes(job.output, load(job.output)),
+        after=file_bytes(job.output, load(job.output)) if job.write else len(model.to_bytes()),
         comparison=comparison,
         source=spec.name,
         notes=notes,

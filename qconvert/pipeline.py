@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from qconvert import __version__
 from qconvert.branches import QuantizedBranches, quantize_branches
-from qconvert.calibrate.cache import cache_file
 from qconvert.calibrate.data import DataSpec, open_data_set
 from qconvert.calibrate.feeds import FeedSet
-from qconvert.calibrate.gather import Gatherer
 from qconvert.calibrate.labels import Labels
-from qconvert.calibrate.ranges_file import Ranges, check_ranges, load_ranges, ranges_to_bytes
+from qconvert.calibrate.ranges_file import Ranges, load_ranges, ranges_to_bytes
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
 from qconvert.conversion import Quantized, quantizes
 from qconvert.delivery import Delivered, deliver
 from qconvert.diagnose.optimization import optimization_effect
-from qconvert.errors import DataError, InternalError, RecipeError
+from qconvert.errors import InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
 from qconvert.evaluate.labelled import labelled
 from qconvert.evaluate.labelled import open_labels as labels_in
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.evaluate.metric import METRICS
+from qconvert.gathering import gatherer_of, kept_statistics, source_of
 from qconvert.graph.bodies import body_parameters
-from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
-from qconvert.graph.digest import digest_ahead, graph_digest, model_digest
+from qconvert.graph.digest import digest_ahead, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
 from qconvert.graph.prepare.canonical import Prepared, prepare
@@ -135,9 +130,9 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
         prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
         source.release()
         give_back()
-        kept = _cache_file(job, data, prepared, digest)
+        kept = kept_statistics(job, data, prepared, digest)
         gatherer = gatherer_of(job, ranges, prepared, kept, digest)
-    samples, name = data.calibration, _source(job, ranges)
+    samples, name = data.calibration, source_of(job, ranges)
     return Started(
         job=job,
         asked=asked,
@@ -247,55 +242,6 @@ def data_of(job: ConversionJob, interface: tuple[IOSpec, ...]) -> Data:
     return Data(
         calibration=samples, evaluation=samples, held_out=job.eval_data is not None, evaluation_source=spec.name
     )
-
-
-def _cache_file(job: ConversionJob, data: Data, prepared: Prepared, digest: Callable[[], str]) -> Path | None:
-    """Where the statistics of this run are kept, if the user wants that.
-
-    Raises:
-        OutputError: the folder cannot be made.
-    """
-    if job.cache is None or job.calib is None:
-        return None
-    versions = (__version__, version("onnxruntime"), version("numpy"))
-    graph = graph_digest(view_of(prepared.model))
-    # the budget decides where a wide model is cut, which may change last bits
-    what = (digest(), graph, job.recipe.method, str(job.options.budget), *versions)
-    return cache_file(job.cache, (*what, job.calib.preprocess or "", *data.calibration.listing()))
-
-
-def gatherer_of(
-    job: ConversionJob, ranges: Ranges | None, prepared: Prepared, kept: Path | None, digest: Callable[[], str]
-) -> Gatherer:
-    """Where the run gets its statistics: ``ranges``, or the cache's file ``kept`` if it is there, or the data.
-
-    Raises:
-        DataError: the ranges are of another model, or of another form of it.
-    """
-    if ranges is None or job.ranges is None:
-        if kept is not None and kept.exists():
-            with contextlib.suppress(DataError):  # a damaged file is as good as none, and is written anew
-                found = load_ranges(kept)
-                return Gatherer(options=job.options, stored=found.tables, origin=found.origin)
-        return Gatherer(options=job.options)
-    check_ranges(
-        job.ranges,
-        ranges.origin,
-        model=job.model,
-        model_sha256=digest(),
-        graph_sha256=graph_digest(view_of(prepared.model)),
-    )
-    return Gatherer(options=job.options, stored=ranges.tables, origin=ranges.origin, collects=job.calib is not None)
-
-
-def _source(job: ConversionJob, ranges: Ranges | None) -> str:
-    """Where the ranges come from, for the report."""
-    if ranges is None or job.ranges is None:
-        return job.calib.name if job.calib is not None else ""
-    missing = (
-        f", shards {', '.join(map(str, ranges.origin.shards))} of {ranges.origin.parts}" if ranges.origin.shards else ""
-    )
-    return f"{job.ranges}{missing}"
 
 
 def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> Labels | None:

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from qconvert.errors import RecipeError
+from qconvert.recipe.plain_yaml import PlainLoader
 from qconvert.registry import suggest
 
 LAYOUTS = ("nchw", "nhwc")
@@ -169,7 +170,7 @@ def parse_preprocess(text: str) -> Preprocess:
 def _from_file(path: Path) -> Preprocess:
     try:
         with path.open("rb") as stream:
-            content = yaml.safe_load(stream.read(_LARGEST_FILE))
+            content = yaml.load(stream.read(_LARGEST_FILE), Loader=PlainLoader)
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}", hint="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:

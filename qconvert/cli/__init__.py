@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import signal
 import sys
 import traceback
@@ -11,11 +12,13 @@ from types import FrameType
 import click
 
 from qconvert import __version__
+from qconvert.cli.choices import near
 from qconvert.cli.terminal import show_defect, show_error
 from qconvert.errors import InternalError, QConvertError
 
 COMMANDS = tuple(
-    "quantize inspect compare evaluate check bench calibrate merge sensitivity tune convert targets".split()
+    """quantize inspect compare evaluate check bench calibrate merge sensitivity tune convert targets recipes
+    completion""".split()
 )
 
 
@@ -26,6 +29,15 @@ class LazyGroup(click.Group):
         """All commands, in the order a newcomer meets them."""
         del ctx
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or an error that names the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(f"{error.message}{near(args[0], COMMANDS)}", ctx) from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called ``cmd_name``."""
@@ -57,6 +69,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line on ``arguments`` and return its exit code."""
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it says of damaged models, an error says too
     try:
         result = cli.main(args=arguments, prog_name="qconvert", standalone_mode=False)
         return result if isinstance(result, int) else 0

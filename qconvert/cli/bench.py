@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qconvert.cli.outcome import outcome, outcome_options, tell
+from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def command(
     fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
     github_summary: bool,
+    track: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -91,29 +92,25 @@ def command(
         raise click.UsageError("--require-speedup needs a second model.")
     sizes = dict(_size(text) for text in dims)
 
+    from qconvert.api import judging
     from qconvert.errors import GateMissed
-    from qconvert.evaluate.benchmark import BenchJob, benchmark
     from qconvert.evaluate.gates import raise_if_broken
 
-    job = BenchJob(
-        models=models,
+    result = judging.bench(
+        *models,
         data=data,
         threads=threads,
         batch=batch,
         dims=sizes,
         seconds=5.0 if seconds is None else seconds,
         rounds=rounds,
-    )
-    settled = outcome(
-        "bench",
         fail_if=fail_if,
         reports=reports,
         github_summary=github_summary,
+        track=track,
         force=force,
-        inputs=[*models, *([data] if data is not None else [])],
-        models=len(models),
+        progress=TerminalProgress(0),
     )
-    result = settled.settle(benchmark(job, TerminalProgress(0)))
     if as_json:
         tell(result, as_json=True)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, source_option
-from qconvert.cli.options import given, pass_options, recipe_options, verbosity_options
+from qconvert.cli.options import dry_run_option, given, pass_options, recipe_options, verbosity_options
 from qconvert.cli.terminal import TerminalProgress, show_warnings
 
 
@@ -38,7 +38,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 @recipe_options
 @data_options
 @pass_options
-@click.option("--dry-run", is_flag=True, help="Say what would be observed and how long it would take; write nothing.")
+@dry_run_option("what would be observed and how long it would take")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @verbosity_options
 def command(
@@ -69,7 +69,7 @@ def command(
     \b
     Example:
       qconvert calibrate sample_models/digits_cnn.onnx --calib calibration_data/digits_cnn/calib.npz -o cnn.ranges.npz
-      qconvert quantize sample_models/digits_cnn.onnx --ranges cnn.ranges.npz -o digits_cnn.int8.onnx
+      qconvert quantize sample_models/digits_cnn.onnx --ranges cnn.ranges.npz -o digits_cnn.ranges.onnx
     """
     from qconvert.calibrate.collect import CollectOptions
     from qconvert.calibrate.data import DataSpec

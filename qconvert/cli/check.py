@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import Choice
 from qconvert.cli.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ _MOST_NODES = 3
 )
 @click.option(
     "--isa",
-    type=click.Choice(["vnni", "avx2"]),
+    type=Choice(["vnni", "avx2"]),
     help="x86 processor that the model is meant for: with or without VNNI.  [default: this machine]",
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(["warning", "error"]),
+    type=Choice(["warning", "error"]),
     help="Exit with 3 if anything as bad as this, or worse, is found.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -50,14 +51,11 @@ def command(model: Path, data: Path | None, isa: str | None, fail_on: str | None
     Example:
       qconvert check sample_models/digits_cnn.onnx
     """
-    from qconvert.diagnose.diagnosis import diagnose
+    from qconvert.api import judging
     from qconvert.diagnose.finding import Severity
-    from qconvert.diagnose.isa import Isa
     from qconvert.errors import GateMissed
 
-    found = diagnose(
-        model, isa=Isa(isa) if isa is not None else None, data=data, progress=TerminalProgress(int(verbose))
-    )
+    found = judging.check(model, isa=isa, data=data, progress=TerminalProgress(int(verbose)))
     if as_json:
         import json
 

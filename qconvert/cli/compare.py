@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
-from qconvert.cli.outcome import outcome, outcome_options, tell
+from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
 
@@ -43,6 +42,7 @@ def command(
     fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
     github_summary: bool,
+    track: tuple[str, ...],
     as_json: bool,
     force: bool,
     verbose: bool,
@@ -59,17 +59,27 @@ def command(
           --data calibration_data/digits_cnn/eval.npz --labels calibration_data/digits_cnn/labels.npy \\
           --fail-if "top1_drop > 0.5%"
     """
-    from qconvert.calibrate.data import DataSpec
-    from qconvert.evaluate.comparison import CompareJob, compare
-    from qconvert.evaluate.gates import metric_for, raise_if_broken
+    from qconvert.api import judging
+    from qconvert.evaluate.gates import raise_if_broken
 
-    spec = DataSpec(sources=data, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
-    job = CompareJob(reference=first, other=second, data=spec, labels=labels, tensors=tensors, threads=threads)
-    settled = outcome(
-        "compare", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=job.inputs
-    )
-    result = settled.settle(
-        compare(replace(job, metric=metric_for(settled.gates, metric)), TerminalProgress(int(verbose)))
+    result = judging.compare(
+        first,
+        second,
+        data=data,
+        labels=labels,
+        metric=metric,
+        samples=samples,
+        seed=seed,
+        preprocess=preprocess,
+        skip_bad=skip_bad,
+        tensors=tensors,
+        threads=threads,
+        fail_if=fail_if,
+        reports=reports,
+        github_summary=github_summary,
+        track=track,
+        force=force,
+        progress=TerminalProgress(int(verbose)),
     )
     tell(result, as_json=as_json, verbose=verbose)
     raise_if_broken(result.gates)

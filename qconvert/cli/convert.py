@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from qconvert.cli.choices import Choice
 from qconvert.cli.data_options import SOURCE_HELP, source_option
+from qconvert.cli.options import dry_run_option
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "form", required=True, type=click.Choice(["qdq", "qoperator", "float", "fp16"]), help="The form to make."
+    "--to", "form", required=True, type=Choice(["qdq", "qoperator", "float", "fp16"]), help="The form to make."
 )
 @click.option(
     "-o",
@@ -22,8 +24,9 @@ from qconvert.cli.data_options import SOURCE_HELP, source_option
     help="Where to write.  [default: MODEL with .FORM.onnx]",
 )
 @source_option("--data", "data", f"Samples that both models are compared on: {SOURCE_HELP}")
+@dry_run_option("what would come of it")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-def command(model: Path, form: str, output: Path | None, data: tuple[str, ...], force: bool) -> None:
+def command(model: Path, form: str, output: Path | None, data: tuple[str, ...], dry_run: bool, force: bool) -> None:
     """Bring MODEL, which holds QuantizeLinear and DequantizeLinear, into another form.
 
     A model from quantization-aware training keeps its learned scales: float weights behind the pairs are stored as
@@ -31,15 +34,15 @@ def command(model: Path, form: str, output: Path | None, data: tuple[str, ...], 
 
     \b
     Example:
-      qconvert convert model.qat.onnx --to qoperator -o model.int8.onnx
+      qconvert quantize sample_models/digits_cnn.onnx --calib calibration_data/digits_cnn/calib.npz \\
+          -o digits_cnn.int8.onnx
+      qconvert convert digits_cnn.int8.onnx --to qoperator -o digits_cnn.qoperator.onnx
     """
-    from qconvert.calibrate.data import DataSpec
-    from qconvert.converting import ConvertJob, convert
+    from qconvert.api import making
     from qconvert.report.renderers import phrases
 
     output = output or model.with_name(f"{model.stem}.{form}.onnx")
-    spec = DataSpec(sources=data) if data else None
-    done = convert(ConvertJob(model=model, output=output, to=form, data=spec, force=force))
+    done = making.convert(model, output, to=form, data=data or None, force=force, dry_run=dry_run)
     fidelity = done.comparison.fidelity
     click.echo(
         f"{model.name} -> {output.name}: {phrases.size(done.before)} -> {phrases.size(done.after)} "
@@ -48,3 +51,5 @@ def command(model: Path, form: str, output: Path | None, data: tuple[str, ...], 
     )
     for note in done.notes:
         click.echo(f"note: {note}")
+    if dry_run:
+        click.echo("nothing was written")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from qconvert.cli.choices import Choice
 from qconvert.cli.options import names_in, stacked
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +58,7 @@ def label_options(data: str) -> Callable[[F], F]:
     def add(function: F) -> F:
         function = click.option(
             "--metric",
-            type=click.Choice(list(names_in("qconvert.evaluate.metrics"))),
+            type=Choice(list(names_in("qconvert.evaluate.metrics"))),
             help="What to compute from outputs and labels.  [default: from the labels' type]",
         )(function)
         return click.option(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
-from qconvert.cli.outcome import outcome, outcome_options, tell
+from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
 
@@ -36,6 +35,7 @@ def command(
     fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
     github_summary: bool,
+    track: tuple[str, ...],
     as_json: bool,
     force: bool,
 ) -> None:
@@ -46,15 +46,25 @@ def command(
       qconvert evaluate sample_models/digits_cnn.onnx --data calibration_data/digits_cnn/eval.npz \\
           --labels calibration_data/digits_cnn/labels.npy
     """
-    from qconvert.calibrate.data import DataSpec
-    from qconvert.evaluate.evaluation import EvaluateJob, evaluate
-    from qconvert.evaluate.gates import metric_for, raise_if_broken
+    from qconvert.api import judging
+    from qconvert.evaluate.gates import raise_if_broken
 
-    spec = DataSpec(sources=data, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
-    job = EvaluateJob(model=model, data=spec, labels=labels, threads=threads)
-    settled = outcome(
-        "evaluate", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=job.inputs
+    result = judging.evaluate(
+        model,
+        data=data,
+        labels=labels,
+        metric=metric,
+        samples=samples,
+        seed=seed,
+        preprocess=preprocess,
+        skip_bad=skip_bad,
+        threads=threads,
+        fail_if=fail_if,
+        reports=reports,
+        github_summary=github_summary,
+        track=track,
+        force=force,
+        progress=TerminalProgress(0),
     )
-    result = settled.settle(evaluate(replace(job, metric=metric_for(settled.gates, metric)), TerminalProgress(0)))
     tell(result, as_json=as_json)
     raise_if_broken(result.gates)

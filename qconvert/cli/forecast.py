@@ -10,8 +10,18 @@ from qconvert.cli.terminal import show_warnings
 
 if TYPE_CHECKING:
     from qconvert.calibration import Forecast
+    from qconvert.inputs import ConversionJob
 
 _NAMES = 5
+
+
+def show_job(job: ConversionJob, *, verbose: bool) -> None:
+    """The forecast of the pass over the data of ``job``, which the rest of a search starts from."""
+    from qconvert.calibration import CalibrateJob, forecast
+
+    if job.calib is not None:
+        made = CalibrateJob(model=job.model, calib=job.calib, output=job.model, recipe=job.recipe, options=job.options)
+        show_forecast(forecast(made), verbose=verbose)
 
 
 def show_forecast(found: Forecast, *, verbose: bool) -> None:

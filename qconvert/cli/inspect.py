@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
+    from qconvert.api.arguments import Choices
     from qconvert.inspection import Inspection, TensorInfo
 
 
@@ -40,12 +41,10 @@ def command(model: Path, recipe_file: Path | None, target: str | None, as_json: 
     Example:
       qconvert inspect sample_models/digits_cnn.onnx
     """
-    from qconvert.inspection import inspect_model
-    from qconvert.recipe.recipe import Recipe
-    from qconvert.recipe.recipe_file import load_recipe, merge
+    from qconvert.api import judging
 
-    recipe = load_recipe(recipe_file) if recipe_file is not None else Recipe()
-    inspection = inspect_model(model, merge(recipe, {"target": target}))
+    choices: Choices = {"target": target} if target is not None else {}
+    inspection = judging.inspect(model, recipe=recipe_file, **choices)
     if as_json:
         import json
 

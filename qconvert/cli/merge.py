@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
+from qconvert.cli.options import dry_run_option
+
 
 @click.command()
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
+@dry_run_option("whether they belong together, and what they come to")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-def command(files: tuple[Path, ...], output: Path, force: bool) -> None:
+def command(files: tuple[Path, ...], output: Path, dry_run: bool, force: bool) -> None:
     """Merge FILES, statistics that `qconvert calibrate` wrote for one model, into one.
 
     All shards of a calibration give the same file, byte for byte, as one run over all samples.
@@ -24,9 +27,11 @@ def command(files: tuple[Path, ...], output: Path, force: bool) -> None:
           -o 2.npz
       qconvert merge 1.npz 2.npz -o gru.ranges.npz
     """
-    from qconvert.calibration import merge
+    from qconvert.api import making
     from qconvert.report.renderers import phrases
 
-    origin = merge(files, output, force=force)
+    origin = making.merge(files, output, force=force, dry_run=dry_run)
     whole = f", shards {', '.join(map(str, origin.shards))} of {origin.parts}" if origin.shards else ""
     click.echo(f"{output}: {phrases.count(origin.samples, 'sample')} for {origin.model}, method {origin.method}{whole}")
+    if dry_run:
+        click.echo("nothing was written")

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from qconvert.cli.choices import Choice
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,7 +41,7 @@ def target_option(function: F) -> F:
     """--target."""
     return click.option(
         "--target",
-        type=click.Choice(list(TARGET_NAMES)),
+        type=Choice(list(TARGET_NAMES)),
         help="Runtime and processor that the model is made for; see `qconvert targets`.  [default: auto, this machine]",
     )(function)
 
@@ -50,7 +52,7 @@ def recipe_options(function: F) -> F:
         target_option,
         click.option(
             "--scheme",
-            type=click.Choice(list(names_in("qconvert.schemes.kinds"))),
+            type=Choice(list(names_in("qconvert.schemes.kinds"))),
             help="What to quantize to: static int8, static with 16-bit activations (a16w8, a16w4), dynamic, half "
             "precision, or weights only: in even steps (w8, w4, w2), of a codebook (palette:256, palette:16, nf4, "
             "fp4), in FP8, or signs (binary).  [default: int8]",
@@ -58,7 +60,7 @@ def recipe_options(function: F) -> F:
         click.option(
             "--format",
             "format_",
-            type=click.Choice(["qdq", "qoperator"]),
+            type=Choice(["qdq", "qoperator"]),
             help="Form of the quantized graph.  [default: qdq]",
         ),
         click.option(
@@ -69,12 +71,12 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--activations",
-            type=click.Choice(["uint8", "int8", "uint16", "int16"]),
+            type=Choice(["uint8", "int8", "uint16", "int16"]),
             help="Integer type of activations.  [default: the target's]",
         ),
         click.option(
             "--weights",
-            type=click.Choice(["int8", "uint8", "int4"]),
+            type=Choice(["int8", "uint8", "int4"]),
             help="Integer type of weights.  [default: the target's]",
         ),
         click.option(
@@ -85,25 +87,25 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--method",
-            type=click.Choice(list(names_in("qconvert.calibrate.methods"))),
+            type=Choice(list(names_in("qconvert.calibrate.methods"))),
             help="How a range is made from calibration data.  [default: auto]",
         ),
         click.option(
             "--recover",
             multiple=True,
-            type=click.Choice(["auto", "none", *names_in("qconvert.recover.passes")]),
+            type=Choice(["auto", "none", *names_in("qconvert.recover.passes")]),
             help="Accuracy recovery: all that helps, nothing, or these passes where they help (repeatable).  "
             "[default: auto]",
         ),
         click.option(
             "--placement",
-            type=click.Choice(["measured", "static", "all"]),
+            type=Choice(["measured", "static", "all"]),
             help="On integers runs what pays here, by timing; what pays by a table; or all that can.  "
             "[default: measured]",
         ),
         click.option(
             "--effort",
-            type=click.Choice(["fast", "default", "max"]),
+            type=Choice(["fast", "default", "max"]),
             help="How much recovery may cost; fast adds seconds, max tries everything.  [default: default]",
         ),
         click.option(
@@ -115,13 +117,13 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--rounding",
-            type=click.Choice(["auto", *names_in("qconvert.rounding.methods")]),
+            type=Choice(["auto", *names_in("qconvert.rounding.methods")]),
             help="w4, w2: how weights are rounded; gptq and awq use --calib. nf4, fp4: rtn, mse or gptq; palettes and "
             "binary: rtn or gptq.  [default: auto]",
         ),
         click.option(
             "--weight-format",
-            type=click.Choice(["auto", "nbits", "qdq"]),
+            type=Choice(["auto", "nbits", "qdq"]),
             help="w8, w4, w2: MatMulNBits, or DequantizeLinear of ONNX. nf4, fp4: MatMulBnb4, or operators of ONNX. "
             "fp8: qdq is DequantizeLinear, auto Cast.  [default: nbits for blocks of w4, w2, nf4 and fp4]",
         ),
@@ -133,12 +135,12 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--embeddings",
-            type=click.Choice(["same", "w8", "float"]),
+            type=Choice(["same", "w8", "float"]),
             help="Weights only: what embedding tables are stored in.  [default: same]",
         ),
         click.option(
             "--lm-head",
-            type=click.Choice(["same", "w8", "float"]),
+            type=Choice(["same", "w8", "float"]),
             help="Weights only: what the product that makes an output is stored in.  [default: same]",
         ),
         click.option(
@@ -164,7 +166,7 @@ def recipe_options(function: F) -> F:
             "recipe_file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Take the choices from a YAML recipe; flags win over it.",
+            help="Take the choices from a YAML recipe, or one of `qconvert recipes` by name; flags win over it.",
         ),
     ]
     return stacked(options, function)
@@ -202,6 +204,11 @@ def pass_options(function: F) -> F:
         ),
     ]
     return stacked(options, function)
+
+
+def dry_run_option(what: str) -> Callable[[F], F]:
+    """--dry-run, which says ``what`` and writes nothing."""
+    return click.option("--dry-run", is_flag=True, help=f"Say {what}; write nothing.")
 
 
 def given(choices: dict[str, object]) -> dict[str, object]:

@@ -9,8 +9,8 @@ import click
 
 from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
-from qconvert.cli.options import given, pass_options, recipe_options, verbosity_options
-from qconvert.cli.outcome import outcome, outcome_options
+from qconvert.cli.options import dry_run_option, given, pass_options, recipe_options, verbosity_options
+from qconvert.cli.outcome import outcome_options
 from qconvert.cli.terminal import TerminalProgress
 
 
@@ -38,6 +38,7 @@ from qconvert.cli.terminal import TerminalProgress
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
 @outcome_options
+@click.option("--track-model", is_flag=True, help="Log the quantized model, too.")
 @data_options
 @pass_options
 @click.option(
@@ -57,7 +58,7 @@ from qconvert.cli.terminal import TerminalProgress
     metavar="MB",
     help="Schemes other than int8: write weights to data files of at most so many megabytes.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be observed and how long it would take; write nothing.")
+@dry_run_option("what would be observed and how long it would take")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @verbosity_options
@@ -78,6 +79,8 @@ def command(
     fail_if: tuple[str, ...],
     reports: tuple[Path, ...],
     github_summary: bool,
+    track: tuple[str, ...],
+    track_model: bool,
     samples: int | None,
     seed: int,
     preprocess: str | None,
@@ -109,9 +112,10 @@ def command(
     from qconvert.calibrate.data import DataSpec
     from qconvert.calibrate.ranges_file import load_origin
     from qconvert.evaluate.gates import metric_for, raise_if_broken
+    from qconvert.outcome import outcome
     from qconvert.pipeline import QuantizeJob
     from qconvert.quantizing import quantize, resolved
-    from qconvert.recipe.recipe import PINNED, Recipe
+    from qconvert.recipe.recipe import DEFAULT_SCHEME, PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderers.console import print_report
@@ -135,8 +139,8 @@ def command(
 
     calibration = data(calib)
     if dry_run:
-        if calibration is None:
-            raise click.UsageError("--dry-run needs --calib")
+        if calibration is None or recipe.scheme != DEFAULT_SCHEME:
+            raise click.UsageError("--dry-run forecasts the calibration of --scheme int8, and needs --calib")
         from qconvert.calibration import CalibrateJob, forecast
         from qconvert.cli.forecast import show_forecast
 
@@ -170,7 +174,14 @@ def command(
         # a recipe may be brought up to date in place; nothing else that is read may be replaced
         check_output(save_recipe, force=force, inputs=job.inputs)
     settled = outcome(
-        "quantize", fail_if=fail_if, reports=reports, github_summary=github_summary, force=force, inputs=read
+        "quantize",
+        fail_if=fail_if,
+        reports=reports,
+        github_summary=github_summary,
+        force=force,
+        inputs=read,
+        track=track,
+        tracked_models=[output] if track_model else [],
     )
     verbosity = -1 if quiet else int(verbose)
     job = replace(job, metric=metric_for(settled.gates, metric))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
-from qconvert.cli.options import given, recipe_options
+from qconvert.cli.options import dry_run_option, given, recipe_options
 from qconvert.cli.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _ADDITIVE_DB = 1.5
 @label_options("--eval")
 @recipe_options
 @data_options
+@dry_run_option("what would be observed and how long it would take")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="Every group.")
 def command(
@@ -45,6 +46,7 @@ def command(
     seed: int,
     preprocess: str | None,
     skip_bad: int,
+    dry_run: bool,
     as_json: bool,
     verbose: bool,
     **choices: object,
@@ -76,6 +78,11 @@ def command(
         labels=labels,
         metric=metric,
     )
+    if dry_run:
+        from qconvert.cli.forecast import show_job
+
+        show_job(job, verbose=verbose)
+        return
     found = sensitivity(job, TerminalProgress(int(verbose)))
     if as_json:
         import json

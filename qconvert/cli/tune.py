@@ -8,7 +8,7 @@ import click
 
 from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
-from qconvert.cli.options import given, recipe_options, verbosity_options
+from qconvert.cli.options import dry_run_option, given, recipe_options, verbosity_options
 from qconvert.cli.terminal import TerminalProgress, show_warnings
 
 
@@ -36,6 +36,7 @@ from qconvert.cli.terminal import TerminalProgress, show_warnings
     help="Write a recipe that gives the same model again, as YAML.",
 )
 @data_options
+@dry_run_option("what would be observed and how long it would take")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @verbosity_options
@@ -57,6 +58,7 @@ def command(
     seed: int,
     preprocess: str | None,
     skip_bad: int,
+    dry_run: bool,
     as_json: bool,
     force: bool,
     verbose: bool,
@@ -71,8 +73,8 @@ def command(
 
     \b
     Example:
-      qconvert tune sample_models/digits_cnn.onnx --calib calibration_data/digits_cnn/calib.npz --min-sqnr 44 \\
-          -o digits_cnn.int8.onnx
+      qconvert tune sample_models/digits_cnn.onnx --calib calibration_data/digits_cnn/calib.npz --min-sqnr 42 \\
+          --points 2 -o digits_cnn.tuned.onnx
     """
     from qconvert.calibrate.data import DataSpec
     from qconvert.cli.quantize import default_output
@@ -100,6 +102,11 @@ def command(
         metric=metric,
         force=force,
     )
+    if dry_run:
+        from qconvert.cli.forecast import show_job
+
+        show_job(job, verbose=verbose)
+        return
     budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr)
     extras = [(option, path) for option, path in (("--pareto", pareto), ("--save-recipe", save_recipe)) if path]
     check_distinct([("--output", output), *extras])

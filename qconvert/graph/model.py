@@ -22,6 +22,15 @@ from onnx_ir import TensorProtocol as Tensor
 from qconvert.errors import ModelError, OutputError
 from qconvert.graph.external import write_external
 from qconvert.graph.skeleton import skeleton
+from qconvert.graph.soundness import (
+    check_proto,
+    check_shapes,
+    names,
+    refers_elsewhere,
+    sparse_tensors,
+    tensor_bytes,
+    tensors,
+)
 
 # A protobuf message cannot exceed 2 GiB; stay clear of it.
 PROTO_LIMIT = 1_800_000_000
@@ -128,7 +137,7 @@ def load(path: Path) -> Model:
         # onnx-ir and ONNX Runtime refuse external data that is a hard link, which a model's own file may well be
         own = path.resolve() if path.stat().st_nlink == 1 else None
         proto = onnx.ModelProto.FromString(skeleton(own) if own is not None else path.read_bytes())
-        if own is not None and folder != path.parent.resolve() and _refers_elsewhere(proto, own.name):
+        if own is not None and folder != path.parent.resolve() and refers_elsewhere(proto, own.name):
             # a link to a model with data files: these lie beside the link
             own, proto = None, onnx.ModelProto.FromString(path.read_bytes())
         if own is None:
@@ -137,13 +146,14 @@ def load(path: Path) -> Model:
         raise not_onnx from error
     if not proto.HasField("graph") or proto.ir_version <= 0:
         raise not_onnx
-    if not all(isinstance(text, str) for text in _names(proto)):
+    if not all(isinstance(text, str) for text in names(proto)):
         raise not_onnx  # protobuf hands out bytes where a damaged name is no UTF-8
     if not proto.graph.node:
         raise ModelError(f"{path} holds a graph without any node", hint="there is nothing to quantize")
-    _check_external_data(proto, path, own)
-    if any(True for _ in _sparse(proto)):
+    check_proto(proto, path, own)
+    if any(True for _ in sparse_tensors(proto)):
         raise ModelError(f"{path} holds sparse tensors, which qconvert cannot read", hint="export dense weights")
+    check_shapes(proto, path)
     try:
         model = ir.from_proto(proto)
         if not _in_order(model.graph):
@@ -165,115 +175,6 @@ def _in_order(graph: ir.Graph) -> bool:
             return False
         seen.add(node)
     return True
-
-
-def _refers_elsewhere(proto: onnx.ModelProto, own: str) -> bool:
-    """Whether a tensor's data are in another file than the model's ``own``."""
-    external = (t for t in _tensors(proto) if t.data_location == onnx.TensorProto.EXTERNAL)
-    return any(e.key == "location" and e.value != own for t in external for e in t.external_data)
-
-
-def _check_external_data(proto: onnx.ModelProto, path: Path, own: Path | None) -> None:
-    """Check that every tensor's data are where they may be, and complete; ``own``: the model's file, if mapped."""
-    base = path.parent.resolve()
-    for tensor in _tensors(proto):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entry = {e.key: e.value for e in tensor.external_data}
-        location = entry.get("location", "")
-        if own is not None and location == own.name:
-            _check_size(tensor, entry, own, f"{path}: tensor {tensor.name!r}")
-            continue
-        where = f"{path}: external data of {tensor.name!r}"
-        unsafe = "external data must be a plain file in or below the model's folder"
-        if not location or Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location:
-            raise ModelError(f"{where} points to {location!r}, outside the model's folder", hint=unsafe)
-        target = path.parent / location
-        if not target.exists() and not target.is_symlink():
-            raise ModelError(f"{where} is missing: {target}", hint="copy the data file beside the model")
-        steps = [path.parent / Path(*Path(location).parts[: i + 1]) for i in range(len(Path(location).parts))]
-        if any(p.is_symlink() for p in steps) or not target.resolve().is_relative_to(base):
-            raise ModelError(f"{where} goes through a symbolic link: {location!r}", hint=unsafe)
-        if not target.is_file() or target.stat().st_nlink > 1:
-            raise ModelError(f"{where} is not a plain file, or a hard link: {location!r}", hint=unsafe)
-        _check_size(tensor, entry, target, where)
-
-
-def _check_size(tensor: onnx.TensorProto, entry: dict[str, str], target: Path, where: str) -> None:
-    """Check that the part of ``target`` that ``entry`` names holds the data of ``tensor``."""
-    try:
-        offset, length = int(entry.get("offset", "0")), int(entry.get("length", "-1"))
-    except ValueError as error:
-        raise ModelError(f"{where} has an offset or length that is no number", hint="export it again") from error
-    need, size = tensor_bytes(tensor), target.stat().st_size
-    length = need if length < 0 else length
-    if offset < 0 or length < need or offset + length > size:
-        raise ModelError(
-            f"{where}: {target.name!r} has {size} bytes, too few for {need} bytes at offset {offset}",
-            hint="the data file is truncated or belongs to another model",
-        )
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that the tensor's declared type and shape take.
-
-    Raises:
-        ModelError: a negative dimension or an unknown type.
-    """
-    if any(d < 0 for d in tensor.dims):
-        raise ModelError(f"tensor {tensor.name!r} has a negative dimension", hint="the model is damaged")
-    count = 1
-    for d in tensor.dims:
-        count *= d
-    try:
-        bits = ir.DataType(tensor.data_type).bitwidth
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"tensor {tensor.name!r} has an unknown type {tensor.data_type}") from error
-    return (count * bits + 7) // 8
-
-
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node: of the main graph, of control-flow bodies and of functions."""
-    waiting = [*proto.graph.node, *(n for f in proto.functions for n in f.node)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += [n for body in _bodies(node) for n in body.node]
-
-
-def _names(proto: onnx.ModelProto) -> Iterator[str]:
-    nodes = list(_nodes(proto))
-    for node in nodes:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
-    for graph in (proto.graph, *(body for node in nodes for body in _bodies(node))):
-        yield from (v.name for v in (*graph.input, *graph.output, *graph.value_info, *graph.initializer))
-
-
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
-
-
-def _sparse(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
-    yield from proto.graph.sparse_initializer
-    for node in _nodes(proto):
-        for attribute in node.attribute:
-            yield from [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-            yield from attribute.sparse_tensors
-        for body in _bodies(node):
-            yield from body.sparse_initializer
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that the file holds or points to."""
-    yield from proto.graph.initializer
-    for node in _nodes(proto):
-        for attribute in node.attribute:
-            yield from [attribute.t] if attribute.HasField("t") else []
-            yield from attribute.tensors
-        for body in _bodies(node):
-            yield from body.initializer
-    for sparse in _sparse(proto):
-        yield from (sparse.values, sparse.indices)
 
 
 def _with_own_data(model: ir.Model, folder: Path | None) -> ir.Model:
@@ -300,7 +201,7 @@ def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
 
 def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
     """Put the data of external tensors, checked when the model was read, into the message."""
-    for tensor in _tensors(proto):
+    for tensor in tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entry = {e.key: e.value for e in tensor.external_data}

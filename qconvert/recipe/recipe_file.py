@@ -20,6 +20,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
+from qconvert.recipe.examples import examples
+from qconvert.recipe.plain_yaml import PlainLoader
 from qconvert.recipe.recipe import (
     ACTIVATIONS,
     AUTO,
@@ -72,12 +74,12 @@ COMMENTS: Mapping[str, str] = {
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read a recipe: a file, or one that comes with qconvert, by its name.
 
     Raises:
         RecipeError: no such file, not YAML, an unknown key, or a value of the wrong type.
     """
-    data = _read(path)
+    data = _parsed(_text(path), path)
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -120,40 +122,28 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return "".join(lines)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader without aliases and without duplicate keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse aliases."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, f"aliases (*{event.anchor}) are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice; YAML would silently take the last."""
-        seen: set[object] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands here twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> object:
+def _text(path: Path) -> bytes:
+    """What is in the file, or in the recipe of qconvert's own that has this name."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
+        known = examples()
+        if isinstance(error, FileNotFoundError) and str(path) in known:
+            return known[str(path)].encode()
+        named = not path.suffix and len(path.parts) == 1
+        hint = f"give the path of a YAML file, or a name of `qconvert recipes`: {suggest(str(path), tuple(known))}"
         raise RecipeError(
-            f"cannot read the recipe {path}: {error.strerror}", hint="give the path of a YAML file"
+            f"cannot read the recipe {path}: {error.strerror}", hint=hint if named else "give the path of a YAML file"
         ) from error
     if len(raw) > MAX_BYTES:
         raise RecipeError(f"{path} is over 1 MB, too large for a recipe", hint="give the path of a recipe, a YAML file")
+    return raw
+
+
+def _parsed(raw: bytes, path: Path) -> object:
     try:
-        return yaml.load(raw.decode("utf-8-sig"), Loader=_PlainLoader)
+        return yaml.load(raw.decode("utf-8-sig"), Loader=PlainLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""

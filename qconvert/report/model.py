@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 
 from qconvert.diagnose.optimization import OptimizationEffect
 from qconvert.emit.integer_io import IntegerPort
@@ -346,3 +348,24 @@ class Report:
         if self.accuracy is None or self.latency is None:
             raise InternalError("the models of this report were not run")
         return self.accuracy, self.latency
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a few tiles, light or dark as the notebook is."""
+        from qconvert.report.html.page import render_inline
+
+        return render_inline(self)
+
+    def save(self, path: str | PathLike[str], *, force: bool = False) -> None:
+        """Write the report to ``path``; its suffix decides the form: .html, .json, .md, .xml or .txt.
+
+        Raises:
+            RecipeError: no form has this suffix.
+            OutputError: it cannot be written there, or exists and ``force`` is False.
+        """
+        from qconvert.report.output import check_output, write_text
+        from qconvert.report.renderer import renderer_for
+
+        place = Path(path)
+        renderer = renderer_for(place)
+        check_output(place, force=force)
+        write_text(place, renderer.render(self))

@@ -21,8 +21,8 @@ REPO = Path(__file__).resolve().parents[2]
 # lowest first: a module imports from its own layer and from those before it
 LAYERS = tuple(
     """errors registry progress machine numerics graph ops targets recipe rounding stats plan calibrate recover emit
-    evaluate diagnose report inspection run conversion repair measure placing recovery branches inputs calibration
-    delivery schemes pipeline sensitivity tuning quantizing converting cli""".split()
+    evaluate diagnose report tracking inspection run conversion repair measure placing recovery branches inputs
+    calibration gathering delivery schemes pipeline sensitivity tuning quantizing converting outcome api cli""".split()
 )
 
 # library -> the only files (or folders, with a slash) that may import it
@@ -33,6 +33,7 @@ HOMES = {
     "onnxscript": ("qconvert/graph/prepare/",),
     "click": ("qconvert/cli/",),
     "jinja2": ("qconvert/report/html/",),
+    "mlflow": ("qconvert/tracking/trackers/mlflow.py",),
     "markupsafe": ("qconvert/report/html/",),
     "rich_click": ("qconvert/cli/",),
     "rich": ("qconvert/cli/", "qconvert/report/renderers/console.py"),

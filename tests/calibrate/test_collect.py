@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from networks.all import NETWORKS
 from networks.builder import Feed
 
+from qconvert.calibrate import batching
 from qconvert.calibrate.batching import can_batch
 from qconvert.calibrate.collect import Collected, CollectOptions, collect
 from qconvert.calibrate.method import METHODS
@@ -106,13 +107,13 @@ def test_neither_order_nor_threads_nor_batch_nor_split_change_a_bit(
 
 
 def test_some_batches_do_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qconvert.calibrate.batching._WORTH", float("inf"))  # a clock must not decide a test
+    monkeypatch.setattr(batching, "_WORTH", float("inf"))  # a clock must not decide a test
     tried = [gathered(n, range(24), CollectOptions(threads=1, batch=4)) for n in ("digits_cnn", "digits_transformer")]
     assert 4 in [t.batch for t in tried]
 
 
 def test_a_batch_that_changes_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qconvert.calibrate.batching._WORTH", float("inf"))
+    monkeypatch.setattr(batching, "_WORTH", float("inf"))
     model, names, feeds = case("digits_cnn")
     proto = onnx.load_from_string(model.to_bytes())
     # the mean over the batch makes every sample depend on the others

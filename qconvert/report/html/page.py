@@ -89,6 +89,22 @@ def render_summary(summary: Summary) -> str:
     )
 
 
+def render_inline(report: Report) -> str:
+    """A small piece of HTML for a notebook's cell: the tiles, and what a person should look at."""
+    urgent, _ = _by_urgency(facts(report))
+    tensors = {t.name: TensorRef(anchor=f"t{i}", tensor=t) for i, t in enumerate(report.tensors)}
+    was_run = report.accuracy is not None and report.latency is not None
+    return (
+        _environment()
+        .get_template("inline.html")
+        .render(
+            headline=phrases.headline(report),
+            tiles=tiles_of(report, rows_of(report.decisions, tensors)) if was_run else [],
+            urgent=urgent,
+        )
+    )
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(

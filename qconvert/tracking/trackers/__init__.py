@@ -1,0 +1,1 @@
+"""Experiment trackers, one a file; each registers itself in ``qconvert.tracking.tracker.TRACKERS``."""
