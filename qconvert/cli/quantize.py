@@ -186,7 +186,8 @@ def command(
             write_text(pareto, front_document(front))
     if save_recipe is not None:
         if front is None and report.placement is not None:
-            recipe = replace(recipe, placement=PINNED, pinned_float=report.placement.pinned_float)
+            pins, forms = report.placement.pinned_float, report.placement.pinned_forms
+            recipe = replace(recipe, placement=PINNED, pinned_float=pins, forms=forms)
         write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))

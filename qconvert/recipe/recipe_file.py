@@ -32,6 +32,7 @@ from qconvert.recipe.recipe import (
     Recipe,
 )
 from qconvert.registry import suggest
+from qconvert.targets.form import FORMS
 
 RECIPE_VERSION = 1
 MAX_BYTES = 1_000_000
@@ -55,6 +56,7 @@ COMMENTS: Mapping[str, str] = {
     "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
     f"an integer form; {PINNED}: as pinned_float says",
     "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
+    "forms": f"PATTERN=FORM, other forms for some nodes: {', '.join(FORMS)}; what a measured run saves",
     "scheme": "what to quantize to: int8 (static), dynamic, w8, w4, w2 (weights only), fp16, bf16",
     "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice",
     "rounding": f"weight-only: {AUTO}, or the rounding method: rtn, mse, hqq, gptq, awq",
