@@ -3,6 +3,7 @@
 unit = nodes whose times cannot be told apart, or that share what one of their forms changes:
        the group of a node, of the Add that its form takes in, and of what makes the input of a bounded Softmax;
        the products that read one tensor, with what quantizes it
+units that compute alike, the layers of a transformer, are decided together by their median
 a unit takes the forms of the profile in which it takes least, where that is less by more than noise
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from qconvert.graph.view import GraphView
 from qconvert.measure.attribution import attribute
