@@ -143,6 +143,7 @@ def _quantize_branch(
         recipe,
         placement=ALL if recipe.placement == ALL else STATIC,
         pinned_float=(),
+        forms=(),
         include=tuple(n for p in recipe.include for n in own.get(p, ())),
         exclude=tuple(n for p in recipe.exclude for n in own.get(p, ())),
     )

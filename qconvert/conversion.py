@@ -9,6 +9,7 @@ from types import MappingProxyType
 from qconvert.calibrate.method import METHODS, Method
 from qconvert.calibrate.solve import requests_for, requests_for_tensors, skipped_values, solve
 from qconvert.emit.cleanup import clean
+from qconvert.emit.forms import write_forms
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
 from qconvert.errors import InternalError, ModelError
@@ -207,6 +208,7 @@ def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:
 def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:
     """(``plan`` written into a copy of ``base`` in the recipe's format, notes); ``source`` gives the metadata."""
     emitted = emit_qdq(base, plan, target_of(recipe.target))
+    write_forms(emitted.model, plan)
     model = clean(emitted.model, source)
     if recipe.format == "qoperator":
         model = clean(lower_to_qoperator(model, plan), source)

@@ -315,7 +315,7 @@ def verify(
     """
     scales = {name: float(p.scale) for name, p in quantized.plan.params_of().items() if p.scale.ndim == 0}
     plans = (quantized.plan, *quantized.branches.values())
-    weighted = [n.node for plan in plans for n in plan.taken() if n.weight is not None and n.activations]
+    weighted = [n.node for plan in plans for n in plan.taken() if n.multiplies]
     return Verification(
         checker=check(delivered.model),
         loads=True,

@@ -5,18 +5,20 @@
 
 The static plan is the rule, and another one replaces it only if it is faster by more than noise, so that runs agree.
 Nothing slower than FP32 is chosen while there is something faster: in the end everything computes in float, with
-weights stored as integers. The choice is a recipe with ``placement: pinned``, from which all later stages work.
+weights stored as integers. Of the fastest, operators are tried in other forms (:mod:`qconvert.measure.forms`). The
+choice is a recipe with ``placement: pinned``, from which all later stages work.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from qconvert.conversion import Quantized, quantizes
+from qconvert.conversion import Quantized, emit, quantizes
 from qconvert.errors import QConvertError
-from qconvert.evaluate.latency import Latency, measure_latency, speedup
+from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
 from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
@@ -26,10 +28,13 @@ from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
 from qconvert.measure.boundary import boundary_costs
 from qconvert.measure.costs import MeasuredCosts, measured_costs
+from qconvert.measure.forms import Gain, paying, variants
 from qconvert.measure.profile import Profile, profile
 from qconvert.plan.build import build_plan, weighed
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.forms import able as formable
+from qconvert.plan.forms import entries, with_forms
 from qconvert.plan.model import QuantPlan, same_plan, told_as
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
@@ -37,9 +42,10 @@ from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
 from qconvert.recipe.resolve import types_for
 from qconvert.recover.effort import LEVELS
 from qconvert.repair import convert_and_repair
-from qconvert.report.model import PlacementReport, PlacementTrial
+from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
+from qconvert.targets.form import BOUNDED
 
 # A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
 HYSTERESIS = 1.02
@@ -47,6 +53,8 @@ HYSTERESIS = 1.02
 LEAST_SPEEDUP = 1.02
 # Several forms of the model are in memory at once; beyond this many bytes of float weights none is timed.
 MOST_BYTES = 1 << 29
+# Operators that take a smaller part of the time in float are not tried in other forms: they cannot gain enough.
+LEAST_SHARE = 0.04
 # How often the cut is profiled itself, and made again with what that tells.
 CORRECTIONS = 2
 
@@ -56,7 +64,7 @@ _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
 
-_FP32, _STATIC, _ALL, _CUT, _FLOAT = "fp32", "static", "all", "cut", "float"
+_FP32, _STATIC, _ALL, _CUT, _FORMS, _FLOAT = "fp32", "static", "all", "cut", "forms", "float"
 _FLOAT_BYTES = 4
 
 
@@ -86,7 +94,7 @@ class _Trial:
 
 def integer_nodes(plan: QuantPlan) -> frozenset[str]:
     """The nodes of ``plan`` that run on integers; those that only store their weights so do not."""
-    return frozenset(n.node for n in plan.taken() if n.activations or n.absorbed_into or n.table)
+    return frozenset(n.node for n in plan.taken() if n.activations or n.form or n.absorbed_into or n.table)
 
 
 def placed(
@@ -141,17 +149,27 @@ class _Search:
         with self.run.watch.stage("place"):
             latencies = self._timed(sessions, trials, clear=len(trials) == 1 and gain > _CLEAR)
         best = _best(trials, latencies)
-        if speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
-            tables = {name for name, c in able.items() if c.table}
-            trials.append(self._pinned(_FLOAT, graph, able, tables))
+        gains = self._gains(graph, best, costs)
+        if gains:
+            trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))
             with self.run.watch.stage("place"):
                 latencies = self._timed(sessions, trials)
-            gains = speedup(latencies[_FP32], latencies[best.name]).median >= LEAST_SPEEDUP
-            best = best if gains else trials[-1]
+            best = _best(trials, latencies)
+            gains = gains if best.name == _FORMS else ()
+        in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
+        if in_float or speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
+            tables = {name for name, c in able.items() if c.table}
+            trials.append(self._pinned(_FLOAT, graph, able, tables, in_float))
+            with self.run.watch.stage("place"):
+                latencies = self._timed(sessions, trials)
+            # what a form gains that float operators have, too, is no gain of integers
+            reference = _FLOAT if in_float else _FP32
+            if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
+                best, gains = trials[-1], in_float
         pinned = _left_out(graph, able, best.integer)
         run = replace(
             self.run,
-            recipe=replace(recipe, placement=PINNED, pinned_float=pinned),
+            recipe=replace(recipe, placement=PINNED, pinned_float=pinned, forms=best.recipe.forms),
             times={n: t for n in graph.nodes if (t := costs.times(n)) is not None},
         )
         sessions.clear()
@@ -169,9 +187,19 @@ class _Search:
                 for t in trials
             ),
             pinned_float=pinned,
+            pinned_forms=best.recipe.forms,
+            forms=tuple(
+                FormReport(
+                    nodes=tuple(g.forms),
+                    forms=tuple(g.forms.values()),
+                    plain_ms=g.plain_us / 1e3,
+                    form_ms=g.form_us / 1e3,
+                )
+                for g in gains
+            ),
             seconds=time.perf_counter() - started,
         )
-        notes = (*result.notes, _told(report, best, len(able)))
+        notes = (*result.notes, _told(report, best, len(able)), *_told_forms(gains))
         return Placed(run=run, result=replace(result, placement=report, notes=notes))
 
     def _trial(self, name: str, recipe: Recipe) -> _Trial:
@@ -191,10 +219,31 @@ class _Search:
         self.converted.append((planned, result))
         return result
 
-    def _pinned(self, name: str, graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> _Trial:
+    def _pinned(
+        self,
+        name: str,
+        graph: GraphView,
+        able: Mapping[str, Candidate],
+        integer: Set[str],
+        gains: Sequence[Gain] = (),
+    ) -> _Trial:
         """The trial in which the nodes ``integer`` alone run on integers."""
         pinned = _left_out(graph, able, integer)
-        return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned))
+        recipe = replace(self.run.recipe, placement=PINNED, pinned_float=pinned)
+        return self._trial(name, _with_gains(recipe, gains))
+
+    def _gains(self, graph: GraphView, best: _Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
+        """What the nodes of ``best`` gain in other forms; nothing is profiled where they take too little to matter."""
+        target = target_of(best.recipe.target)
+        able = formable(graph, best.result.plan, best.recipe, target)
+        worth = {form: names for form, names in able.items() if costs.share(names) >= LEAST_SHARE}
+        tried = []
+        for forms in variants(worth):
+            recipe = replace(best.recipe, forms=(*best.recipe.forms, *entries(forms)))
+            plan = with_forms(graph, best.result.plan, recipe, target)
+            model, _ = emit(best.result.base, plan, recipe, self.prepared.source)
+            tried.append((forms, self._profile(model)))
+        return paying(graph, self._profile(best.result.model), tried) if tried else ()
 
     @property
     def _effort(self) -> float:
@@ -255,6 +304,7 @@ class _Search:
             seconds=_CLEAR_SECONDS if clear else _TIMING_SECONDS * self._effort,
             min_runs=_FEWEST_ROUNDS if clear else max(_FEWEST_ROUNDS, int(_TIMING_ROUNDS * self._effort)),
             max_runs=_MOST_ROUNDS,
+            clock=thread_clock(),
         )
 
 
@@ -265,6 +315,11 @@ def _best(trials: list[_Trial], latencies: Mapping[str, Latency]) -> _Trial:
         if speedup(latencies[best.name], latencies[other.name]).median > HYSTERESIS:
             best = other
     return best
+
+
+def _with_gains(recipe: Recipe, gains: Sequence[Gain]) -> Recipe:
+    forms = {name: form for g in gains for name, form in g.forms.items()}
+    return replace(recipe, forms=(*recipe.forms, *entries(forms)))
 
 
 def _left_out(graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> tuple[str, ...]:
@@ -285,3 +340,13 @@ def _told(report: PlacementReport, best: _Trial, operations: int) -> str:
         f"placement measured, one thread: {found.integer_nodes} of {operations} operators on integers take "
         f"{found.median_ms:.3g} ms, FP32 takes {report.fp32_ms:.3g} ms"
     )
+
+
+def _told_forms(gains: Sequence[Gain]) -> tuple[str, ...]:
+    """What the forms gain, in a sentence."""
+    if not gains:
+        return ()
+    counts = Counter(form for g in gains for form in g.forms.values())
+    listed = ", ".join(f"{n} {form}" for form, n in counts.items())
+    before, after = (sum(us) for us in zip(*((g.plain_us, g.form_us) for g in gains), strict=True))
+    return (f"operators in other forms, {listed}: with what they are fused with {after:,.0f} us, {before:,.0f} before",)

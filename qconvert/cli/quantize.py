@@ -197,9 +197,14 @@ def command(
             write_text(pareto, front_document(front))
     if save_recipe is not None:
         if front is None and report.placement is not None:
-            placement = report.placement
-            excluded = (*recipe.exclude, *placement.excluded)
-            recipe = replace(recipe, placement=PINNED, pinned_float=placement.pinned_float, exclude=excluded)
+            placed = report.placement
+            recipe = replace(
+                recipe,
+                placement=PINNED,
+                pinned_float=placed.pinned_float,
+                forms=placed.pinned_forms,
+                exclude=(*recipe.exclude, *placed.excluded),
+            )
         write_text(save_recipe, recipe_to_yaml(resolved(recipe)))
     if as_json:
         click.echo(JSON.render(report))

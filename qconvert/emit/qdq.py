@@ -31,6 +31,7 @@ from qconvert.numerics.spec import QParams
 from qconvert.ops import OPS
 from qconvert.ops.rule import key
 from qconvert.plan.model import NodePlan, QuantPlan
+from qconvert.targets.form import DYNAMIC
 from qconvert.targets.target import Target
 
 _DATA_TYPES = {name: ir.DataType[name.upper()] for name in ("int4", "uint8", "int8", "uint16", "int16")}
@@ -127,6 +128,7 @@ class _Emitter:
             return 0
         value = node.inputs[plan.weight.port]
         source = node.inputs[plan.activations[0]] if plan.activations else None
+        dynamic = plan.form == DYNAMIC
         if value is None:
             raise InternalError(f"{node.name} lost an input that the plan names")
         array: NDArray[np.float32] = np.asarray(constant_array(value), np.float32)
@@ -144,10 +146,10 @@ class _Emitter:
             scale = add_initializer(self.graph, f"{node.name}_b_s", quantized.scale)
             axis = 0 if quantized.scale.ndim else None
             node.replace_input_with(plan.bias, self._dequantize(node, codes, scale, None, axis, f"{node.name}_b"))
-        elif source is not None:
+        elif source is not None or dynamic:
             array, params = self._unsaturated(node, source, array, params)
         stored, scale, zero = store.weight(value, params, array)
-        if source is None:
+        if source is None and not dynamic:
             node.replace_input_with(plan.weight.port, self._unpacked(node, value, stored, params, array.ndim))
             return repaired
         node.replace_input_with(
@@ -178,12 +180,15 @@ class _Emitter:
         return mul.outputs[0]
 
     def _unsaturated(
-        self, node: ir.Node, source: ir.Value, array: NDArray[np.float32], params: QParams
+        self, node: ir.Node, source: ir.Value | None, array: NDArray[np.float32], params: QParams
     ) -> tuple[NDArray[np.float32], QParams]:
-        """Weight and parameters with which no sum of products saturates, where the target's kernels could."""
+        """Weight and parameters with which no sum of products saturates, where the target's kernels could.
+
+        ``source`` is None for an input that gets unsigned codes as the model runs.
+        """
         rule = OPS.find(key(node.domain, node.op_type))
-        activation = self.params[source.name or ""].spec.qtype
-        mixed = params.spec.qtype.signed and not activation.signed and activation.bits == 8
+        activation = self.params[source.name or ""].spec.qtype if source is not None else None
+        mixed = params.spec.qtype.signed and (activation is None or (not activation.signed and activation.bits == 8))
         if not (self.target.saturates and mixed) or rule is None or rule.weight_order is None:
             return array, params
         integers = {a.name: a.as_int() for a in node.attributes.values() if a.type == ir.AttributeType.INT}

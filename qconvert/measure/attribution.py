@@ -24,7 +24,9 @@ from qconvert.graph.optimized import origin
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind, rule_of
 
-CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"})
+CONVERSIONS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ReorderInput", "ReorderOutput"}
+)
 _MARK = "@node"
 # what emission appends to the name of a tensor that is held in another form
 _SUFFIXES = ("_q", "_dq", "_float", "_codes")

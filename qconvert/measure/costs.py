@@ -24,7 +24,7 @@ from qconvert.plan.model import NodeTimes
 # What float must gain before a node leaves the integers: times differ by that much from run to run.
 MARGIN, MARGIN_US = 1.05, 1.0
 
-_BOUNDARY = ("QuantizeLinear", "DequantizeLinear")
+_BOUNDARY = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 _BLOCKED = "com.microsoft.nchwc"
 
 
@@ -100,6 +100,11 @@ class MeasuredCosts:
             return None
         return NodeTimes(float_us=self.float_us[group], integer_us=self.integer_us[group])
 
+    def share(self, names: Iterable[str]) -> float:
+        """How much of the time in float the groups of ``names`` take, 0..1."""
+        total = sum(self.float_us.values())
+        return sum(self.float_us.get(g, 0.0) for g in {self.groups[n] for n in names}) / total if total else 0.0
+
     def _transposed(self, tensor: str, size: int) -> float:
         """Integer convolutions want channels last."""
         rank = self.graph.tensors[tensor].rank
@@ -125,16 +130,16 @@ def measured_costs(
     """
     float_side = attribute(graph, in_float.run)
     sides = [attribute(graph, p.run) for _, p in others]
-    groups = _groups(graph, (float_side, *sides))
-    float_us, integer_us = _group_times(in_float, float_side, groups), _group_times(others[0][1], sides[0], groups)
+    groups = groups_of(graph, (float_side, *sides))
+    float_us, integer_us = group_times(in_float, float_side, groups), group_times(others[0][1], sides[0], groups)
     quantize_us: dict[str, float] = {}
     dequantize_us: dict[str, float] = {}
     for (integer, profile), side in zip(others, sides, strict=True):
-        quantize, dequantize = _boundaries(graph, profile, side)
+        quantize, dequantize = boundary_times(graph, profile, side)
         quantize_us.update(quantize)
         dequantize_us.update(dequantize)
         on_integers = {groups[n] for n in integer}
-        for group, us in _group_times(profile, side, groups).items():
+        for group, us in group_times(profile, side, groups).items():
             (integer_us if group in on_integers else float_us)[group] = us
     blocked = {n for n, r in float_side.owner.items() if in_float.run.nodes[r].domain == _BLOCKED}
     return MeasuredCosts(
@@ -150,7 +155,7 @@ def measured_costs(
     )
 
 
-def _groups(graph: GraphView, sides: Iterable[Attribution]) -> dict[str, str]:
+def groups_of(graph: GraphView, sides: Iterable[Attribution]) -> dict[str, str]:
     """Node -> the first node of its group: nodes that one kernel computes are together."""
     parent = {name: name for name in graph.nodes}
 
@@ -169,7 +174,7 @@ def _groups(graph: GraphView, sides: Iterable[Attribution]) -> dict[str, str]:
     return {name: root(name) for name in graph.nodes}
 
 
-def _group_times(profile: Profile, side: Attribution, groups: Mapping[str, str]) -> dict[str, float]:
+def group_times(profile: Profile, side: Attribution, groups: Mapping[str, str]) -> dict[str, float]:
     """Group -> microseconds of its kernels and of the changes of layout that belong to it."""
     found: dict[str, float] = {}
     parts = side.parts()
@@ -181,8 +186,8 @@ def _group_times(profile: Profile, side: Attribution, groups: Mapping[str, str])
     return found
 
 
-def _boundaries(graph: GraphView, profile: Profile, side: Attribution) -> tuple[dict[str, float], dict[str, float]]:
-    """(tensor -> us of its QuantizeLinear, tensor -> us of its DequantizeLinear), changes of layout included."""
+def boundary_times(graph: GraphView, profile: Profile, side: Attribution) -> tuple[dict[str, float], dict[str, float]]:
+    """(tensor -> us of what quantizes it, tensor -> us of its DequantizeLinear), changes of layout included."""
     found: dict[str, dict[str, float]] = {op: {} for op in _BOUNDARY}
     for name, us in profile.us.items():
         home = _home(profile.run, name, side)
@@ -194,7 +199,7 @@ def _boundaries(graph: GraphView, profile: Profile, side: Attribution) -> tuple[
         if tensor is not None:
             times = found[node.op_type]
             times[tensor] = times.get(tensor, 0.0) + us
-    return found["QuantizeLinear"], found["DequantizeLinear"]
+    return {**found["QuantizeLinear"], **found["DynamicQuantizeLinear"]}, found["DequantizeLinear"]
 
 
 def _home(run: GraphView, name: str, side: Attribution) -> str | None:

@@ -14,6 +14,7 @@ from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.candidates import Candidate, find_candidates
 from qconvert.plan.clamps import find_absorbed
 from qconvert.plan.costs import StaticCosts, weight_elements
+from qconvert.plan.forms import with_forms
 from qconvert.plan.groups import make_groups, undone_clamps
 from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
@@ -75,7 +76,7 @@ def build_plan(
     if (types.activations, types.weights) in target.emulates:
         nodes = {name: replace(n, decision=_emulated(n)) for name, n in nodes.items()}
     groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
-    return QuantPlan(nodes=nodes, groups=groups, notes=())
+    return with_forms(graph, QuantPlan(nodes=nodes, groups=groups, notes=()), recipe, target)
 
 
 def weighed(

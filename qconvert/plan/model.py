@@ -64,6 +64,8 @@ class NodePlan:
         quantized_outputs: outputs that are emitted as integers.
         times: what it was measured to take, where that was done.
         absorbed_into: for a Relu or Clip that disappears into the saturation of its producer: that producer's name.
+        form: how it is written, where that is not between Q/DQ pairs (:mod:`qconvert.targets.form`).
+        adds: the Add of its bias, which its form takes in.
     """
 
     node: str
@@ -77,6 +79,13 @@ class NodePlan:
     quantized_outputs: tuple[str, ...] = ()
     absorbed_into: str | None = None
     times: NodeTimes | None = None
+    form: str = ""
+    adds: str | None = None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies on integers with a constant weight."""
+        return self.decision.taken and self.weight is not None and bool(self.activations or self.form)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

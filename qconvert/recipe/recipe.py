@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from qconvert.errors import RecipeError
 from qconvert.registry import suggest
+from qconvert.targets.form import FORMS
 
 FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
@@ -52,6 +53,8 @@ class Recipe:
             another; "static" what pays by the target's table; "all" whatever has an integer form at all; "pinned" all
             that the target runs as integers, but for ``pinned_float``.
         pinned_float: names of nodes that stay float under "pinned"; what an earlier run measured.
+        forms: "PATTERN=FORM": nodes that are written in another form than between Q/DQ pairs (``targets.form``), or, as
+            "plain", in none; the last that fits decides. Under "measured", timing decides for the rest.
         scheme: what to quantize to, a name in ``schemes.kinds``; ``format`` to ``placement`` but for ``symmetric`` are
             of int8.
         block: weights that share a scale in a weight-only scheme; -1: all of an output channel, 0: the scheme's choice.
@@ -76,6 +79,7 @@ class Recipe:
     effort: str = "default"
     placement: str = MEASURED
     pinned_float: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
     scheme: str = DEFAULT_SCHEME
     block: int = 0
     rounding: str = AUTO
@@ -112,6 +116,10 @@ class Recipe:
         for entry in self.mix:
             if not all(entry.rpartition("=")):
                 raise RecipeError(f"mix cannot hold {entry!r}", hint="write PATTERN=SCHEME, for example Gather=w8")
+        for entry in self.forms:
+            pattern, _, form = entry.rpartition("=")
+            if not pattern or form not in FORMS:
+                raise RecipeError(f"forms cannot hold {entry!r}", hint=f"write PATTERN=FORM; forms: {', '.join(FORMS)}")
         if self.pinned_float and self.placement != PINNED:
             raise RecipeError(
                 f"pinned_float means nothing with placement {self.placement}",

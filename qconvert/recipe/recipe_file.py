@@ -34,6 +34,7 @@ from qconvert.recipe.recipe import (
     Recipe,
 )
 from qconvert.registry import suggest
+from qconvert.targets.form import FORMS
 
 RECIPE_VERSION = 1
 MAX_BYTES = 1_000_000
@@ -57,6 +58,7 @@ COMMENTS: Mapping[str, str] = {
     "placement": "measured: on integers what pays here, by timing; static: by the target's table; all: whatever has "
     f"an integer form; {PINNED}: as pinned_float says",
     "pinned_float": f"with placement {PINNED}: the nodes that stay float, by name; what a measured run saves",
+    "forms": f"PATTERN=FORM, other forms for some nodes: {', '.join(FORMS)}; what a measured run saves",
     "scheme": "what to quantize to: int8, a16w8, a16w4 (static), dynamic, w8, w4, w2, palette:256, palette:16, nf4, "
     "fp4, fp8, binary (weights only), fp16, bf16",
     "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice; of "

@@ -39,6 +39,7 @@ def node_decisions(plan: QuantPlan, written: GraphView | None = None, place: str
             writes=tuple(_within(place, t) for t in n.quantized_outputs),
             weight=_weight(n, written),
             absorbed_into=n.absorbed_into and _within(place, n.absorbed_into),
+            form=n.form or None,
             float_ms=n.times.float_us / 1e3 if n.times is not None else None,
             integer_ms=n.times.integer_us / 1e3 if n.times is not None else None,
         )

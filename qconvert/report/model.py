@@ -101,7 +101,8 @@ class PlacementTrial:
     """One placement that was timed.
 
     Attributes:
-        name: "static", "all" (that can), "cut 1" and so on (by measured costs), "float".
+        name: "static", "all" (that can), "cut 1" and so on (by measured costs), "forms" (the best of these, with nodes
+            in other forms), "float".
         integer_nodes: how many nodes run on integers.
         median_ms: of a run, one thread.
         speedup: against FP32, from paired runs.
@@ -114,6 +115,23 @@ class PlacementTrial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FormReport:
+    """Nodes that were measured to be faster in another form than between Q/DQ pairs.
+
+    Attributes:
+        nodes: which, in graph order.
+        forms: "fused" (bias inside), "dynamic" (input quantized as the model runs), "bounded" (Softmax), one a node.
+        plain_ms, form_ms: what they take together without and with these forms, with all that is fused with them and
+            what quantizes their inputs.
+    """
+
+    nodes: tuple[str, ...]
+    forms: tuple[str, ...]
+    plain_ms: float
+    form_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementReport:
     """How the placement was measured, before accuracy recovery.
 
@@ -122,6 +140,8 @@ class PlacementReport:
         fp32_ms: median of a run of the FP32 model.
         trials: what was timed.
         pinned_float: nodes that stay float; with ``placement: pinned`` in a recipe the run is repeated without timing.
+        pinned_forms: likewise ``forms`` of a recipe.
+        forms: what was measured of the forms that were taken.
         seconds: what it took.
         excluded: nodes that went back to float for the accuracy of the outputs, weights included.
     """
@@ -131,6 +151,8 @@ class PlacementReport:
     trials: tuple[PlacementTrial, ...]
     pinned_float: tuple[str, ...]
     seconds: float
+    pinned_forms: tuple[str, ...] = ()
+    forms: tuple[FormReport, ...] = ()
     excluded: tuple[str, ...] = ()
 
 
@@ -178,6 +200,7 @@ class NodeDecision:
         reads, writes: the quantized tensors among its inputs and outputs.
         weight: its constant operand, where that is stored as integers.
         absorbed_into: for a Relu or Clip that disappears into its producer: that producer's name.
+        form: how it is written, where that is not between Q/DQ pairs: "fused", "dynamic" or "bounded".
         sqnr_db: SQNR of the model's outputs with this node alone quantized, where that was measured.
         error_split: cause -> share of the squared error that this node alone makes, 0..1, where that was measured:
             weight rounding, weight clipping, activation rounding, activation clipping.
@@ -192,6 +215,7 @@ class NodeDecision:
     writes: tuple[str, ...] = ()
     weight: WeightReport | None = None
     absorbed_into: str | None = None
+    form: str | None = None
     sqnr_db: float | None = None
     error_split: Mapping[str, float] = field(default_factory=dict)
     float_ms: float | None = None

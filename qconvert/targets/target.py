@@ -28,6 +28,8 @@ class Capability:
         one_scale: all that it reads and writes has to have one scale and zero point, where the operator's rule leaves
             that open.
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
+        forms: other ways to write it that the runtime has (ops/form.py); taken where they are measured to be faster, or
+            where a recipe names them.
         float_ns, integer_ns: cost for each output element of the float and the integer kernel.
     """
 
@@ -38,6 +40,7 @@ class Capability:
     on_codes: bool = False
     one_scale: bool = False
     output_range: tuple[float, float] | None = None
+    forms: tuple[str, ...] = ()
     float_ns: float = 0.2
     integer_ns: float = 0.2
 

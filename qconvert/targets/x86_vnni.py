@@ -9,6 +9,7 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 from __future__ import annotations
 
 from qconvert.machine import X86
+from qconvert.targets.form import BOUNDED, DYNAMIC, FUSED
 from qconvert.targets.target import WIDE_TYPES, Capability, ConvolutionCosts, Target, register
 
 
@@ -66,7 +67,7 @@ X86_VNNI = register(
             # unpacking its weights takes 0.125 ns an element, computing with each of them many times that
             "ConvTranspose": Capability(integer=False, reason=_NO_KERNEL, weights_only=True, float_ns=10.0),
             "Gemm": Capability(integer=True, float_result=True, float_ns=30.0, integer_ns=8.0),
-            "MatMul": Capability(integer=True, float_result=True, float_ns=7.0, integer_ns=1.9),
+            "MatMul": Capability(integer=True, float_result=True, forms=(FUSED, DYNAMIC), float_ns=7.0, integer_ns=1.9),
             "Gather": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "Add": _kernel(0.16, 0.15),
             "Mul": _kernel(0.16, 0.23),
@@ -103,7 +104,12 @@ X86_VNNI = register(
             "Tanh": _float(_NO_KERNEL),
             "ReduceMean": _float(_NO_KERNEL),
             "Where": _float("QLinearWhere takes 20 times as long as the float kernel"),
-            "Softmax": _float("QLinearSoftmax takes 4 times as long as the float kernel and rounds to 1/256"),
+            "Softmax": Capability(
+                integer=False,
+                reason="QLinearSoftmax takes 4 times as long as the float kernel and rounds to 1/256",
+                forms=(BOUNDED,),
+                float_ns=0.3,
+            ),
         },
     )
 )

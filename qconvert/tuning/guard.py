@@ -43,7 +43,7 @@ _MARGIN_DB = 1.0
 _SHARE, _LEAST_SECONDS = 3.0, 30.0
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
-_OPTIONS = MeasureOptions(most=6, operations=3e11)
+_OPTIONS = MeasureOptions(most=4, operations=1e11)
 
 
 def guarded(started: Started, quantized: Quantized, seconds: float) -> Quantized:
@@ -88,7 +88,8 @@ def _search(
     began = time.monotonic()
     run, start = started.run, integer_nodes(quantized.plan)
     order = list(view_of(started.prepared.model).nodes)
-    pinned = quantized.placement.pinned_float if quantized.placement is not None else ()
+    placed = quantized.placement
+    pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else ((), run.recipe.forms)
     analysis = analyze(started, quantized, _OPTIONS)
     corners = _corners(analysis, quantized, start)
     best, reached, gone = quantized, found, frozenset[str]()
@@ -108,6 +109,7 @@ def _search(
             run.recipe,
             placement=PINNED,
             pinned_float=tuple(name for name in order if name in floats),
+            forms=forms,
             exclude=(*run.recipe.exclude, *excluded),
         )
         run.progress.note(f"{found:.1f} dB: trying {len(back)} operators back in float")

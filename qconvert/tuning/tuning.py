@@ -295,7 +295,8 @@ def _recipe_for(recipe: Recipe, base: Quantized) -> Recipe:
 def _placed_like(recipe: Recipe, base: Quantized) -> Recipe:
     """``recipe`` with the placement that was measured for ``base``, or the static one."""
     if base.placement is not None:
-        return replace(recipe, placement=PINNED, pinned_float=base.placement.pinned_float)
+        pins, forms = base.placement.pinned_float, base.placement.pinned_forms
+        return replace(recipe, placement=PINNED, pinned_float=pins, forms=forms)
     return replace(recipe, placement=STATIC) if recipe.placement == MEASURED else recipe
 
 

@@ -1,0 +1,139 @@
+"""The forms of a plan (:mod:`qconvert.targets.form`) written into a QDQ graph.
+
+    fused     DQ(x) -> MatMul(DQ(W)) -> Add(b)   becomes   MatMulIntegerToFloat(x_q, W_q, s_x, s_w, z_x, z_w, b)
+    dynamic   x -> MatMul(DQ(W)) -> Add(b)       becomes   x -> DynamicQuantizeLinear -> (codes, s_x, z_x)
+                                                           MatMulInteger(codes, W_q, z_x, z_w) -> Cast
+                                                           -> Mul(s_x * s_w) -> Add(b)
+    bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
+
+Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
+the bias [N] goes in (1.32). Sources: the operators' documentation in ONNX Runtime 1.32, ONNX DynamicQuantizeLinear-11
+and MatMulInteger-10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from qconvert.emit.additions import CONTRIB, Additions
+from qconvert.errors import InternalError
+from qconvert.graph.edit import constant_of, take_over
+from qconvert.graph.model import Model
+from qconvert.plan.model import QuantPlan
+from qconvert.targets.form import BOUND, BOUNDED, DYNAMIC, FUSED
+
+
+def write_forms(model: Model, plan: QuantPlan) -> None:
+    """Write the nodes of ``plan`` that have a form in it, in place.
+
+    Args:
+        model: as :func:`qconvert.emit.qdq.emit_qdq` has written ``plan``.
+        plan: the same.
+    """
+    forms = {n.node: n.form for n in plan.nodes.values() if n.form}
+    if not forms:
+        return
+    writer = _Writer(graph=model.ir.graph, plan=plan, opset=model.opset, additions=Additions(model=model.ir))
+    write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded}
+    for node in list(model.ir.graph):
+        form = forms.get(node.name or "")
+        if form is not None:
+            write[form](node)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Writer:
+    graph: ir.Graph
+    plan: QuantPlan
+    opset: int
+    additions: Additions
+    codes: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
+
+    def fused(self, node: ir.Node) -> None:
+        (x, x_scale, x_zero), (w, w_scale, w_zero) = self._behind(node, 0), self._behind(node, 1)
+        add, bias = self._bias(node)
+        if add is None:
+            raise InternalError(f"nothing adds a bias to {node.name}, which the plan fuses with it")
+        inputs = [x, w, x_scale, w_scale, x_zero, w_zero, bias]
+        made = ir.node("MatMulIntegerToFloat", inputs, domain=CONTRIB, name=node.name)
+        self.graph.insert_before(add, made)
+        self.additions.model.opset_imports.setdefault(CONTRIB, 1)
+        self._replace(node, add, made.outputs[0])
+
+    def dynamic(self, node: ir.Node) -> None:
+        value, name = node.inputs[0], node.name or "MatMul"
+        w, w_scale, w_zero = self._behind(node, 1)
+        add, bias = self._bias(node)
+        if value is None:
+            raise InternalError(f"{node.name} reads nothing")
+        x, x_scale, x_zero = self._quantized(value, node)
+        make = self.additions.node
+        sums = make(node, "MatMulInteger", [x, w, x_zero, w_zero], name=f"{name}_MatMulInteger")
+        real = make(node, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+        factor = make(node, "Mul", [x_scale, w_scale], name=f"{name}_scales")
+        result = make(node, "Mul", [real, factor], name=f"{name}_Mul")
+        if add is not None and bias is not None:
+            result = make(node, "Add", [result, bias], name=f"{name}_Add")
+        self._replace(node, add, result)
+
+    def bounded(self, node: ir.Node) -> None:
+        value, name = node.inputs[0], node.name or "Softmax"
+        if value is None:
+            raise InternalError(f"{node.name} reads nothing")
+        make = self.additions.node
+        if self.opset >= 18:
+            axes = self.additions.constant(self.graph, f"{name}_axes", np.array([-1], np.int64))
+            most = make(node, "ReduceMax", [value, axes], {"keepdims": 1}, name=f"{name}_ReduceMax")
+        else:
+            most = make(node, "ReduceMax", [value], {"axes": [-1], "keepdims": 1}, name=f"{name}_ReduceMax")
+        distance = self.additions.constant(self.graph, f"{name}_bound", np.array(BOUND, np.float32))
+        least = make(node, "Add", [most, distance], name=f"{name}_least")
+        node.replace_input_with(0, make(node, "Max", [value, least], name=f"{name}_Max"))
+
+    def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
+        """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""
+        value = node.inputs[port]
+        dq = value.producer() if value is not None else None
+        if dq is None or dq.op_type != "DequantizeLinear":
+            raise InternalError(f"{node.name} does not read integers at port {port}, as its plan says")
+        return dq.inputs[0], dq.inputs[1], dq.inputs[2] if len(dq.inputs) > 2 else None
+
+    def _bias(self, node: ir.Node) -> tuple[ir.Node | None, ir.Value | None]:
+        """(the Add that the plan names, its bias [N]) behind a product; (None, None) where it names none."""
+        name = self.plan.nodes[node.name or ""].adds
+        if name is None:
+            return None, None
+        add = next((u.node for u in node.outputs[0].uses() if u.node.name == name), None)
+        value = next((v for v in add.inputs if v is not node.outputs[0]), None) if add is not None else None
+        bias = constant_of(value)
+        if add is None or value is None or bias is None:
+            raise InternalError(f"{name} adds no bias to {node.name}, as its plan says")
+        if bias.ndim > 1:
+            value = self.additions.constant(self.graph, f"{value.name}_row", bias.reshape(-1))
+        return add, value
+
+    def _quantized(self, value: ir.Value, before: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """(codes, scale, zero point) of ``value``, computed once."""
+        if value not in self.codes:
+            made = ir.Node("", "DynamicQuantizeLinear", [value], num_outputs=3, name=f"{value.name}_DQL")
+            made.name = self.additions.fresh(made.name or "DQL")
+            for output, what in zip(made.outputs, ("codes", "scale", "zero"), strict=True):
+                output.name = self.additions.fresh(f"{value.name}_{what}")
+            producer = value.producer()
+            if producer is None:
+                self.graph.insert_before(next(iter(self.graph)), made)
+            else:
+                self.graph.insert_after(producer, made)
+            codes, scale, zero = made.outputs
+            self.codes[value] = (codes, scale, zero)
+        return self.codes[value]
+
+    def _replace(self, node: ir.Node, add: ir.Node | None, result: ir.Value) -> None:
+        """Let ``result`` stand for what ``add`` makes, or ``node``."""
+        take_over(result, (add or node).outputs[0])
+        for old in (add, node):
+            if old is not None:
+                self.graph.remove(old, safe=True)

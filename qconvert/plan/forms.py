@@ -1,0 +1,147 @@
+"""Which nodes are written in another form than between Q/DQ pairs (:mod:`qconvert.targets.form`), and which could be.
+
+A dynamic node reads no quantized tensor: its plan keeps the weight and names no activations, and a tensor that nothing
+else reads as codes is quantized no longer. So calibration, recovery and emission see of it what there is.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import replace
+
+from qconvert.errors import RecipeError
+from qconvert.graph.view import GraphView, NodeView
+from qconvert.ops.rule import key
+from qconvert.plan.candidates import matches
+from qconvert.plan.model import NodePlan, QuantPlan
+from qconvert.recipe.recipe import Recipe
+from qconvert.registry import suggest
+from qconvert.targets.form import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
+from qconvert.targets.target import Target
+
+
+def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> QuantPlan:
+    """``plan`` with the forms of ``recipe`` on every node that they fit and that can take them.
+
+    Args:
+        graph: the canonical graph that ``plan`` is for.
+        plan: with numbers or without; nodes in no form.
+        recipe: names the forms.
+        target: has them or not.
+
+    Raises:
+        RecipeError: a pattern fits no node, or none that has the form on ``target``.
+    """
+    if not recipe.forms:
+        return plan
+    wanted = _wanted(graph, recipe, target)
+    nodes = dict(plan.nodes)
+    for name, form in wanted.items():
+        if form not in (PLAIN, plan.nodes[name].form) and not form_objection(graph, plan, target, name, form):
+            nodes[name] = _formed(graph, nodes[name], form)
+    read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
+    groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
+    return replace(plan, nodes=nodes, groups=groups)
+
+
+def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
+    """Form -> the nodes that could take it and of which ``recipe`` says nothing, in graph order."""
+    said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
+    found = {
+        form: tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
+        for form in FORMS
+        if form != PLAIN
+    }
+    return {form: names for form, names in found.items() if names}
+
+
+def entries(forms: Mapping[str, str]) -> tuple[str, ...]:
+    """The entries of a recipe for node -> form."""
+    return tuple(f"{glob.escape(name)}={form}" for name, form in forms.items())
+
+
+def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str, form: str) -> str:
+    """Why the node ``name`` of ``plan`` cannot take ``form``; "" if it can."""
+    node, decided = graph.nodes[name], plan.nodes[name]
+    if form not in target.capability(key(node.domain, node.op_type)).forms:
+        return f"{node.op_type} has no form {form!r} on {target.title}"
+    if form == BOUNDED:
+        return _unbounded(graph, node, decided)
+    if not decided.decision.taken or decided.weight is None or decided.activations != (0,):
+        return "it does not multiply quantized activations with an integer weight"
+    if decided.quantized_outputs:
+        return "its result is quantized"
+    if graph.tensors[node.inputs[1] or ""].rank != 2:
+        return "its weight is no matrix"
+    if form == FUSED:
+        return "" if added(graph, node) is not None else "nothing adds a bias to it"
+    source = node.inputs[0] or ""
+    if any(source in n.quantized_outputs for n in plan.nodes.values()):
+        return "its input is made by an integer operator"
+    return ""
+
+
+def added(graph: GraphView, product: NodeView) -> str | None:
+    """The Add that alone reads ``product``, and adds a constant to it that is [N], or has ones in front."""
+    out = graph.tensors[product.outputs[0]]
+    if out.is_output or out.captured or len(out.consumers) != 1:
+        return None
+    add, port = graph.consumers(out.name)[0]
+    bias = add.input(1 - port)
+    if add.op_type != "Add" or add.domain not in ("", "ai.onnx") or not graph.is_constant(bias):
+        return None
+    shape, columns = (
+        graph.tensors[bias or ""].shape or (),
+        (graph.tensors[product.inputs[1] or ""].shape or (None,))[-1],
+    )
+    ones = all(d == 1 for d in shape[:-1])
+    if not shape or shape[-1] != columns or not ones or len(shape) > (out.rank or 0):
+        return None
+    return add.name
+
+
+def _unbounded(graph: GraphView, node: NodeView, decided: NodePlan) -> str:
+    source = graph.tensors[node.inputs[0] or ""]
+    if decided.decision.taken or not source.is_float or source.is_constant:
+        return "it computes on integers, or on no float32 values"
+    if graph.opset < 13 or source.rank is None or node.attr_int("axis", -1) not in (-1, source.rank - 1):
+        return "it does not run along the last axis"
+    return ""
+
+
+def _wanted(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, str]:
+    """Node -> the form that ``recipe`` wants for it; the last entry that fits decides."""
+    found: dict[str, str] = {}
+    for entry in recipe.forms:
+        pattern, _, form = entry.rpartition("=")
+        fits = [n for n, node in graph.nodes.items() if matches(node, pattern) or n == pattern]
+        if not fits:
+            names = sorted({n.op_type for n in graph.nodes.values()} | set(graph.nodes))
+            raise RecipeError(f"forms: {pattern!r} matches no node", hint=suggest(pattern, names[:40]))
+        having = [n for n in fits if form == PLAIN or form in _forms_of(target, graph.nodes[n])]
+        if not having:
+            raise RecipeError(
+                f"forms: no operator that {pattern!r} matches has the form {form!r} on {target.title}",
+                hint=_hint(target, form),
+            )
+        found.update(dict.fromkeys(having, form))
+    return {n: found[n] for n in graph.nodes if n in found}
+
+
+def _forms_of(target: Target, node: NodeView) -> tuple[str, ...]:
+    return target.capability(key(node.domain, node.op_type)).forms
+
+
+def _hint(target: Target, form: str) -> str:
+    ops = [op for op, c in target.capabilities.items() if form in c.forms]
+    return f"operators that have it: {', '.join(ops)}" if ops else f"{target.title} has no such form"
+
+
+def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
+    if form == BOUNDED:
+        decision = replace(plan.decision, reason=f"{plan.decision.reason}; {TITLES[form]}")
+        return replace(plan, form=form, decision=decision)
+    decision = replace(plan.decision, reason=f"integer kernel, {TITLES[form]}")
+    plan = replace(plan, form=form, decision=decision, adds=added(graph, graph.nodes[plan.node]))
+    return replace(plan, activations=(), read_tensors=()) if form == DYNAMIC else plan

@@ -1,0 +1,33 @@
+"""Forms: ways to write one node other than as itself between QuantizeLinear/DequantizeLinear pairs.
+
+    fused     q(x) -> com.microsoft.MatMulIntegerToFloat(codes, W_q, s_x, s_w, z_x, z_w, b)         MatMul and its bias
+              Between pairs the kernel is the same, but the bias is a node of its own behind it, and keeps ONNX Runtime
+              from other fusions: Add and Gelu become BiasGelu, which takes 2.7 times as long as Gelu (1.32, AVX512).
+    dynamic   x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul -> Add                     MatMul and its bias
+              The scale of x comes from x itself, each time the model runs.
+    bounded   Softmax(max(x, max_j x_j - 64))                                                 Softmax, on the last axis
+              exp(x_j - max x) below 2**-126 is a subnormal number, which processors are slow with. Masks make them:
+              ONNX Runtime's kernel bounds the exponent at -88.4 (1.32), and takes 4 times as long where it does. The
+              bound changes probabilities below exp(-64) = 1.6e-28 alone, and by less than that, which is 1e-21 of what
+              rounding does to the greatest one: the result is the same for float32, whatever the input.
+
+A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
+"""
+
+from __future__ import annotations
+
+FUSED, DYNAMIC, BOUNDED = "fused", "dynamic", "bounded"
+PLAIN = "plain"
+"""Not in any of the others."""
+
+FORMS = (FUSED, DYNAMIC, BOUNDED, PLAIN)
+
+# The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
+# the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
+BOUND = -64.0
+
+TITLES = {
+    FUSED: "bias inside (MatMulIntegerToFloat)",
+    DYNAMIC: "its input is quantized as the model runs",
+    BOUNDED: "bounded from below, so that masks make no subnormal numbers",
+}

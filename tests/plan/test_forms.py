@@ -1,0 +1,160 @@
+"""Other forms of nodes: what takes them, what a plan then holds, and that the written model computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from networks.builder import Builder
+from networks.sequence import encoder_layernorm
+from numpy.typing import NDArray
+
+from qconvert.conversion import Quantized, convert
+from qconvert.errors import RecipeError
+from qconvert.graph.build_view import view_of
+from qconvert.graph.census import take_census
+from qconvert.graph.model import Model
+from qconvert.graph.prepare.canonical import Prepared, prepare
+from qconvert.graph.session import Feed
+from qconvert.graph.signature import session_of
+from qconvert.plan.forms import able, entries
+from qconvert.recipe.recipe import STATIC, Recipe
+from qconvert.run import Run
+from qconvert.targets.auto import target_of
+
+RECIPE = Recipe(target="x86-vnni", placement=STATIC)
+
+
+class Few:
+    """Some samples."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self.feeds = feeds
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter(self.feeds)
+
+    def feed(self, i: int) -> Feed:
+        return self.feeds[i]
+
+
+NET = encoder_layernorm()
+FEEDS = Few(NET.feeds)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(Model(ir=ir.from_proto(NET.proto)), FEEDS.feed(0), min_opset=13)
+
+
+@pytest.fixture(scope="module")
+def plain(prepared: Prepared) -> Quantized:
+    return convert(prepared, Run(recipe=RECIPE, samples=FEEDS))
+
+
+def formed(prepared: Prepared, *forms: str, recipe: Recipe = RECIPE) -> Quantized:
+    return convert(prepared, Run(recipe=replace(recipe, forms=forms), samples=FEEDS))
+
+
+def results(result: Quantized) -> NDArray[np.float32]:
+    return np.concatenate([np.ravel(result.session.run(feed)[0]) for feed in FEEDS])
+
+
+def db(reference: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - found) ** 2)))
+
+
+def test_fused_is_the_same_model_with_the_bias_inside(prepared: Prepared, plain: Quantized) -> None:
+    fused = formed(prepared, "MatMul=fused")
+    took = [n for n in fused.plan.nodes.values() if n.form == "fused"]
+    assert len(took) == 12  # all products with weights have a bias
+    assert all(n.multiplies and "bias inside" in n.decision.reason for n in took)
+    assert [g.tensors for g in fused.plan.groups] == [g.tensors for g in plain.plan.groups]
+    # the order of the sum differs, nothing else
+    assert np.max(np.abs(results(fused) - results(plain))) < 1e-4 * np.max(np.abs(results(plain)))
+    before, after = (take_census(r.model, [n.node for n in took]) for r in (plain, fused))
+    assert after.ops["MatMulIntegerToFloat"] == before.ops["MatMulIntegerToFloat"] == 12
+    assert after.ops["Add"] < before.ops["Add"]
+    assert "BiasGelu" not in after.ops
+    assert not after.unfused
+
+
+def test_dynamic_needs_no_range(prepared: Prepared, plain: Quantized) -> None:
+    dynamic = formed(prepared, "MatMul=dynamic")
+    took = [n for n in dynamic.plan.nodes.values() if n.form == "dynamic"]
+    # the input of the product behind the heads is codes, which Reshape and Transpose pass on
+    assert len(took) == 10
+    assert all(n.multiplies and not n.activations for n in took)
+    observed = set(dynamic.plan.observed())
+    assert observed < set(plain.plan.observed())
+    assert not {view_of(prepared.model).nodes[n.node].inputs[0] for n in took} & observed
+    ops = take_census(dynamic.model, [n.node for n in took]).ops
+    assert ops["DynamicQuantizeMatMul"] + ops["MatMulIntegerToFloat"] == 12
+    assert ops["DynamicQuantizeLinear"] == 2  # one for the three products that read the same
+    assert "MatMulInteger" not in ops
+    reference = np.concatenate([np.ravel(session_of(prepared.model).run(feed)[0]) for feed in FEEDS])
+    assert db(reference, results(dynamic)) > db(reference, results(plain)) - 1
+
+
+def test_the_last_pattern_decides(prepared: Prepared) -> None:
+    first = next(n for n, p in view_of(prepared.model).nodes.items() if p.op_type == "MatMul")
+    result = formed(prepared, "MatMul=fused", *entries({first: "plain"}))
+    assert not result.plan.nodes[first].form
+    assert sum(n.form == "fused" for n in result.plan.nodes.values()) == 11
+
+
+def test_what_a_recipe_decides_is_not_searched(prepared: Prepared, plain: Quantized) -> None:
+    graph, target = view_of(prepared.model), target_of("x86-vnni")
+    found = able(graph, plain.plan, RECIPE, target)
+    assert {form: len(names) for form, names in found.items()} == {"fused": 12, "dynamic": 10, "bounded": 2}
+    assert set(able(graph, plain.plan, replace(RECIPE, forms=("MatMul=plain",)), target)) == {"bounded"}
+    assert not able(graph, plain.plan, RECIPE, target_of("tensorrt"))
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+def test_every_form_on_every_host(format: str, prepared: Prepared, plain: Quantized) -> None:
+    for target in ("x86-avx2", "arm64"):
+        recipe = replace(RECIPE, target=target, format=format)
+        result = formed(prepared, "MatMul=fused", "MatMul_1*=dynamic", "Softmax=bounded", recipe=recipe)
+        assert {n.form for n in result.plan.nodes.values()} == {"", "fused", "dynamic", "bounded"}
+        assert db(results(plain), results(result)) > 20
+
+
+@pytest.mark.parametrize(
+    ("forms", "target", "says"),
+    [
+        (("no_such=fused",), "x86-vnni", "matches no node"),
+        (("Softmax=fused",), "x86-vnni", "no operator that 'Softmax' matches has the form 'fused'"),
+        (("MatMul=fused",), "tensorrt", "has the form 'fused' on"),
+    ],
+)
+def test_what_no_node_can_take_is_refused(forms: tuple[str, ...], target: str, says: str, prepared: Prepared) -> None:
+    with pytest.raises(RecipeError, match=says):
+        formed(prepared, *forms, recipe=replace(RECIPE, target=target))
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(RecipeError, match="forms cannot hold 'MatMul=quick'"):
+        Recipe(forms=("MatMul=quick",))
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_a_bounded_softmax_is_the_same(opset: int) -> None:
+    b = Builder(opset=opset)
+    x = b.node("Add", b.node("MatMul", b.input("x", [1, 4, 8]), b.weight(8, 8)), b.input("mask", [4, 8]))
+    b.output(b.node("Softmax", x, axis=-1, out="y"), [1, 4, 8])
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((4, 8)), np.triu(np.full((4, 8), -1e4), 1), np.triu(np.full((4, 8), -np.inf), 1)]
+    # a row without anything but masks, and scores that are far apart by themselves
+    masks += [np.full((4, 8), -3e38), 100 * rng.normal(size=(4, 8))]
+    feeds = [{"x": rng.normal(size=(1, 4, 8)).astype(np.float32), "mask": m.astype(np.float32)} for m in masks]
+    ready = prepare(Model(ir=ir.from_proto(b.model())), feeds[0], min_opset=13)
+    run = Run(recipe=replace(RECIPE, exclude=("MatMul",), forms=("Softmax=bounded",)), samples=Few(feeds))
+    bounded = session_of(convert(ready, run, required=False).model)
+    for feed in feeds:
+        exact, found = session_of(ready.model).run(feed)[0], bounded.run(feed)[0]
+        np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-27)
+    assert bounded.run(feeds[1])[0].min() > np.finfo(np.float32).tiny
