@@ -51,19 +51,28 @@ else:
     arrays = {n: data[n] for n in names} if path.suffix == ".npz" else {names[0]: np.load(path, mmap_mode="r")}
     count = len(arrays[names[0]])
     feeds = ({n: np.ascontiguousarray(a[i : i + 1]) for n, a in arrays.items()} for i in range(count))
-start = time.perf_counter()
+start, processor = time.perf_counter(), time.process_time()
 for feed in feeds:
     session.run(None, feed)
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - processor)
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One finished process: wall seconds, the seconds that it printed itself, peak memory in MB; whether it failed."""
+    """One finished process.
+
+    Attributes:
+        wall, processor: seconds from start to end, and those of all its threads.
+        own, own_processor: the same of its part that counts, as it printed them; 0 where it did not.
+        peak_mb: memory.
+        failed: whether it did.
+    """
 
     wall: float
+    processor: float
     own: float
+    own_processor: float
     peak_mb: float
     failed: bool = False
 
@@ -76,10 +85,18 @@ def run(command: Sequence[str]) -> Run:
     said = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    last = said.strip().splitlines()[-1] if said.strip() else ""
-    own = float(last) if last.replace(".", "", 1).isdecimal() else 0.0
     wall = time.perf_counter() - start
-    return Run(wall=wall, own=own, peak_mb=usage.ru_maxrss / 1024, failed=process.returncode != 0)
+    words = said.strip().splitlines()[-1].split() if said.strip() else []
+    own = [float(w) for w in words] if all(w.replace(".", "", 1).isdecimal() for w in words) else []
+    own += [0.0] * (2 - len(own))
+    return Run(
+        wall=wall,
+        processor=usage.ru_utime + usage.ru_stime,
+        own=own[0],
+        own_processor=own[1],
+        peak_mb=usage.ru_maxrss / 1024,
+        failed=process.returncode != 0,
+    )
 
 
 def in_turn(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Run]]:

@@ -173,7 +173,7 @@ def told_as(plan: QuantPlan, other: QuantPlan) -> QuantPlan:
     """``plan`` with the times of ``other``, and its reasons where both decide the same."""
     nodes = dict(plan.nodes)
     for name, node in other.nodes.items():
-        same = nodes[name].decision.taken == node.decision.taken
+        same = _bare(nodes[name]) == _bare(node)
         nodes[name] = replace(nodes[name], times=node.times, decision=node.decision if same else nodes[name].decision)
     return replace(plan, nodes=nodes)
 

@@ -151,6 +151,18 @@ def test_a_product_without_an_add_is_left_alone() -> None:
     assert changes.changed == 0
 
 
+def test_a_dear_net_is_measured_in_fewer_waves() -> None:
+    b = Builder(seed=3)
+    x = b.input("x", [1, 4, 8, 8])
+    b.node("Conv", x, b.weight(4, 4, 1, 1), out="y")
+    b.output("y")
+    found = subject(prepared(b.model(), b.feeds(1)[0]).model, b.feeds(6))
+    correction = BiasCorrection()
+    least, operations = correction.options.least, correction.options.operations
+    waves = [correction._waves(found, operations / least / n) for n in (100, 6.5, 1e-3)]
+    assert waves == [correction.options.waves, 6, correction.options.fewest]
+
+
 def test_waves_follow_the_graph() -> None:
     b = Builder(seed=8)
     x = b.relu(b.conv(b.input("x", [1, 8, 8, 8]), 8, 8))

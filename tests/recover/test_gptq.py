@@ -24,7 +24,7 @@ from qconvert.numerics.spec import PerAxis, QuantSpec
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.gram import second_moments
 from qconvert.recover.layers import Layer, find_layers
-from qconvert.recover.passes.gptq import Gptq, GptqOptions, rounded
+from qconvert.recover.passes.gptq import Gptq, GptqOptions, factor_of_inverse, rounded
 from qconvert.recover.recovery import Stage
 
 Matrix = NDArray[np.float64]
@@ -98,6 +98,13 @@ def test_what_it_gives_is_on_the_grid(seed: int, inputs: int) -> None:
     params = weight_params(weight, spec(0))
     result = rounded(dense(), weight, params, correlated(seed, inputs), GptqOptions())
     np.testing.assert_array_equal(dequantize(quantize(result, params), params), result)
+
+
+def test_the_factor_of_the_inverse_is_upper_and_right_where_it_is_made_of_blocks() -> None:
+    h = correlated(0, 150, samples=600) + 0.01 * np.eye(150)
+    u = factor_of_inverse(h)
+    assert np.array_equal(u, np.triu(u))
+    np.testing.assert_allclose(u.swapaxes(1, 2) @ u @ h, np.eye(150)[None], atol=1e-8)
 
 
 CONVOLUTIONS: dict[str, dict[str, object]] = {
