@@ -122,6 +122,9 @@ def test_schemes_are_mixed_by_node(tmp_path: Path) -> None:
     ops = [n.op_type for n in load_graph(result).node]
     assert (ops.count("MatMulBnb4"), ops.count("MatMulNBits")) == (1, 0)
     assert quality(net, result) > 14
+    half = converted(net, Recipe(scheme="fp16", mix=("up=palette:256", "head=fp8", "embed=fp8")), tmp_path)
+    assert half.nodes["down"].decision.reason == "float16"
+    assert quality(net, half) > 25
 
 
 @pytest.mark.parametrize(("scheme", "least_db"), [("binary", 1), ("fp8", 25)])
