@@ -30,6 +30,8 @@ from qconvert.errors import InternalError
 from qconvert.graph.edit import take_over
 from qconvert.numerics.codebooks import BookCodes, pack_high
 
+# The operators that decode.
+DECODING = frozenset({"Add", "Cast", "Div", "Gather", "Mod", "Mul", "Pad", "Reshape", "Slice", "Transpose"})
 # MatMulBnb4's quant_type
 FP4_TYPE, NF4_TYPE = 0, 1
 # About what the nodes and names of a decoded weight take in a file.
@@ -100,6 +102,7 @@ class DecodedEmitter:
         attributes = {"K": columns, "N": rows, "block_size": codes.block, "quant_type": kind}
         inputs = [node.inputs[0], stored.packed, stored.scale]
         made = add.node(node, "MatMulBnb4", inputs, attributes, name=f"{node.name}_MatMulBnb4", domain=CONTRIB)
+        made.type, made.shape = node.outputs[0].type, node.outputs[0].shape
         product = made.producer()
         if node.op_type == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None:
             made = add.node(node, "Add", [made, node.inputs[2]], name=f"{node.name}_Add")

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.emit.additions import Additions
+from qconvert.emit.decoded_weights import DECODING
 from qconvert.emit.sites import LEAST_WEIGHT
 from qconvert.graph.bodies import bodies_of
 from qconvert.graph.quantized import is_quantized_op
@@ -230,6 +231,8 @@ def _objection(node: ir.Node) -> str:
         return "control flow stays float32; weights inside are stored as float16"
     if is_quantized_op(node.op_type):
         return "it is quantized"
+    if decodes(node):
+        return "it decodes a weight"
     typed = [v.type for v in (*node.inputs, *node.outputs) if v is not None and v.type is not None]
     if "Sequence" in node.op_type or "Optional" in node.op_type or not all(isinstance(t, ir.TensorType) for t in typed):
         return "it reads or makes something else than tensors"
@@ -240,6 +243,19 @@ def _objection(node: ir.Node) -> str:
             if np.any((np.clip(array, -MAX_HALF, MAX_HALF).astype(np.float16) == 0) & (array != 0)):
                 return "float16 would make one of its constants 0"
     return ""
+
+
+def decodes(node: ir.Node) -> bool:
+    """Whether ``node`` decodes a weight of a scheme that is mixed in: it reads constants alone, at whatever remove."""
+    if node.op_type not in DECODING:
+        return False
+    for value in node.inputs:
+        if value is None or (value.const_value is not None and not value.is_graph_input()):
+            continue
+        producer = value.producer()
+        if producer is None or not decodes(producer):
+            return False
+    return True
 
 
 def _schema(node: ir.Node, imports: Mapping[str, int]) -> onnx.defs.OpSchema | None:

@@ -7,6 +7,8 @@ g is the codebook of the row: one in all, or one for each group of rows. Without
     NF4      quantiles of a normal distribution, scaled to -1 .. 1: Dettmers et al. 2023 (QLoRA), arXiv:2305.14314
     FP4      sign, exponent of two bits, mantissa of one, over the largest: that of bitsandbytes
     BINARY   -1 and 1
+    E4M3     sign, exponent of four bits with bias 7, mantissa of three, over the largest, 448: FP8 without infinities,
+             Micikevicius et al. 2022, arXiv:2209.05433; its codes of NaN stand for the largest here
 
 NF4 and FP4 are those of MatMulBnb4 of ONNX Runtime 1.32, in its order of codes (tests run the operator). The smallest
 FP4 value is 1 / 192 and not 1 / 16, so it is next to useless.
@@ -38,6 +40,17 @@ NF4: Book = np.array(
 _FP4 = np.array([0.0, 1 / 192, 2 / 3, 1.0, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
 FP4: Book = np.concatenate([_FP4, -_FP4])
 BINARY: Book = np.array([-1.0, 1.0], np.float32)
+E4M3_MOST = 448.0
+
+
+def _e4m3() -> Book:
+    exponent, mantissa = np.divmod(np.arange(128), 8)
+    values = np.where(exponent > 0, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
+    values[-1] = E4M3_MOST
+    return (np.concatenate([values, -values]) / E4M3_MOST).astype(np.float32)
+
+
+E4M3: Book = _e4m3()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qconvert.emit.additions import Additions
-from qconvert.emit.half import MAX_HALF, HalfEmitter, OpNode
+from qconvert.emit.half import MAX_HALF, HalfEmitter, OpNode, decodes
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import agreement
@@ -78,7 +78,7 @@ def _decisions(emitter: HalfEmitter, work: Work, name_of: str) -> list[tuple[str
         taken = name in emitter.taken
         done = "weights stored in 16 bits, float32 arithmetic" if name in emitter.stored else "float16"
         reason = done if taken else emitter.reasons.get(name, "it has no weight that the scheme stores")
-        if work.owner(name, node.op_type) == name_of:
+        if work.owner(name, node.op_type) == name_of and not decodes(node):
             decision = Decision(taken=taken, reason=reason)
             found.append((name, NodePlan(node=name, op_type=node.op_type, decision=decision)))
     return found

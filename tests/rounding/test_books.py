@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi._pybind_state import quantize_matmul_bnb4
 
-from qconvert.numerics.codebooks import BINARY, FP4, NF4, pack_high
+from qconvert.numerics.codebooks import BINARY, E4M3, FP4, NF4, nearest, pack_high
 from qconvert.rounding.books import BookSpec, fit
 
 KINDS = {0: FP4, 1: NF4}
@@ -53,6 +54,19 @@ def test_rtn_rounds_as_onnx_runtime_does(kind: int) -> None:
     ours = fit(made, BookSpec(bits=4, book=KINDS[kind], block=block), "rtn", None).real()
     # bitsandbytes' thresholds have five digits, so a number or two may fall to the other side
     assert np.count_nonzero(~np.isclose(ours, theirs, rtol=1e-5, atol=1e-7)) <= 3
+
+
+def test_e4m3_is_that_of_ml_dtypes() -> None:
+    theirs = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    known = np.isfinite(theirs)
+    np.testing.assert_allclose((E4M3 * 448)[known], theirs[known], rtol=1e-6)
+    made = weight(1, 500)[0]
+    made *= 448 / np.abs(made).max()
+    codes = nearest(made / 448, E4M3)
+    # where a number is halfway between two codes either is right
+    there = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    cast = made.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    np.testing.assert_allclose(np.abs(made - there), np.abs(made - cast), rtol=1e-4)
 
 
 def error(made: np.ndarray, real: np.ndarray, moments: np.ndarray | None = None) -> float:

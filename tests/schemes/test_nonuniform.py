@@ -122,9 +122,12 @@ def test_schemes_are_mixed_by_node(tmp_path: Path) -> None:
     ops = [n.op_type for n in load_graph(result).node]
     assert (ops.count("MatMulBnb4"), ops.count("MatMulNBits")) == (1, 0)
     assert quality(net, result) > 14
+    half = converted(net, Recipe(scheme="fp16", mix=("up=palette:256", "head=fp8", "embed=fp8")), tmp_path)
+    assert half.nodes["down"].decision.reason == "float16"
+    assert quality(net, half) > 25
 
 
-@pytest.mark.parametrize(("scheme", "least_db"), [("palette:16", 12), ("fp8", 25)])
+@pytest.mark.parametrize(("scheme", "least_db"), [("binary", 1), ("fp8", 25)])
 def test_weights_in_branches_become_small(scheme: str, least_db: float, tmp_path: Path) -> None:
     """Convolutions and LSTMs in the bodies of If; random weights, through five layers."""
     net = voice()
@@ -196,20 +199,18 @@ def pruned(folder: Path, *, convolution: bool) -> tuple[np.ndarray, Path, Path]:
 
 
 RECIPES = {
-    "int8 gptq": Recipe(placement="all", recover=("gptq",)),
-    "int8 adaround, x86-avx2": Recipe(placement="all", recover=("adaround",), target="x86-avx2"),
-    **{
-        s: Recipe(scheme=s, accuracy_level=1)
-        for s in ("dynamic", "w8", "w4", "w2", "fp16", "bf16", *SCHEMES)
-    },
-}  # fmt: skip
+    s: Recipe(scheme=s, accuracy_level=1)
+    for s in ("dynamic", "w8", "w4", "w2", "fp16", "bf16", "fp8", "palette:16", "nf4", "fp4", "binary")
+}
 
 
 @pytest.mark.parametrize("convolution", [False, True])
 def test_zeros_stay_zeros_in_every_scheme(convolution: bool, tmp_path: Path) -> None:
     zero, model, data = pruned(tmp_path, convolution=convolution)
     unit = np.eye(40, dtype=np.float32).reshape(40, 40, *([1, 1] if convolution else []))
-    for name, recipe in RECIPES.items():
+    pass_, target = ("adaround", "x86-avx2") if convolution else ("gptq", "x86-vnni")
+    static = Recipe(placement="all", recover=(pass_,), target=target)
+    for name, recipe in {f"int8, {pass_}": static, **RECIPES}.items():
         if convolution and name == "dynamic":
             continue  # leaves convolutions as they are
         output = tmp_path / "out.onnx"

@@ -5,12 +5,12 @@
 Of ONNX Runtime 1.32's CPU provider: Cast from FP8 works and is folded when the model is loaded; QuantizeLinear and
 DequantizeLinear work, but are run each time (``--weight-format qdq``: runtimes with FP8 kernels, TensorRT for one, want
 that form); no Gather, MatMul or Conv takes FP8, so activations in FP8 would be slower than float and are not offered.
-Micikevicius et al. 2022, FP8 formats for deep learning, arXiv:2209.05433; ONNX operators Cast-19, DequantizeLinear-19.
+With calibration data codes make up for each other's errors (gptq). ONNX operators Cast-19, DequantizeLinear-19.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import ml_dtypes
 import numpy as np
@@ -21,16 +21,16 @@ from qconvert.emit.decoded_weights import DecodedEmitter
 from qconvert.emit.sites import Kind, Site, find_sites, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
+from qconvert.numerics.codebooks import E4M3, E4M3_MOST, BookCodes
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
+from qconvert.rounding.books import BookSpec, fit
+from qconvert.schemes.moments import SAMPLES, each_with_moments
 from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
 from qconvert.schemes.tally import Tally
 
 NAME = "fp8"
-MOST = 448.0
-# Numbers that are rounded at once.
-_PART = 1 << 22
-_LEAST_SCALE = 1e-30
+_SPEC = BookSpec(bits=8, book=E4M3)
 
 
 def convert(work: Work) -> Converted:
@@ -42,7 +42,8 @@ def convert(work: Work) -> Converted:
     nodes: dict[str, NodePlan] = {}
     tally = Tally()
     groups = [g for g in shared(find_sites(model)).values() if NAME in {work.owner(s.name, s.node.op_type) for s in g}]
-    for group in work.progress.track(groups, label=NAME, total=len(groups)):
+    taken: list[tuple[Site, ...]] = []
+    for group in groups:
         objection = _objection(group, work)
         reason = objection or ("E4M3 weights, a scale for each channel" + (", stored once" if len(group) > 1 else ""))
         for site in group:
@@ -50,15 +51,25 @@ def convert(work: Work) -> Converted:
                 decision = Decision(taken=not objection, reason=reason)
                 nodes[site.name] = NodePlan(node=site.name, op_type=site.node.op_type, decision=decision)
         if not objection:
-            codes, scale = _round(group[0], tally)
-            emitter.write_fp8(group[0], codes, scale, linear=linear)
-            group[0].unmap()
+            taken.append(group)
+    samples = work.samples if work.recipe.rounding != "rtn" else None
+    method = "gptq" if samples is not None else "rtn"
+    turns = each_with_moments(taken, work.model, samples, (Kind.PRODUCT, Kind.CONVOLUTION))
+    for i, moments in work.progress.track(turns, label=NAME, total=len(taken)):
+        site = taken[i][0]
+        view = site.row_view()
+        stored = fit(view, _SPEC, method, moments)
+        tally.add_rows(view, stored.real_rows)
+        codes, scale = _written(site, stored)
+        emitter.write_fp8(site, codes, scale, linear=linear)
+        site.unmap()
     unfolded = "at each run" if linear else "when it loads the model: memory and speed are those of the float model"
     return Converted(
         model=model,
         nodes=nodes,
         notes=(*tally.notes(), f"ONNX Runtime decodes E4M3 weights {unfolded}"),
-        method="rounding to nearest",
+        method="rounding to nearest" if samples is None else method,
+        samples=min(SAMPLES, len(samples)) if samples is not None else 0,
     )
 
 
@@ -75,28 +86,15 @@ def _objection(group: Sequence[Site], work: Work) -> str:
     return "kept in float by --embeddings or --lm-head" if "float" in parts else ""
 
 
-def _round(site: Site, tally: Tally) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+def _written(site: Site, codes: BookCodes) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
     """(codes in the shape of the initializer, scale [N])."""
-    view = site.row_view()
-    codes = np.empty(view.shape, ml_dtypes.float8_e4m3fn)
-    scale = np.empty(len(view), np.float32)
-    for start, part in _parts(view):
-        end = start + len(part)
-        top = np.abs(part).max(axis=1) / np.float32(MOST)
-        scale[start:end] = np.where(top < _LEAST_SCALE, 1.0, top)
-        codes[start:end] = np.clip(part / scale[start:end, None], -MOST, MOST).astype(codes.dtype)
-    tally.add_rows(view, lambda i, j: codes[i:j].astype(np.float32) * scale[i:j, None])
+    scale = (codes.scale if codes.scale is not None else np.ones(1)) / np.float32(E4M3_MOST)
+    fp8 = codes.codes.view(ml_dtypes.float8_e4m3fn)
     if site.kind is Kind.RECURRENT:
-        return codes.reshape(site.shape), scale
+        return fp8.reshape(site.shape), scale.astype(np.float32)
     shape, axis = site.shape, site.axis
-    moved = codes.reshape(shape[axis], *(d for i, d in enumerate(shape) if i != axis))
-    return np.ascontiguousarray(np.moveaxis(moved, 0, axis)), scale
-
-
-def _parts(view: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    step = max(1, _PART // max(1, view.shape[1]))
-    for start in range(0, len(view), step):
-        yield start, np.ascontiguousarray(view[start : start + step], np.float32)
+    moved = fp8.reshape(shape[axis], *(d for i, d in enumerate(shape) if i != axis))
+    return np.ascontiguousarray(np.moveaxis(moved, 0, axis)), scale.astype(np.float32)
 
 
 def _check(recipe: Recipe) -> None:
@@ -109,9 +107,9 @@ def _check(recipe: Recipe) -> None:
             "leave --block out, or use --scheme w8 --block N",
         ),
         (
-            recipe.rounding not in (AUTO, "rtn"),
-            f"fp8 is rounded to nearest; there is no {recipe.rounding} for it",
-            "leave --rounding out, or use --scheme w4",
+            recipe.rounding not in (AUTO, "rtn", "gptq"),
+            f"there is no rounding {recipe.rounding} for fp8, whose steps are uneven",
+            f"give --rounding rtn or gptq, or --scheme w4 --rounding {recipe.rounding}",
         ),
         (
             recipe.weight_format == "nbits",
