@@ -87,7 +87,7 @@ def test_the_walk_through_adds_an_operator(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    # two cases in every scheme, and the test that every operator has one
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
+    # two cases in every scheme
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 10
     operators = (tmp_path / "docs" / "operators.md").read_text(encoding="utf-8")
     assert "| `Elu` | arithmetic | no: ONNX Runtime's CPU provider has no integer kernel for it |" in operators
