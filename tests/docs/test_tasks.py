@@ -22,7 +22,7 @@ PAGES = (
     "recipes.md",
     "tracking.md",
 )
-_PLAIN = re.compile(r"qconvert (?:[^|>;&$`]|\"[^\"]*\")*")
+_PLAIN = re.compile(r"(qconvert (?:\"[^\"]*\"|[^|>;&$`\"])*?)(?: > (\S+))?")
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,13 @@ def execute(line: str, place: Path, capsys: pytest.CaptureFixture[str]) -> tuple
     if line == "mkdir -p build":
         (place / "build").mkdir(exist_ok=True)
         return 0, ""
-    if _PLAIN.fullmatch(line):
-        code = run(shlex.split(line)[1:])
+    plain = _PLAIN.fullmatch(line)
+    if plain is not None:
+        call, target = plain.groups()
+        code = run(shlex.split(call)[1:])
         printed = capsys.readouterr()
+        if target is not None:
+            (place / target).write_text(printed.out, encoding="utf-8")
         return code, printed.out + printed.err
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     done = subprocess.run(
