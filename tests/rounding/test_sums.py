@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from qconvert.numerics.blocks import BlockSpec, Rows
 from qconvert.rounding.method import ROUNDINGS
-from qconvert.rounding.sums import keeping_sums
+from qconvert.rounding.sums import in_type, keeping_sums
 
 TAPS, CHANNELS = 9, 32
 
@@ -55,3 +56,15 @@ def test_a_filter_of_one_tap_and_one_of_zeros() -> None:
     rows = filters()
     plain = ROUNDINGS.get("rtn").round(rows, spec, None).real()
     assert np.array_equal(keeping_sums(rows, spec, 1, across=False).real(), plain)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_floats_of_16_bits(dtype: type) -> None:
+    rows, x = filters(), patches(positive=True)
+    rows[0, :2] = 0, 7e4  # beyond float16
+    kept = in_type(rows, np.dtype(dtype), TAPS, across=True)
+    assert kept.dtype == dtype
+    assert kept[0, 0] == 0
+    assert np.isfinite(kept.astype(np.float32)).all()
+    error = [float((((r.astype(np.float64) - rows) @ x.T)[1:] ** 2).sum()) for r in (rows.astype(dtype), kept)]
+    assert error[1] < error[0] / 3
