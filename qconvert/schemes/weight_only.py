@@ -108,7 +108,10 @@ class WeightOnly:
             plan.sites[0].unmap()
 
         tracked = work.progress.track(
-            self._in_turn(waiting, order, wanted, rounder, work), label=self.name, total=len(plans)
+            self._in_turn(waiting, order, wanted, rounder, work),
+            label=self.name,
+            total=sum(p.bytes for p in plans),
+            size=lambda turn: turn[0].bytes,
         )
         for plan, moments in tracked:
             write(plan, moments)
@@ -186,6 +189,11 @@ class _Plan:
     sites: tuple[Site, ...]
     spec: BlockSpec
     forms: tuple[Form, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of the float weight."""
+        return 4 * math.prod(self.sites[0].shape)
 
 
 @dataclass(slots=True, kw_only=True)
