@@ -155,7 +155,7 @@ def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress:
             converted = apply(prepared, job.recipe, spool=spool, progress=progress)
         with watch.stage("write"):
             large = converted.model.weight_bytes() > _ONE_FILE
-            save(converted.model, job.output, shard=job.shard or (_NO_LIMIT if large else 0))
+            save(converted.model, job.output, shard=job.shard or (_NO_LIMIT if large else 0), progress=progress)
     with watch.stage("verify"):
         written = load(job.output)
         names = [[s.name for s in declared_inputs(m)] for m in (source, written)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import click
@@ -17,13 +17,29 @@ class TerminalProgress:
     def __init__(self, verbosity: int) -> None:
         self.verbosity = verbosity
 
-    def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
-        """Yield ``items`` under a bar with rate and time left."""
+    def track(
+        self,
+        items: Iterable[T],
+        *,
+        label: str,
+        total: int | None = None,
+        size: Callable[[T], int] | None = None,
+    ) -> Iterator[T]:
+        """Yield ``items`` under a bar with rate and time left, in bytes where ``size`` tells them."""
         if self.verbosity < 0 or not sys.stderr.isatty():
             yield from items
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TransferSpeedColumn,
+        )
         from rich.progress import TimeRemainingColumn as Left
         from rich.text import Text
 
@@ -33,9 +49,17 @@ class TerminalProgress:
             def render(self, task: Task) -> Text:
                 return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
 
-        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), Rate(), Left())
+        amounts = (DownloadColumn(), TransferSpeedColumn()) if size else (MofNCompleteColumn(), Rate())
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), *amounts, Left())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            yield from bar.track(items, total=total, description=label)
+            if size is None:
+                yield from bar.track(items, total=total, description=label)
+                return
+            task = bar.add_task(label, total=total)
+            for item in items:
+                done = size(item)  # before it is worked on: a weight may be let go of by that
+                yield item
+                bar.advance(task, done)
 
     def note(self, text: str) -> None:
         """A line on stderr, in verbose mode."""

@@ -3,6 +3,7 @@
     DEQUANTIZE   codes -> DequantizeLinear -> the operator as it was. ONNX alone; ONNX Runtime makes MatMulNBits of it
                  where a MatMul or a Gemm without transB reads it (1.32), other weights are unpacked at each run
     NBITS        com.microsoft MatMulNBits in place of MatMul and Gemm, GatherBlockQuantized in place of Gather
+    UNPACK       Cast, Sub, Mul, which ONNX Runtime computes when it loads the model: filters and LSTMs at float speed
     ROWS         Gather(codes, i), Gather(scale, i), Cast, Sub, Mul: a table of 8-bit rows by operators that all have
 
 A weight that several operators read (an embedding table that is the output matrix, too) is stored once: MatMulNBits
@@ -38,6 +39,7 @@ class Form(Enum):
 
     DEQUANTIZE = "DequantizeLinear"
     NBITS = "MatMulNBits"
+    UNPACK = "unpack"
     ROWS = "rows"
 
 
@@ -79,6 +81,8 @@ class BlockEmitter:
                 self._rows(site, stored)
             elif form is Form.DEQUANTIZE:
                 self._dequantize(site, stored)
+            elif form is Form.UNPACK:
+                self._unpack(site, stored)
             elif site.kind is Kind.TABLE:
                 self._nbits_table(site, stored)
             else:
@@ -131,6 +135,16 @@ class BlockEmitter:
         site.node.replace_input_with(site.port, real)
         if site.node.op_type == "Gemm":
             site.node.attributes.pop("transB", None)
+
+    def _unpack(self, site: Site, stored: _Stored) -> None:
+        add, name = self.additions, f"{site.name}_{site.port}"
+        node = site.node if site.node.graph is stored.graph else stored.graph[0]
+        codes, scale, zero = stored.unpacked(site)
+        real = add.node(node, "Cast", [codes], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+        if zero is not None:
+            real = add.node(node, "Sub", [real, zero], name=f"{name}_Sub")
+        real = add.node(node, "Mul", [real, scale], name=f"{name}_Mul")
+        site.node.replace_input_with(site.port, real)
 
     def _rows(self, site: Site, stored: _Stored) -> None:
         node, add, name = site.node, self.additions, site.name
@@ -239,6 +253,20 @@ class _Stored:
         moved = self.codes.codes.reshape(shape[axis], *(d for i, d in enumerate(shape) if i != axis))
         codes = self._constant("like", "q", self._typed(np.moveaxis(moved, 0, axis)))
         return codes, *self._vectors(), {"axis": axis}
+
+    def unpacked(self, site: Site) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+        """(codes shaped like the weight, scale, zero point or None), the latter float32 to broadcast over it."""
+        shape, axis = site.shape, site.axis
+        if site.kind is Kind.RECURRENT:  # rows are [d G]
+            codes, ends = self.codes.codes.reshape(shape), (*shape[:-1], 1)
+        else:
+            moved = self.codes.codes.reshape(shape[axis], *(d for i, d in enumerate(shape) if i != axis))
+            codes, ends = np.moveaxis(moved, 0, axis), tuple(d if i == axis else 1 for i, d in enumerate(shape))
+        stored = self._constant("shaped", "q", self._typed(codes))
+        scale = self._constant("shaped scale", "s", self.codes.scale.reshape(ends))
+        if self.codes.spec.symmetric:
+            return stored, scale, None
+        return stored, scale, self._constant("shaped zero", "z", self.codes.zero.astype(np.float32).reshape(ends))
 
     def _product_codes(self, before: ir.Node) -> ir.Value:
         if self.alone:

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from qconvert.emit.additions import Additions
 from qconvert.emit.decoded_weights import DECODING
+from qconvert.emit.signs import never_negative
 from qconvert.emit.sites import LEAST_WEIGHT
 from qconvert.graph.bodies import bodies_of
 from qconvert.graph.quantized import is_quantized_op
+from qconvert.rounding.sums import in_type
 
 MAX_HALF = 65504.0
 _TYPES = {"fp16": (ir.DataType.FLOAT16, np.float16), "bf16": (ir.DataType.BFLOAT16, ml_dtypes.bfloat16)}
@@ -106,7 +108,7 @@ class HalfEmitter:
                 continue
             stored = self._halves.get(value)  # what the main graph reads in float16, a body reads behind a Cast
             if stored is None:
-                array = self._halved(tensor.numpy(), numpy_type)
+                array = self._halved(value, numpy_type)
                 stored = self.additions.constant(graph, f"{value.name}_{kind}", array, dtype)
             real = self.additions.node(
                 first, "Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}_Cast"
@@ -162,18 +164,31 @@ class HalfEmitter:
         if value not in self._halves:
             if value.const_value is None or value.graph is None:
                 return value
-            array = self._halved(value.const_value.numpy(), np.float16)
+            array = self._halved(value, np.float16)
             self._halves[value] = self.additions.constant(value.graph, f"{value.name}_fp16", array)
         return self._halves[value]
 
-    def _halved(self, array: NDArray[np.generic], dtype: type) -> NDArray[np.generic]:
-        """``array`` in 16 bits; what float16 cannot hold becomes its largest value of that sign."""
-        real = np.asarray(array, np.float32)
+    def _halved(self, value: ir.Value, dtype: type) -> NDArray[np.generic]:
+        """The constant ``value`` in 16 bits; what float16 cannot hold becomes its largest value of that sign.
+
+        Filters are rounded so that the sums of their errors stay small (:mod:`qconvert.rounding.sums`).
+        """
+        real = np.asarray(value.const_value.numpy() if value.const_value is not None else [], np.float32)
+        original, filters = real, _filters(value)
         if dtype is np.float16:
             finite = np.isfinite(real)
             self.clipped += int(np.count_nonzero(finite & (np.abs(real) > MAX_HALF)))
             real = np.where(finite, np.clip(real, -MAX_HALF, MAX_HALF), real)
-        half: NDArray[np.generic] = real.astype(dtype)
+        half: NDArray[np.generic]
+        if filters and np.isfinite(original).all():
+            axis = int(filters[0].op_type == "ConvTranspose")
+            rows = np.moveaxis(real, axis, 0)
+            across = not axis and all(never_negative(node.inputs[0]) for node in filters)
+            taps = int(np.prod(real.shape[2:]))
+            found = in_type(rows.reshape(rows.shape[0], -1), np.dtype(dtype), taps, across=across)
+            half = np.ascontiguousarray(np.moveaxis(found.reshape(rows.shape), 0, axis))
+        else:
+            half = real.astype(dtype)
         self.flushed += int(np.count_nonzero((half == 0) & (real != 0)))
         self.count += real.size
         for i, array in enumerate((real, half)):
@@ -219,6 +234,13 @@ class HalfEmitter:
             name = value.name
             value.name, real.name = self.additions.fresh(f"{name}_fp16"), name
             graph.outputs[i] = real
+
+
+def _filters(value: ir.Value) -> tuple[ir.Node, ...]:
+    """The convolutions whose filters ``value`` is, if it is nothing else; none where it is."""
+    uses = list(value.uses())
+    own = [u.node for u in uses if u.node.op_type in ("Conv", "ConvTranspose") and u.idx == 1]
+    return tuple(own) if len(own) == len(uses) else ()
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -15,18 +15,23 @@ from typing import BinaryIO
 
 import onnx_ir as ir
 
+from qconvert.progress import Progress, Silent
+
 # Smaller tensors stay in the model's file.
 _LEAST = 1024
 _ALIGN = 4096
 
 
-def write_external(model: ir.Model, folder: Path, name: str, *, shard: int = 0) -> tuple[Path, ...]:
+def write_external(
+    model: ir.Model, folder: Path, name: str, *, shard: int = 0, progress: Progress | None = None
+) -> tuple[Path, ...]:
     """Write ``model`` into ``folder`` as ``name`` and data files; the files, the model's last.
 
     Args:
         model: left as it is.
         folder, name: where to, and what the model's file is called.
         shard: most bytes of a data file, 0 for no limit; a weight is never split.
+        progress: told of every weight.
 
     Raises:
         OSError: a file cannot be written.
@@ -36,7 +41,9 @@ def write_external(model: ir.Model, folder: Path, name: str, *, shard: int = 0) 
     with ExitStack() as stack:
         file: BinaryIO | None = None
         at = 0
-        for value in _apart(copy):
+        values = list(_apart(copy))
+        total = sum(map(_bytes, values))
+        for value in (progress or Silent()).track(values, label="write", total=total, size=_bytes):
             tensor = value.const_value
             if tensor is None:
                 continue
@@ -71,6 +78,10 @@ def _apart(model: ir.Model) -> Iterator[ir.Value]:
             # what is in a file already must not stay in that one, however small it is
             if tensor.nbytes >= _LEAST or isinstance(tensor, ir.ExternalTensor):
                 yield value
+
+
+def _bytes(value: ir.Value) -> int:
+    return value.const_value.nbytes if value.const_value is not None else 0
 
 
 def _write(tensor: ir.TensorProtocol, file: BinaryIO) -> None:

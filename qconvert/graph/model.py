@@ -31,6 +31,7 @@ from qconvert.graph.soundness import (
     tensor_bytes,
     tensors,
 )
+from qconvert.progress import Progress
 
 # A protobuf message cannot exceed 2 GiB; stay clear of it.
 PROTO_LIMIT = 1_800_000_000
@@ -212,7 +213,7 @@ def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
         tensor.ClearField("data_location")
 
 
-def save(model: Model, path: Path, *, shard: int = 0) -> None:
+def save(model: Model, path: Path, *, shard: int = 0, progress: Progress | None = None) -> None:
     """Write ``model`` to ``path``, whole or not at all; weights of a large model go to ``<name>.data`` beside it.
 
     Args:
@@ -220,6 +221,7 @@ def save(model: Model, path: Path, *, shard: int = 0) -> None:
         path: where to.
         shard: most bytes of a data file, of which there may be several then; 0: no limit, and a data file only where
             the model exceeds a protobuf message.
+        progress: told of the weights that go to data files.
 
     Raises:
         OutputError: the place cannot be written.
@@ -230,7 +232,7 @@ def save(model: Model, path: Path, *, shard: int = 0) -> None:
         raise OutputError(f"cannot write to {path.parent}: {error.strerror}", hint="choose another --output") from error
     try:
         if shard or model.weight_bytes() > PROTO_LIMIT:
-            for file in write_external(model.ir, scratch, path.name, shard=shard):
+            for file in write_external(model.ir, scratch, path.name, shard=shard, progress=progress):
                 file.replace(path.parent / file.name)
         else:
             (scratch / path.name).write_bytes(model.to_bytes())

@@ -4,13 +4,14 @@ What becomes of a weight follows from what reads it:
 
     products            blocks, or a scale for each output channel
     embedding tables    blocks (GatherBlockQuantized), or 8 bits a row
-    convolutions, LSTM, GRU, RNN    8 bits a channel, behind DequantizeLinear: for size alone
+    convolutions, LSTM, GRU, RNN    8 bits a channel, unpacked when the model is loaded: for size alone
 
 A weight that several operators read is stored once, which takes that all of them are of the scheme.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,15 @@ import numpy as np
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
 from qconvert.emit.dynamic import product_objection
+from qconvert.emit.signs import never_negative
 from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
-from qconvert.numerics.blocks import BlockCodes, BlockSpec
+from qconvert.numerics.blocks import BlockCodes, BlockSpec, Rows
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
 from qconvert.rounding.method import ROUNDINGS, Moments, Rounded
+from qconvert.rounding.sums import keeping_sums
 from qconvert.schemes.moments import SAMPLES, each_with_moments
 from qconvert.schemes.scheme import Converted, Work
 from qconvert.schemes.tally import Tally
@@ -98,7 +101,10 @@ class WeightOnly:
         tally = Tally()
         samples = work.samples if rounder.uses_data else None
         turns = each_with_moments([p.sites for p in plans], work.model, samples)
-        for i, moments in work.progress.track(turns, label=self.name, total=len(plans)):
+        tracked = work.progress.track(
+            turns, label=self.name, total=sum(p.bytes for p in plans), size=lambda turn: plans[turn[0]].bytes
+        )
+        for i, moments in tracked:
             plan = plans[i]
             rounded = rounder.round(plan, moments, tally)
             emitter.write(plan.sites, rounded.codes, plan.forms, rounded.factors)
@@ -153,7 +159,8 @@ class WeightOnly:
                 block //= 2
             if not nbits or block < LEAST_BLOCK:  # standard operators pick rows of whole bytes
                 bits, block, nbits = 8, 0, False
-        forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else Form.DEQUANTIZE for s in readers)
+        whole = Form.DEQUANTIZE if kinds <= {Kind.PRODUCT, Kind.TABLE} or recipe.weight_format == "qdq" else Form.UNPACK
+        forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else whole for s in readers)
         spec = BlockSpec(bits=bits, block=block, symmetric=bool(recipe.symmetric))
         shared_by = "a scale for each channel" if not block else f"blocks of {block}"
         once = ", stored once for all that read it" if len(readers) > 1 else ""
@@ -167,6 +174,11 @@ class _Plan:
     sites: tuple[Site, ...]
     spec: BlockSpec
     forms: tuple[Form, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of the float weight."""
+        return 4 * math.prod(self.sites[0].shape)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,17 +200,30 @@ class _Rounder:
         return ROUNDINGS.get(self.method).needs_moments and self.work.samples is not None
 
     def round(self, plan: _Plan, moments: Moments | None, tally: Tally) -> Rounded:
-        """The codes of one weight; 8 bits need no method. Rows are rounded a part at a time where no data join them."""
+        """The codes of one weight; 8 bits need no method, but for filters.
+
+        Rows are rounded a part at a time where no data join them.
+        """
         method = ROUNDINGS.get("rtn" if plan.spec.bits == 8 else self.method)
+        is_filter = all(s.kind is Kind.CONVOLUTION for s in plan.sites)
         view = plan.sites[0].row_view()
         step = view.shape[0] if moments is not None else max(1, _PART // max(1, view.shape[1]))
         parts = []
         for start in range(0, view.shape[0], step):
             rows = np.ascontiguousarray(view[start : start + step], np.float32)
-            parts.append(method.round(rows, plan.spec, moments))
+            parts.append(_filters(rows, plan) if is_filter else method.round(rows, plan.spec, moments))
             tally.add(rows, parts[-1].real())
         tally.weights += 1
         return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _filters(rows: Rows, plan: _Plan) -> Rounded:
+    """Rows of filters, so that the sums of their errors stay small (:mod:`qconvert.rounding.sums`)."""
+    site = plan.sites[0]
+    apart = site.node.op_type == "ConvTranspose" and site.node.attributes.get_int("group", 1) > 1
+    across = not apart and all(never_negative(s.node.inputs[0]) for s in plan.sites)
+    taps = math.prod(site.shape[2:])
+    return Rounded(codes=keeping_sums(rows, plan.spec, taps, across=across), method="sums")
 
 
 def _joined(parts: Sequence[Rounded]) -> Rounded:

@@ -173,7 +173,7 @@ class Recorder:
     def __init__(self) -> None:
         self.totals: list[int | None] = []
 
-    def track(self, items: Any, *, label: str, total: int | None = None) -> Iterator[Any]:
+    def track(self, items: Any, *, label: str, total: int | None = None, size: Any = None) -> Iterator[Any]:
         assert label
         self.totals.append(total)
         yield from items

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
+import subprocess
+import sys
 import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -15,6 +20,7 @@ from qconvert.pipeline import QuantizeJob
 from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 
+T = TypeVar("T")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "large_model.py"
 
 
@@ -78,3 +84,67 @@ def test_what_static_int8_cannot_do_is_refused(tmp_path: Path) -> None:
     job = QuantizeJob(model=source, output=tmp_path / "out.onnx", recipe=Recipe(scheme="int8"), measure=False)
     with pytest.raises(RecipeError, match="no-measure"):
         quantize(job)
+
+
+class Watcher:
+    """Remembers (label, total, sum of sizes) of every stage."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None, int]] = []
+
+    def track(
+        self, items: Iterable[T], *, label: str, total: int | None = None, size: Callable[[T], int] | None = None
+    ) -> Iterator[T]:
+        done = 0
+        for item in items:
+            done += size(item) if size else 1
+            yield item
+        self.stages.append((label, total, done))
+
+    def note(self, text: str) -> None:
+        del text
+
+
+def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
+    source, watcher = transformer(tmp_path, 4), Watcher()
+    job = QuantizeJob(
+        model=source, output=tmp_path / "out.onnx", recipe=Recipe(scheme="w4"), measure=False, shard=1 << 30
+    )
+    quantize(job, watcher)
+    (first, read, converted), (second, written, wrote) = watcher.stages
+    assert (first, second) == ("w4", "write")
+    assert read == converted == pytest.approx((tmp_path / "model.onnx.data").stat().st_size, rel=0.05)
+    assert written == wrote == pytest.approx((tmp_path / "out.onnx.data").stat().st_size, rel=0.05)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from qconvert.pipeline import QuantizeJob
+from qconvert.quantizing import quantize
+from qconvert.recipe.recipe import Recipe
+
+class Killer:
+    def track(self, items, *, label, total=None, size=None):
+        for i, item in enumerate(items):
+            if label == "write" and i == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield item
+    def note(self, text):
+        pass
+
+job = QuantizeJob(model=Path(sys.argv[1]), output=Path(sys.argv[2]), recipe=Recipe(scheme="w8"), measure=False,
+                  shard=1 << 20, force=True)
+quantize(job, Killer())
+"""
+
+
+def test_a_kill_while_writing_leaves_the_old_files(tmp_path: Path) -> None:
+    source, target = transformer(tmp_path, 4), tmp_path / "out.onnx"
+    job = QuantizeJob(model=source, output=target, recipe=Recipe(scheme="w4"), measure=False, shard=1 << 20)
+    quantize(job)
+    before = {f.name: f.read_bytes() for f in tmp_path.glob("out.onnx*")}
+    ran = subprocess.run([sys.executable, "-c", KILLED, source, target], check=False, capture_output=True)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert {f.name: f.read_bytes() for f in tmp_path.glob("out.onnx*")} == before
+    logits(target)

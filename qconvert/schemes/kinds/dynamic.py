@@ -18,12 +18,14 @@ from qconvert.emit.block_weights import BlockEmitter, Form
 from qconvert.emit.dynamic import DynamicEmitter, Int8Rows, int8_rows, lstm_objection, product_objection, scale_input
 from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
-from qconvert.errors import RecipeError
+from qconvert.errors import ModelError, RecipeError
 from qconvert.graph.build_view import view_of
 from qconvert.numerics.blocks import BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import Recipe
+from qconvert.recover.samples import Samples
 from qconvert.rounding.method import ROUNDINGS, Rounded
+from qconvert.schemes.made_samples import made_samples
 from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
 from qconvert.schemes.smoothing import extremes, factors_of
 from qconvert.schemes.tally import Tally
@@ -64,7 +66,10 @@ def convert(work: Work) -> Converted:
     decisions, tally = _Decisions(), Tally()
     recurrent: dict[str, list[Site]] = {}
     groups = [g for g in shared(find_sites(model)).values() if _is_ours(g, work)]
-    smoothed = _smooth(work, groups, additions) if work.samples is not None else {}
+    samples, made = work.samples, ""
+    if samples is None and work.trials:  # what is known to run
+        samples, made = made_samples(work.model), " by inputs that were made up, for want of data"
+    smoothed = _smooth(work, samples, groups, additions) if samples is not None else {}
     for group in work.progress.track(groups, label="dynamic", total=len(groups)):
         kinds = {s.kind for s in group}
         if other := other_readers(group):
@@ -77,7 +82,7 @@ def convert(work: Work) -> Converted:
             decisions.say(group, _CONVOLUTION)
         elif kinds == {Kind.RECURRENT} and any(s.node.op_type != "LSTM" for s in group):
             rounded = _rounded(group[0], tally)
-            tables.write(group, rounded.codes, [Form.DEQUANTIZE] * len(group), None)
+            tables.write(group, rounded.codes, [Form.UNPACK] * len(group), None)
             decisions.say(group, "no integer form: 8-bit weights, float arithmetic", taken=True)
         elif kinds == {Kind.RECURRENT} and len(group) == 1:
             recurrent.setdefault(group[0].name, []).append(group[0])
@@ -98,19 +103,22 @@ def convert(work: Work) -> Converted:
     return Converted(
         model=model,
         nodes=decisions.nodes,
-        notes=(*((f"inputs of {len(smoothed)} products smoothed",) if smoothed else ()), *tally.sparsity()),
+        notes=(
+            *((f"inputs of {len(smoothed)} products smoothed{made}",) if smoothed else ()),
+            *tally.sparsity(),
+        ),
         method="as the model runs",
         samples=len(work.samples.first(_SAMPLES)) if smoothed and work.samples is not None else 0,
     )
 
 
-def _smooth(work: Work, groups: Sequence[Sequence[Site]], additions: Additions) -> dict[str, NDArray[np.float32]]:
+def _smooth(
+    work: Work, samples: Samples, groups: Sequence[Sequence[Site]], additions: Additions
+) -> dict[str, NDArray[np.float32]]:
     """Divide inputs of products by factors where that pays; the factors [K] by node.
 
     A product takes part if its weight is its own; products that read one value share its factors, so all of them must.
     """
-    if work.samples is None:
-        return {}
     graph = view_of(work.model)
     readers: dict[str, list[Site]] = {}
     for site in (s for group in groups for s in group):
@@ -119,7 +127,12 @@ def _smooth(work: Work, groups: Sequence[Sequence[Site]], additions: Additions) 
             readers.setdefault(source, []).append(site)
     alone = {s.name for g in groups if len(g) == 1 and not other_readers(tuple(g)) for s in g}
     kept = {t: s for t, s in readers.items() if all(x.name in alone and not product_objection(x) for x in s)}
-    seen = extremes(work.model, list(kept), work.samples.first(_SAMPLES))
+    try:
+        seen = extremes(work.model, list(kept), samples.first(_SAMPLES))
+    except ModelError:
+        if work.samples is not None:
+            raise
+        return {}  # made-up inputs need not be what the model takes
     factors = {}
     for source, extreme in seen.items():
         found = factors_of(extreme, np.concatenate([x.rows() for x in kept[source]]))
