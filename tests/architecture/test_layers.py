@@ -20,8 +20,8 @@ REPO = Path(__file__).resolve().parents[2]
 
 # lowest first: a module imports from its own layer and from those before it
 LAYERS = tuple(
-    """errors registry progress machine numerics graph ops targets recipe rounding stats plan calibrate recover emit
-    evaluate diagnose report inspection run conversion repair measure placing recovery branches inputs calibration
+    """errors registry progress machine forms numerics graph ops targets recipe rounding stats plan calibrate recover
+    emit evaluate diagnose report inspection run conversion repair measure placing recovery branches inputs calibration
     delivery schemes pipeline sensitivity tuning quantizing converting cli""".split()
 )
 
