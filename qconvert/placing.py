@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from qconvert.conversion import Quantized, emit, quantizes
-from qconvert.errors import QConvertError
+from qconvert.errors import ModelError, QConvertError
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
+from qconvert.forms import BOUNDED
 from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
@@ -45,7 +46,6 @@ from qconvert.repair import convert_and_repair
 from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
-from qconvert.targets.form import BOUNDED
 
 # A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
 HYSTERESIS = 1.02
@@ -242,7 +242,10 @@ class _Search:
             recipe = replace(best.recipe, forms=(*best.recipe.forms, *entries(forms)))
             plan = with_forms(graph, best.result.plan, recipe, target)
             model, _ = emit(best.result.base, plan, recipe, self.prepared.source)
-            tried.append((forms, self._profile(model)))
+            try:
+                tried.append((forms, self._profile(model)))
+            except ModelError:  # this version of ONNX Runtime does not have one of them
+                continue
         return paying(graph, self._profile(best.result.model), tried) if tried else ()
 
     @property

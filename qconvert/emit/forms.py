@@ -1,4 +1,4 @@
-"""The forms of a plan (:mod:`qconvert.targets.form`) written into a QDQ graph.
+"""The forms of a plan (:mod:`qconvert.forms`) written into a QDQ graph.
 
     fused     DQ(x) -> MatMul(DQ(W)) -> Add(b)   becomes   MatMulIntegerToFloat(x_q, W_q, s_x, s_w, z_x, z_w, b)
     dynamic   x -> MatMul(DQ(W)) -> Add(b)       becomes   x -> DynamicQuantizeLinear -> (codes, s_x, z_x)
@@ -20,10 +20,10 @@ import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.errors import InternalError
+from qconvert.forms import BOUND, BOUNDED, DYNAMIC, FUSED
 from qconvert.graph.edit import constant_of, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
-from qconvert.targets.form import BOUND, BOUNDED, DYNAMIC, FUSED
 
 
 def write_forms(model: Model, plan: QuantPlan) -> None:

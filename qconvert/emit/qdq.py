@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from qconvert.emit.weights import ConstantStore, constant_array
 from qconvert.errors import InternalError
+from qconvert.forms import DYNAMIC
 from qconvert.graph.edit import add_initializer, give_way, take_over, values_of
 from qconvert.graph.model import Model
 from qconvert.numerics.affine import weight_params
@@ -31,7 +32,6 @@ from qconvert.numerics.spec import QParams
 from qconvert.ops import OPS
 from qconvert.ops.rule import key
 from qconvert.plan.model import NodePlan, QuantPlan
-from qconvert.targets.form import DYNAMIC
 from qconvert.targets.target import Target
 
 _DATA_TYPES = {name: ir.DataType[name.upper()] for name in ("int4", "uint8", "int8", "uint16", "int16")}

@@ -1,4 +1,4 @@
-"""Which forms pay (:mod:`qconvert.targets.form`), from profiles of the model without them and with all of a kind.
+"""Which forms pay (:mod:`qconvert.forms`), from profiles of the model without them and with all of a kind.
 
 unit = nodes whose times cannot be told apart, or that share what one of their forms changes:
        the group of a node, of the Add that its form takes in, and of what makes the input of a bounded Softmax;
@@ -13,12 +13,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from qconvert.forms import BOUNDED, DYNAMIC, FUSED
 from qconvert.graph.view import GraphView
 from qconvert.measure.attribution import attribute
 from qconvert.measure.costs import MARGIN, MARGIN_US, boundary_times, group_times, groups_of
 from qconvert.measure.profile import Profile
 from qconvert.plan.forms import added
-from qconvert.targets.form import BOUNDED, DYNAMIC, FUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

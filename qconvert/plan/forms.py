@@ -1,4 +1,4 @@
-"""Which nodes are written in another form than between Q/DQ pairs (:mod:`qconvert.targets.form`), and which could be.
+"""Which nodes are written in another form than between Q/DQ pairs (:mod:`qconvert.forms`), and which could be.
 
 A dynamic node reads no quantized tensor: its plan keeps the weight and names no activations, and a tensor that nothing
 else reads as codes is quantized no longer. So calibration, recovery and emission see of it what there is.
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qconvert.errors import RecipeError
+from qconvert.forms import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import key
 from qconvert.plan.candidates import matches
 from qconvert.plan.model import NodePlan, QuantPlan
 from qconvert.recipe.recipe import Recipe
 from qconvert.registry import suggest
-from qconvert.targets.form import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
 from qconvert.targets.target import Target
 
 
@@ -74,9 +74,12 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
         return "its result is quantized"
     if graph.tensors[node.inputs[1] or ""].rank != 2:
         return "its weight is no matrix"
+    source = node.inputs[0] or ""
+    codes = (decided.weight.spec, *(g.spec for g in plan.groups if source in g.tensors))
+    if any(spec.qtype.bits != 8 for spec in codes):
+        return "it does not multiply bytes"
     if form == FUSED:
         return "" if added(graph, node) is not None else "nothing adds a bias to it"
-    source = node.inputs[0] or ""
     if any(source in n.quantized_outputs for n in plan.nodes.values()):
         return "its input is made by an integer operator"
     return ""

@@ -64,7 +64,7 @@ class NodePlan:
         quantized_outputs: outputs that are emitted as integers.
         times: what it was measured to take, where that was done.
         absorbed_into: for a Relu or Clip that disappears into the saturation of its producer: that producer's name.
-        form: how it is written, where that is not between Q/DQ pairs (:mod:`qconvert.targets.form`).
+        form: how it is written, where that is not between Q/DQ pairs (:mod:`qconvert.forms`).
         adds: the Add of its bias, which its form takes in.
     """
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qconvert.errors import RecipeError
+from qconvert.forms import FORMS
 from qconvert.registry import suggest
-from qconvert.targets.form import FORMS
 
 FORMATS = ("qdq", "qoperator")
 ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
@@ -53,7 +53,7 @@ class Recipe:
             another; "static" what pays by the target's table; "all" whatever has an integer form at all; "pinned" all
             that the target runs as integers, but for ``pinned_float``.
         pinned_float: names of nodes that stay float under "pinned"; what an earlier run measured.
-        forms: "PATTERN=FORM": nodes that are written in another form than between Q/DQ pairs (``targets.form``), or, as
+        forms: "PATTERN=FORM": nodes that are written in another form than between Q/DQ pairs (``forms``), or, as
             "plain", in none; the last that fits decides. Under "measured", timing decides for the rest.
         scheme: what to quantize to, a name in ``schemes.kinds``; ``format`` to ``placement`` but for ``symmetric`` are
             of int8.

@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from qconvert.errors import InternalError, RecipeError
+from qconvert.forms import FORMS
 from qconvert.recipe.examples import examples
 from qconvert.recipe.plain_yaml import PlainLoader
 from qconvert.recipe.recipe import (
@@ -34,7 +35,6 @@ from qconvert.recipe.recipe import (
     Recipe,
 )
 from qconvert.registry import suggest
-from qconvert.targets.form import FORMS
 
 RECIPE_VERSION = 1
 MAX_BYTES = 1_000_000

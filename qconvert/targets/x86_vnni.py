@@ -8,8 +8,8 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 
 from __future__ import annotations
 
+from qconvert.forms import BOUNDED, DYNAMIC, FUSED
 from qconvert.machine import X86
-from qconvert.targets.form import BOUNDED, DYNAMIC, FUSED
 from qconvert.targets.target import WIDE_TYPES, Capability, ConvolutionCosts, Target, register
 
 

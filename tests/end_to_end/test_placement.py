@@ -25,6 +25,10 @@ def test_a_pinned_run_writes_the_same_bytes(sample: str, qconvert: Command, tmp_
     pinned = load_recipe(recipe)
     assert pinned.placement == "pinned"
     assert list(pinned.pinned_float) == placement["pinned_float"]
+    assert list(pinned.forms) == placement["pinned_forms"]
+    formed = [d["node"] for d in ran.report["decisions"] if d["form"]]
+    assert formed == sorted((n for f in placement["forms"] for n in f["nodes"]), key=formed.index)
+    assert all(0 < f["form_ms"] < f["plain_ms"] for f in placement["forms"])
     timed = [d for d in ran.report["decisions"] if d["float_ms"] is not None]
     assert timed
     assert all(d["float_ms"] >= 0 and d["integer_ms"] >= 0 for d in timed)
@@ -51,6 +55,22 @@ def test_in_float_weights_are_stored_as_integers_and_cost_no_time(qconvert: Comm
     assert not ops & {"Cast", "Mul", "DequantizeLinear", "QuantizeLinear"}
 
 
+def test_forms_are_written_as_a_recipe_says(qconvert: Command, tmp_path: Path) -> None:
+    output, recipe = tmp_path / "q.onnx", tmp_path / "recipe.yaml"
+    recipe.write_text("placement: static\nforms: ['MatMul=fused', 'Softmax=bounded']\n", encoding="utf-8")
+    source, data = model_of("digits_transformer"), calib_of("digits_transformer")
+    ran = qconvert(
+        "quantize", source, "--calib", data, "-o", output, "--recipe", recipe, "--target", "x86-vnni", "--json"
+    )
+    assert ran.code == 0, ran.err
+    fused = {d["node"] for d in ran.report["decisions"] if d["form"] == "fused"}
+    assert fused
+    nodes = {n.name: n.op_type for n in load(output).ir.graph}
+    assert {nodes[name] for name in fused} == {"MatMulIntegerToFloat"}
+    assert "Max" in nodes.values()
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] > 20
+
+
 def test_ranges_hold_what_any_placement_may_ask_for(qconvert: Command, tmp_path: Path) -> None:
     source, ranges, recipe = model_of("digits_cnn"), tmp_path / "r.npz", tmp_path / "recipe.yaml"
     assert qconvert("calibrate", source, "--calib", calib_of("digits_cnn"), "-o", ranges).code == 0
@@ -66,6 +86,9 @@ def test_ranges_hold_what_any_placement_may_ask_for(qconvert: Command, tmp_path:
     [
         ("placement: pinned\npinned_float: [no_such_node]\n", "no_such_node"),
         ("placement: static\npinned_float: [x]\n", "means nothing with placement static"),
+        ("forms: [no_such_node=fused]\n", "'no_such_node' matches no node"),
+        ("forms: [Conv=fused]\n", "has the form 'fused'"),
+        ("forms: [Conv]\n", "forms cannot hold 'Conv'"),
     ],
 )
 def test_wrong_pins_are_refused(recipe: str, says: str, qconvert: Command, tmp_path: Path) -> None:
