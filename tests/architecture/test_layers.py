@@ -22,7 +22,8 @@ REPO = Path(__file__).resolve().parents[2]
 LAYERS = tuple(
     """errors registry progress machine forms numerics graph ops targets recipe rounding stats plan calibrate recover
     emit evaluate diagnose report tracking inspection run conversion repair measure placing recovery branches
-    inputs calibration gathering delivery schemes pipeline sensitivity tuning quantizing converting outcome api cli""".split()
+    inputs calibration gathering delivery schemes pipeline sensitivity tuning quantizing converting outcome
+    api cli""".split()
 )
 
 # library -> the only files (or folders, with a slash) that may import it
