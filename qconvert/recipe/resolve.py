@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from qconvert.errors import RecipeError
 from qconvert.numerics.dtypes import qtype
-from qconvert.recipe.recipe import ALL, DEFAULT_SCHEME, MEASURED, STATIC, STATIC_SCHEMES, Recipe
+from qconvert.recipe.recipe import DEFAULT_SCHEME, MEASURED, STATIC, STATIC_SCHEMES, Recipe
 from qconvert.targets import TARGETS
 from qconvert.targets.auto import target_of
 from qconvert.targets.target import Target
@@ -91,9 +91,7 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     types = types_for(recipe, target)
     placement = recipe.placement
-    if placement == MEASURED and target.all_integers:
-        placement = ALL
-    elif placement == MEASURED and types.wide:  # this machine computes such models in float: nothing would be left
+    if placement == MEASURED and types.wide:  # this machine computes such models in float: nothing would be left
         placement = STATIC
     return replace(recipe, target=target.name, placement=placement, **asdict(types))
 

@@ -98,7 +98,6 @@ class Target:
         float_bias: biases stay float: it adds them itself, in the scale that it accumulates in.
         residuals: of an Add behind a weighted operator the other operand is quantized, and nothing else.
         integer_only: it has no float arithmetic: every operator runs on integers, inputs and outputs are integers.
-        all_integers: float arithmetic is so far away from its integers that all that has an integer form runs on them.
         fuses_int8: ONNX Runtime's CPU provider fuses pairs of int8 activations there wherever it fuses uint8.
         convolutions: what convolutions cost by shape; None where nothing is known, and all run on integers.
         products: whether a MatMul of two activations should run on integers, and why (not).
@@ -124,7 +123,6 @@ class Target:
     float_bias: bool = False
     residuals: bool = False
     integer_only: bool = False
-    all_integers: bool = False
     fuses_int8: bool = False
     convolutions: ConvolutionCosts | None = None
     capabilities: Mapping[str, Capability] = field(default_factory=dict)

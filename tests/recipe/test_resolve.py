@@ -81,8 +81,8 @@ def test_what_a_target_cannot_run_is_refused(recipe: Recipe, says: str, hint: st
     [
         ("a16w8", "x86-vnni", ("uint16", "int8", "static")),
         ("a16w4", "x86-avx2", ("uint16", "int4", "static")),
-        ("a16w8", "qnn", ("uint16", "int8", "all")),
-        ("int8", "qnn", ("uint8", "int8", "all")),
+        ("a16w8", "qnn", ("uint16", "int8", "static")),
+        ("int8", "qnn", ("uint8", "int8", "measured")),
     ],
 )
 def test_activations_of_16_bits(scheme: str, target: str, expected: tuple[str, str, str]) -> None:
