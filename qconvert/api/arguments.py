@@ -32,6 +32,7 @@ class Choices(TypedDict, total=False):
     effort: str
     placement: str
     pinned_float: Sequence[str]
+    forms: Sequence[str]
     scheme: str
     block: int
     rounding: str

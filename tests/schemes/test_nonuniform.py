@@ -171,7 +171,6 @@ def test_a_small_weight_is_left_alone(tmp_path: Path) -> None:
         ({"scheme": "binary", "embeddings": "w8"}, "no 8-bit form"),
         ({"scheme": "fp8", "block": 32}, "not for blocks"),
         ({"scheme": "fp8", "format": "qoperator"}, "no operator of ONNX Runtime"),
-        ({"scheme": "int8", "mix": ("Conv=palette:16",)}, "cannot be mixed"),
     ],
 )
 def test_what_does_not_go_together_is_refused(choices: dict[str, object], words: str) -> None:
