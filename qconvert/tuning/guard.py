@@ -30,6 +30,7 @@ from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import target_of
 from qconvert.tuning.search import expected
+from qconvert.tuning.tuning import FOR_ACCURACY
 
 # Below, outputs are not what the float model's are: a tenth of their amplitude is error.
 FLOOR_DB = 20.0
@@ -116,11 +117,22 @@ def _search(
         made = make_quantized(started.prepared, replace(run, recipe=recipe))
         got = _sqnr(reference, made.session, feeds)
         if got > reached:
-            best, reached, gone = _reported(made, quantized, recipe, excluded), got, back
+            best, reached, gone = _reported(_explained(made, back), quantized, recipe, excluded), got, back
         if got >= FLOOR_DB:
             break
         aim, tried = aim + FLOOR_DB - got + _MARGIN_DB, number
     return best, reached, tuple(name for name in order if name in gone)
+
+
+def _explained(made: Quantized, back: Set[str]) -> Quantized:
+    """``made`` with the reason why ``back`` is in float, in place of that of the recipe which was made for it."""
+    nodes = dict(made.plan.nodes)
+    for name in back:
+        node = nodes[name]
+        if not node.decision.taken or not (node.activations or node.form):
+            stored = "; its weight is stored as integers" if node.decision.taken and node.weight is not None else ""
+            nodes[name] = replace(node, decision=replace(node.decision, reason=f"{FOR_ACCURACY}{stored}"))
+    return replace(made, plan=replace(made.plan, nodes=nodes))
 
 
 def _reported(made: Quantized, before: Quantized, recipe: Recipe, excluded: tuple[str, ...]) -> Quantized:

@@ -46,6 +46,7 @@ def test_what_ruins_the_outputs_goes_back_to_float_and_a_saved_recipe_says_so(tm
     left = integer_nodes(better.plan)
     assert loudest(proto) not in left and "Gemm_0" in left
     assert any("back in float" in note for note in better.notes) and not better.warnings
+    assert "accuracy" in better.plan.nodes[loudest(proto)].decision.reason
     assert better.placement is not None and loudest(proto) in better.placement.excluded
     pinned, excluded = better.placement.pinned_float, better.placement.excluded
     recipe = replace(started.run.recipe, placement=PINNED, pinned_float=pinned, exclude=excluded)

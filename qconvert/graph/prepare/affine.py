@@ -192,7 +192,7 @@ def _by_channel(values: Vector, affine: _Affine, node: ir.Node, rank: int, outpu
         return values if values.shape == (outputs,) and node.op_type in ("Conv", "ConvTranspose") else None
     if node.op_type in ("Gemm", "MatMul"):
         shape = node.outputs[0].shape
-        rank = len(shape) if shape is not None else values.ndim if values.size == 1 else 0
+        rank = len(shape) if shape is not None else 0
         channels = rank - 1
     else:
         channels = 1
