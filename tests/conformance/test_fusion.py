@@ -95,7 +95,7 @@ CASES = {
     ),
     "ConvTranspose": _between("ConvTranspose", "m = ConvTranspose<strides=[2,2]>(c, k)", k=(8, 8, 2, 2)),
     "Sub": _between("Sub", "m = Sub(c, d)"),
-    "Div": _between("Div", "m = Div(c, s)", s=np.full((8, 1, 1), 1.5, np.float32)),
+    "Div": _between("Div", "m = Div(c, s)", s=np.linspace(1.0, 2.0, 8, dtype=np.float32)),
     "PRelu": _between("PRelu", "m = PRelu(c, s)", s=np.full((8, 1, 1), 0.1, np.float32)),
     "HardSigmoid": _between("HardSigmoid", "m = HardSigmoid(c)"),
     "HardSwish": _between("HardSwish", "m = HardSwish(c)"),

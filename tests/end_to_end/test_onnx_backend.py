@@ -43,8 +43,10 @@ def cases() -> list[BackendCase]:
 def complaints(part: int, folder: Path, totals: dict[str, int]) -> list[str]:
     """What is wrong with every ``PARTS``-th case; counts what was converted."""
     found = []
-    for case in cases()[part::PARTS]:
-        for (name, _), outcome in zip(RECIPES.items(), outcomes(case, list(RECIPES.values()), folder), strict=True):
+    for i, case in enumerate(cases()[part::PARTS]):
+        # with everything on integers it is either form in turn: the plans are the same
+        names = ("default", ("all, qdq", "all, qoperator")[i % 2])
+        for name, outcome in zip(names, outcomes(case, [RECIPES[n] for n in names], folder), strict=True):
             problems = list(outcome.faults)
             if outcome.sqnr_db is not None:
                 totals[name] += 1
@@ -67,7 +69,7 @@ def test_converted_well_or_refused(part: int, tmp_path: Path) -> None:
     found = complaints(part, tmp_path, totals)
     assert not found, f"{len(found)} complaints:\n" + "\n".join(found)
     # a quarter of the cases can be quantized somehow; none at all would mean that this test tests nothing
-    assert totals["default"] >= 5 and totals["all, qdq"] >= 40 and totals["all, qoperator"] >= 40, totals
+    assert totals["default"] >= 5 and totals["all, qdq"] >= 20 and totals["all, qoperator"] >= 20, totals
 
 
 def test_the_cases_are_there() -> None:
