@@ -146,12 +146,11 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
     )
 
 
-def finish(started: Started, quantized: Quantized, output: Path) -> Report:
-    """Verify and measure ``quantized``, write it to ``output``, and report."""
+def finish(started: Started, quantized: Quantized, output: Path, reference: Session) -> Report:
+    """Verify and measure ``quantized`` against ``reference``, the original, write it to ``output``, and report."""
     job, data, run = started.job, started.data, started.run
     target, machine = target_of(job.recipe.target), detected()
     with run.watch.stage("verify"):
-        reference = session_of(started.source)
         delivered = deliver(quantized, target, data.calibration.feed(0))
         seen_here = target.name == machine.target or target.host == machine.processor.architecture
         seen_here &= not types_for(job.recipe, target).wide  # what fuses with 8 bits says nothing about 16

@@ -79,14 +79,17 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
     started = start(job, progress, mixes=True)
     others = nodes_of_others(started.prepared.model, started.job.recipe)
     quantized = make_quantized(started.prepared, started.run, others)
+    seconds = time.monotonic() - began
+    with started.run.watch.stage("verify"):
+        reference = session_of(started.source)
     if others:
         feeds = started.data.calibration
         samples = Samples(feeds=feeds, indices=range(len(feeds))) if job.calib is not None else None
         trials = tuple(islice(started.data.evaluation, TRIALS))
         quantized = with_others(quantized, started.job.recipe, samples, trials, progress)
     else:
-        quantized = guarded(started, quantized, time.monotonic() - began)
-    return finish(started, quantized, job.output)
+        quantized = guarded(started, quantized, reference, seconds)
+    return finish(started, quantized, job.output, reference)
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:

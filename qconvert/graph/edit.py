@@ -16,6 +16,12 @@ def constant_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     return value.const_value.numpy()
 
 
+def is_padded(window: ir.Node) -> bool:
+    """Whether a convolution or pooling reads beyond the edges of its input."""
+    automatic = window.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return automatic or any(window.attributes.get_ints("pads", []))
+
+
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """A new initializer holding ``array``, called ``name`` or, where that is taken, ``name_1`` and so on."""
     unique, n = name, 1

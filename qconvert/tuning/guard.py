@@ -19,25 +19,23 @@ from qconvert.errors import DataError, QConvertError
 from qconvert.evaluate.fidelity import TensorSums, sqnr_db
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
-from qconvert.graph.signature import session_of
 from qconvert.pipeline import Started, make_quantized
 from qconvert.placing import integer_nodes
-from qconvert.plan.tradeoff import Corner
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.samples import seen_and_judging
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import target_of
-from qconvert.tuning.search import expected
+from qconvert.tuning.search import corners_of, expected, noise_at
 from qconvert.tuning.tuning import FOR_ACCURACY
 
 # Below, outputs are not what the float model's are: a tenth of their amplitude is error.
 FLOOR_DB = 20.0
 # Samples that are looked at, at most.
 _SAMPLES = 16
-# Placements to convert, at most, and to choose from.
-_ATTEMPTS, _CORNERS = 3, 48
+# Placements to convert, at most.
+_ATTEMPTS = 3
 # How much further to aim when a placement has fallen short.
 _MARGIN_DB = 1.0
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
@@ -47,18 +45,18 @@ _STORED_SHARE = 0.1
 _OPTIONS = MeasureOptions(most=4, operations=1e11)
 
 
-def guarded(started: Started, quantized: Quantized, seconds: float) -> Quantized:
+def guarded(started: Started, quantized: Quantized, reference: Session, seconds: float) -> Quantized:
     """``quantized``, or a placement of its model with fewer operators on integers where its outputs are poor.
 
     Args:
         started: the run. The guard is for placements that qconvert chose; any other is the user's choice.
         quantized: its result.
+        reference: the original.
         seconds: what that took.
     """
     run, feeds = started.run, list(seen_and_judging(started.run.samples)[1].first(_SAMPLES))
     if run.recipe.placement != MEASURED or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
         return quantized
-    reference = session_of(started.source)
     found = _sqnr(reference, quantized.session, feeds)
     if not found < FLOOR_DB:
         return quantized
@@ -92,13 +90,14 @@ def _search(
     placed = quantized.placement
     pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else ((), run.recipe.forms)
     analysis = analyze(started, quantized, _OPTIONS)
-    corners = _corners(analysis, quantized, start)
+    weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
+    corners = corners_of(analysis.tradeoff, weighted)
     best, reached, gone = quantized, found, frozenset[str]()
     aim, tried = FLOOR_DB + _MARGIN_DB, 0
     for _ in range(_ATTEMPTS):
         if tried and time.monotonic() - began > max(_SHARE * seconds, _LEAST_SECONDS):
             break
-        guess = expected([c.noise for c in corners], _noise(found), _noise(aim))
+        guess = expected([c.noise for c in corners], noise_at(found), noise_at(aim))
         number = max(tried + 1, len(corners) - 1 if guess is None else guess)
         if number >= len(corners):
             break
@@ -151,20 +150,13 @@ def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:
         for source, noise in zip(analysis.sources, analysis.measured.sources, strict=True)
         if source.is_weight and source.nodes <= back
     ]
-    left = _noise(FLOOR_DB) * _STORED_SHARE
+    left = noise_at(FLOOR_DB) * _STORED_SHARE
     whole = set[str]()
     for noise, nodes in sorted(weights, key=lambda weight: weight[0]):
         left -= noise
         if left < 0:
             whole.update(nodes)
     return frozenset(whole)
-
-
-def _corners(found: Analysis, quantized: Quantized, start: frozenset[str]) -> list[Corner]:
-    """Placements in the order of falling noise, without those where nothing with a weight is left on integers."""
-    weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
-    corners = found.tradeoff.corners(_CORNERS)
-    return [corners[0], *(c for c in corners[1:] if c.integer & weighted)]
 
 
 def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> float:
@@ -178,10 +170,6 @@ def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> floa
             signal += energy
             noise += error
     return sqnr_db(signal, noise) if signal > 0 and math.isfinite(noise) else math.inf
-
-
-def _noise(db: float) -> float:
-    return float(10.0 ** (-db / 10.0))
 
 
 def _warned(quantized: Quantized, warning: str) -> Quantized:

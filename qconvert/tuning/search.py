@@ -8,8 +8,13 @@ to be, keeps it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+
+from qconvert.plan.tradeoff import Corner, Tradeoff
+
+# Corners to choose from; neighbours of so many differ by less than a measurement tells.
+_CORNERS = 48
 
 Try = Callable[[int], bool]
 """Makes and measures a corner; whether it keeps the budget."""
@@ -63,6 +68,18 @@ class Search:
             return None
         self.tried[corner] = self.attempt(corner)
         return self.tried[corner]
+
+
+def corners_of(tradeoff: Tradeoff, weighted: Set[str]) -> list[Corner]:
+    """The placements of ``tradeoff`` in the order of falling noise, without those that leave none of ``weighted``, the
+    operators with weights, on integers."""
+    first, *others = tradeoff.corners(_CORNERS)
+    return [first, *(c for c in others if c.integer & weighted)]
+
+
+def noise_at(db: float) -> float:
+    """Noise as a share of the signal's power at an SQNR of ``db``."""
+    return float(10.0 ** (-db / 10.0))
 
 
 def expected(noises: Sequence[float], found: float, limit: float) -> int | None:

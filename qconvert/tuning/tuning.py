@@ -35,12 +35,10 @@ from qconvert.sensitivity.measure import Measured
 from qconvert.targets.auto import target_of
 from qconvert.tuning.budget import Budget
 from qconvert.tuning.front import Front, Point, dominated
-from qconvert.tuning.search import Search, expected
+from qconvert.tuning.search import Search, corners_of, expected, noise_at
 
 FOR_ACCURACY = "back to float for the accuracy of the outputs"
 
-# Corners to choose from; neighbours of so many differ by less than a measurement tells.
-_CORNERS = 48
 # Time to spend on the latency of one model.
 _LATENCY_SECONDS = 1.0
 
@@ -95,7 +93,7 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
         quantized=make_quantized(started.prepared, started.run),
     )
     trial.run()
-    report = finish(started, trial.best, job.output)
+    report = finish(started, trial.best, job.output, trial.reference)
     front = trial.front()
     point = front.point
     floats = f": {', '.join(point.float_nodes)}" if point.float_nodes else ""
@@ -200,8 +198,7 @@ class _Trial:
         """The corners, without those where nothing is left to quantize."""
         plan = self.quantized.plan
         weighted = {n.node for n in plan.taken() if n.weight is not None or n.table is not None}
-        corners = found.tradeoff.corners(_CORNERS)
-        self.corners = [corners[0], *(c for c in corners[1:] if c.integer & weighted)]
+        corners = self.corners = corners_of(found.tradeoff, weighted)
         self.measured = found.measured
         self.points[0] = replace(
             self.points[0],
@@ -214,7 +211,7 @@ class _Trial:
         found, limit = self.points[0].sqnr_db, self.budget.min_sqnr
         if limit is None or not math.isfinite(found):
             return None
-        return expected([c.noise for c in self.corners], 10 ** (-found / 10), 10 ** (-limit / 10))
+        return expected([c.noise for c in self.corners], noise_at(found), noise_at(limit))
 
     def _in_time(self) -> bool:
         seconds = self.options.seconds

@@ -15,6 +15,14 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.report.model import Report
 
 
+class Feeds(list):  # type: ignore[type-arg]
+    """Samples as the stages take them."""
+
+    def feed(self, i: int) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = self[i]
+        return found
+
+
 def made(name: str, recipe: Recipe, folder: Path) -> tuple[Report, onnx.ModelProto]:
     """Network ``name`` quantized on its own inputs."""
     net = NETWORKS[name]()

@@ -12,6 +12,7 @@ from networks.branches import voice
 from networks.builder import Builder, Network
 from networks.contract import measured
 from onnx import TensorProto
+from schemes.runs import Feeds
 
 from qconvert.calibrate.data import DataSpec
 from qconvert.errors import ModelError, RecipeError
@@ -34,14 +35,6 @@ SCHEMES = {
     "binary": (2, 0.12),
     "fp8": (27, 0.29),
 }
-
-
-class Feeds(list):  # type: ignore[type-arg]
-    """Samples as the stages take them."""
-
-    def feed(self, i: int) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = self[i]
-        return found
 
 
 def language_model() -> Network:

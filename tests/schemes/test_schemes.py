@@ -13,6 +13,7 @@ from networks.branches import voice
 from networks.builder import Network
 from networks.contract import measured
 from onnx import TensorProto, helper, numpy_helper
+from schemes.runs import Feeds
 
 from qconvert.errors import RecipeError
 from qconvert.graph.census import take_census
@@ -24,14 +25,6 @@ from qconvert.schemes.application import apply, least_opset
 from qconvert.schemes.scheme import Converted, check_combination
 
 WIDTH, VOCABULARY = 64, 96
-
-
-class Feeds(list):  # type: ignore[type-arg]
-    """Samples as the stages take them."""
-
-    def feed(self, i: int) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = self[i]
-        return found
 
 
 def language_model() -> Network:

@@ -41,7 +41,7 @@ def db(started: Started, made: Quantized) -> float:
 def test_what_ruins_the_outputs_goes_back_to_float_and_a_saved_recipe_says_so(tmp_path: Path) -> None:
     proto, feeds = chain_with_an_outlier()
     started, made = converted(proto, feeds, tmp_path)
-    better = guarded(started, made, seconds=60.0)
+    better = guarded(started, made, session_of(started.source), seconds=60.0)
     assert db(started, made) < FLOOR_DB <= db(started, better)
     left = integer_nodes(better.plan)
     assert loudest(proto) not in left and "Gemm_0" in left
@@ -56,15 +56,15 @@ def test_what_ruins_the_outputs_goes_back_to_float_and_a_saved_recipe_says_so(tm
 
 def test_good_outputs_and_a_placement_of_the_user_are_left_alone(tmp_path: Path) -> None:
     started, made = converted(*chain(2), tmp_path)
-    assert guarded(started, made, seconds=60.0) is made
+    assert guarded(started, made, session_of(started.source), seconds=60.0) is made
     started, made = converted(*chain_with_an_outlier(), tmp_path)
     theirs = replace(started, run=replace(started.run, recipe=replace(started.run.recipe, placement=STATIC)))
-    assert guarded(theirs, made, seconds=60.0) is made
+    assert guarded(theirs, made, session_of(theirs.source), seconds=60.0) is made
 
 
 @pytest.mark.parametrize("effort", ["fast"])
 def test_the_least_effort_only_warns(effort: str, tmp_path: Path) -> None:
     started, made = converted(*chain_with_an_outlier(), tmp_path, effort=effort)
-    warned = guarded(started, made, seconds=60.0)
+    warned = guarded(started, made, session_of(started.source), seconds=60.0)
     assert warned.model is made.model
     assert any("less than 20 dB" in w and "--effort" in w for w in warned.warnings)

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, constant_of, take_over
+from qconvert.graph.edit import add_initializer, constant_of, is_padded, take_over
 from qconvert.graph.prepare.batchnorm import batchnorm_parameters
 
 Vector = NDArray[np.float64]
@@ -147,7 +147,7 @@ def _takes(graph: ir.Graph, value: ir.Value, *, factor: bool = False, shift: boo
         if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0:
             return False
         weight, bias = _own_constants(node)
-        if weight is None or (shift and (bias is _COMPUTED or node.op_type == "MatMul" or _is_padded(node))):
+        if weight is None or (shift and (bias is _COMPUTED or node.op_type == "MatMul" or is_padded(node))):
             return False
     return factor or shift
 
@@ -204,11 +204,6 @@ def _by_channel(values: Vector, affine: _Affine, node: ir.Node, rank: int, outpu
     if padded[channels] != outputs or values.size != outputs:
         return None
     return values.reshape(-1)
-
-
-def _is_padded(node: ir.Node) -> bool:
-    padded = node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    return node.op_type == "Conv" and (padded or any(node.attributes.get_ints("pads", [])))
 
 
 def _scale_consumers(graph: ir.Graph, value: ir.Value, factor: Vector) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, constant_of, take_over
+from qconvert.graph.edit import add_initializer, constant_of, is_padded, take_over
 
 _ON_THE_WAY = ("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "Concat", "Add")
 
@@ -73,10 +73,7 @@ def _fold_forward(graph: ir.Graph, node: ir.Node, a: np.ndarray, d: np.ndarray) 
     bias = constant_of(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] is not None else None
     if w is None or (len(conv.inputs) > 2 and conv.inputs[2] is not None and bias is None):
         return False
-    if any(conv.attributes.get_ints("pads", [])) or conv.attributes.get_string("auto_pad", "NOTSET") not in (
-        "NOTSET",
-        "VALID",
-    ):
+    if is_padded(conv):
         return False  # the padding zeros come after the shift d
     spread = (1, -1, *[1] * (w.ndim - 2))
     weight = (w * a.reshape(spread)).astype(np.float32)

@@ -39,13 +39,10 @@ def _rewrite(graph: ir.Graph, clip: ir.Node) -> None:
     gate = ir.node("HardSigmoid", [x], attributes={"alpha": 1 / high, "beta": c / high}, name=clip.name)
     gate.outputs[0].type = clip.outputs[0].type
     graph.insert_before(clip, gate)
-    if product is None:
-        take_over(gate.outputs[0], scaled.outputs[0])
-        graph.remove([scaled, clip, added], safe=True)
-        return
-    gate.outputs[0].name, gate.outputs[0].shape = f"{clip.outputs[0].name}_gate", clip.outputs[0].shape
-    product.replace_input_with(0 if product.inputs[0] is clip.outputs[0] else 1, gate.outputs[0])
-    take_over(product.outputs[0], scaled.outputs[0])
+    if product is not None:
+        gate.outputs[0].name, gate.outputs[0].shape = f"{clip.outputs[0].name}_gate", clip.outputs[0].shape
+        product.replace_input_with(0 if product.inputs[0] is clip.outputs[0] else 1, gate.outputs[0])
+    take_over((gate if product is None else product).outputs[0], scaled.outputs[0])
     graph.remove([scaled, clip, added], safe=True)
 
 

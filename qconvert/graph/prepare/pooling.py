@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from qconvert.graph.edit import constant_of, take_over
+from qconvert.graph.edit import constant_of, is_padded, take_over
 
 
 def global_pooling(model: ir.Model) -> None:
@@ -33,8 +33,7 @@ def _covers_everything(node: ir.Node) -> bool:
         return False
     if any(d != 1 for d in node.attributes.get_ints("dilations", [])):
         return False
-    padded = any(node.attributes.get_ints("pads", []))
-    return not padded and node.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return not is_padded(node)
 
 
 def _reduces_space(node: ir.Node) -> bool:
