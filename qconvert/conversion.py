@@ -171,13 +171,13 @@ def plan_and_observe(
     while True:
         with run.watch.stage("plan"):
             plan = build_plan(view, run.recipe, target, kept, run.times)
-            prepared.model.release()
+            requests = (*requests_for(plan, method), *_requests_for_any(view, run, kept, method))
+            prepared.model.release()  # planning has looked at every weight
             if required and not quantizes(plan):
                 raise nothing_to_quantize(prepared.source, plan)
             if target.integer_only:
                 refuse_float(view, plan, target, prepared.source)
         with run.watch.stage("calibrate"):
-            requests = (*requests_for(plan, method), *_requests_for_any(view, run, kept, method))
             stats = run.gatherer.table(
                 run.place, prepared.model, requests, method.name, run.samples, total=total, progress=run.progress
             )

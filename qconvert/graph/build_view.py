@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.graph.bodies import body_parameters
-from qconvert.graph.model import Model
+from qconvert.graph.model import Model, unmap
 from qconvert.graph.view import Dim, GraphView, NodeView, TensorView
 
+# Where a tensor keeps its largest value, which several plans ask for.
+_LARGEST = "qconvert.largest"
 _NAMES = {"float": "float32", "double": "float64", "string": "str"}
 
 
@@ -34,6 +38,10 @@ def view_of(model: Model) -> GraphView:
         source, perm = _transposed_constant(value)
         return np.transpose(_tensor_of(source).numpy(), perm)
 
+    def largest(name: str) -> float:
+        value = values[name]
+        return largest_of(_tensor_of(value if value.const_value is not None else _transposed_constant(value)[0]))
+
     return GraphView(
         nodes=nodes,
         tensors=tensors,
@@ -41,8 +49,24 @@ def view_of(model: Model) -> GraphView:
         outputs=outputs,
         opset=model.opset,
         constant=constant,
+        largest=largest,
         body_parameters=body_parameters(model),
     )
+
+
+def largest_of(tensor: ir.TensorProtocol) -> float:
+    """The largest absolute value of ``tensor``; inf if it holds NaN or infinite values, NaN if it is empty."""
+    known = tensor.meta.get(_LARGEST)
+    if known is None:
+        values = tensor.numpy()
+        known = math.nan
+        if values.size:
+            ends = float(values.min()), float(values.max())
+            known = max(-ends[0], ends[1]) if all(map(math.isfinite, ends)) else math.inf
+        del values
+        unmap(tensor)
+        tensor.meta[_LARGEST] = known
+    return float(known)
 
 
 def _name(node: ir.Node) -> str:

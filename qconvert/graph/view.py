@@ -101,6 +101,8 @@ class GraphView:
     Attributes:
         opset: version of the default domain.
         constant: gives the value of a constant tensor by name (read lazily).
+        largest: gives the largest absolute value of a constant tensor by name: inf if it holds NaN or infinite values,
+            NaN if it is empty.
         body_parameters: number of float parameters held inside control-flow bodies.
     """
 
@@ -110,6 +112,7 @@ class GraphView:
     outputs: tuple[str, ...]
     opset: int
     constant: Callable[[str], NDArray[np.generic]]
+    largest: Callable[[str], float]
     body_parameters: int = 0
 
     def producer(self, tensor: str) -> NodeView | None:
