@@ -11,6 +11,7 @@ choice is a recipe with ``placement: pinned``, from which all later stages work.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -144,33 +145,17 @@ class _Search:
         trials = [self._trial(_STATIC, recipe)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        costs, gain = self._cut(graph, able, everything, trials)
         sessions = {_FP32: session_of(self.prepared.model, threads=1)}
-        with self.run.watch.stage("place"):
-            latencies = self._timed(sessions, trials, clear=len(trials) == 1 and gain > _CLEAR)
-        best = _best(trials, latencies)
-        gains = self._gains(graph, best, costs)
-        if gains:
-            trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))
-            with self.run.watch.stage("place"):
-                latencies = self._timed(sessions, trials)
-            best = _best(trials, latencies)
-            gains = gains if best.name == _FORMS else ()
-        in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
-        if in_float or speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
-            tables = {name for name, c in able.items() if c.table}
-            trials.append(self._pinned(_FLOAT, graph, able, tables, in_float))
-            with self.run.watch.stage("place"):
-                latencies = self._timed(sessions, trials)
-            # what a form gains that float operators have, too, is no gain of integers
-            reference = _FLOAT if in_float else _FP32
-            if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
-                best, gains = trials[-1], in_float
+        costs: MeasuredCosts | None = None
+        gains: tuple[Gain, ...] = ()
+        best, latencies = trials[0], self._accepted(sessions, trials)
+        if latencies is None:
+            best, latencies, gains, costs = self._searched(sessions, graph, able, trials)
         pinned = _left_out(graph, able, best.integer)
         run = replace(
             self.run,
             recipe=replace(recipe, placement=PINNED, pinned_float=pinned, forms=best.recipe.forms),
-            times={n: t for n in graph.nodes if (t := costs.times(n)) is not None},
+            times={n: t for n in graph.nodes if (t := costs.times(n)) is not None} if costs else {},
         )
         sessions.clear()
         result = self._converted(run)
@@ -201,6 +186,42 @@ class _Search:
         )
         notes = (*result.notes, _told(report, best, len(able)), *_told_forms(gains))
         return Placed(run=run, result=replace(result, placement=report, notes=notes))
+
+    def _accepted(self, sessions: dict[str, Session], trials: list[_Trial]) -> dict[str, Latency] | None:
+        """Latencies where the only trial is fast enough for this effort; None: what else there is has to be tried."""
+        accepts = LEVELS[self.run.recipe.effort].accepts
+        if len(trials) > 1 or not math.isfinite(accepts):
+            return None
+        with self.run.watch.stage("place"):
+            latencies = self._timed(sessions, trials, clear=True)
+        return latencies if speedup(latencies[_FP32], latencies[trials[0].name]).median >= accepts else None
+
+    def _searched(
+        self, sessions: dict[str, Session], graph: GraphView, able: Mapping[str, Candidate], trials: list[_Trial]
+    ) -> tuple[_Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
+        """(the best of ``trials`` and of those added to them, all latencies, what its forms gain, the costs)."""
+        costs, gain = self._cut(graph, able, trials)
+        with self.run.watch.stage("place"):
+            latencies = self._timed(sessions, trials, clear=len(trials) == 1 and gain > _CLEAR)
+        best = _best(trials, latencies)
+        gains = self._gains(graph, best, costs)
+        if gains:
+            trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))
+            with self.run.watch.stage("place"):
+                latencies = self._timed(sessions, trials)
+            best = _best(trials, latencies)
+            gains = gains if best.name == _FORMS else ()
+        in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
+        if in_float or speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
+            tables = {name for name, c in able.items() if c.table}
+            trials.append(self._pinned(_FLOAT, graph, able, tables, in_float))
+            with self.run.watch.stage("place"):
+                latencies = self._timed(sessions, trials)
+            # what a form gains that float operators have, too, is no gain of integers
+            reference = _FLOAT if in_float else _FP32
+            if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
+                best, gains = trials[-1], in_float
+        return best, latencies, gains, costs
 
     def _trial(self, name: str, recipe: Recipe) -> _Trial:
         return _Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
@@ -258,9 +279,14 @@ class _Search:
             return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=seconds)
 
     def _cut(
-        self, graph: GraphView, able: Mapping[str, Candidate], everything: _Trial, trials: list[_Trial]
+        self, graph: GraphView, able: Mapping[str, Candidate], trials: list[_Trial]
     ) -> tuple[MeasuredCosts, float]:
-        """Add the minimum cuts to ``trials``; returns (the last costs, how many times faster ``everything`` is)."""
+        """Add the minimum cuts to ``trials``, the last of which has all on integers.
+
+        Returns:
+            (the last costs, how many times faster than FP32 that one is)
+        """
+        everything = trials[-1]
         # what no neighbour or mask lets onto integers now, nothing will
         plan, integer = everything.result.plan, everything.integer
         candidates = {

@@ -47,7 +47,7 @@ from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_fi
 from qconvert.schemes.scheme import check_combination
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
-from qconvert.tuning.guard import guarded
+from qconvert.tuning.guard import guarded, told
 
 # A model beyond this many bytes that was converted a weight at a time is written so, too: with a data file.
 _ONE_FILE = 1 << 28
@@ -89,7 +89,7 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
         quantized = with_others(quantized, started.job.recipe, samples, trials, progress)
     else:
         quantized = guarded(started, quantized, reference, seconds)
-    return finish(started, quantized, job.output, reference)
+    return told(finish(started, quantized, job.output, reference), started.job.recipe)
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:

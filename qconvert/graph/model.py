@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from onnx_ir import TensorProtocol as Tensor
 
 from qconvert.errors import ModelError, OutputError
 from qconvert.graph.external import write_external
+from qconvert.graph.lent import lendable, reference
 from qconvert.graph.skeleton import skeleton
 from qconvert.graph.soundness import (
     check_proto,
@@ -84,15 +87,20 @@ class Model:
             raise too_large
         return bytes(proto.SerializeToString(deterministic=True))
 
-    def to_skeleton(self) -> bytes:
-        """The serialised ModelProto, in which weights that are on disk are references relative to :attr:`folder`.
+    def to_skeleton(self) -> tuple[bytes, dict[str, NDArray[np.generic]]]:
+        """The serialised ModelProto without large weights, and those of them that are in memory, by name.
 
-        Raises:
-            ModelError: what is in memory would exceed the limit of a protobuf message.
+        Weights that are on disk are references relative to :attr:`folder`.
         """
-        if self.weight_bytes(in_memory=True) > PROTO_LIMIT:
-            raise ModelError("the model is over 2 GB and cannot be held in one protobuf message")
-        return bytes(ir.to_proto(self.ir).SerializeToString(deterministic=True))
+        copy = self.ir.clone()
+        inputs = {v.name for v in copy.graph.inputs}
+        lent: dict[str, NDArray[np.generic]] = {}
+        for name, value in copy.graph.initializers.items():
+            values = lendable(value.const_value) if name not in inputs else None
+            if values is not None and value.const_value is not None:
+                lent[name] = values
+                value.const_value = reference(value.const_value)
+        return bytes(ir.to_proto(copy).SerializeToString(deterministic=True)), lent
 
     def weight_bytes(self, *, in_memory: bool = False) -> int:
         """Bytes of all initializers, those of control-flow bodies included; or only of those that are not on disk."""

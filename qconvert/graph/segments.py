@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from qconvert.errors import ModelError
 from qconvert.graph.bodies import bodies_of, captured
+from qconvert.graph.lent import lendable, reference
 from qconvert.graph.memory import free_large_arrays_at_once
 from qconvert.graph.model import PROTO_LIMIT, Model
 from qconvert.graph.session import Feed, IOSpec, Session, open_session
@@ -141,11 +142,11 @@ def _parts(model: Model, watched: Sequence[str], cuts: list[list[ir.Node]], thre
         kept = frozenset(name for name in made[i] & later if name)
         outputs = (*observed, *sorted(kept.difference(observed)))
         constants = [v for v in reads[i] if v.name not in values]
-        data = _serialised(model, nodes, constants, [values[n] for n in needs[i]], [values[n] for n in outputs])
+        data, lent = _serialised(model, nodes, constants, [values[n] for n in needs[i]], [values[n] for n in outputs])
         present |= {*needs[i], *kept}
         parts.append(
             _Part(
-                session=open_session(data, folder=model.folder, threads=threads, lean=True),
+                session=open_session(data, folder=model.folder, lent=lent, threads=threads, lean=True),
                 reads=tuple(needs[i]),
                 outputs=outputs,
                 observed=frozenset(observed),
@@ -173,8 +174,8 @@ def _serialised(
     constants: Sequence[ir.Value],
     inputs: Sequence[ir.Value],
     outputs: Sequence[ir.Value],
-) -> bytes:
-    """A model of its own: ``nodes`` between ``inputs`` and ``outputs``.
+) -> tuple[bytes, dict[str, NDArray[np.generic]]]:
+    """A model of its own, ``nodes`` between ``inputs`` and ``outputs``, and weights that it only refers to.
 
     Raises:
         ModelError: the type of an input is not known, or a constant has no value.
@@ -190,8 +191,14 @@ def _serialised(
     proto.graph.input.extend(ir.to_proto(v) for v in inputs)
     # ONNX Runtime infers the types of outputs itself
     proto.graph.output.extend(onnx.ValueInfoProto(name=v.name or "") for v in outputs)
+    lent: dict[str, NDArray[np.generic]] = {}
     for value in constants:
-        tensor = ir.to_proto(value.const_value) if value.const_value is not None else onnx.TensorProto()
-        tensor.name = value.name or ""
+        if value.const_value is None:
+            continue
+        name, held = value.name or "", lendable(value.const_value)
+        if held is not None:
+            lent[name] = held
+        tensor = ir.to_proto(value.const_value if held is None else reference(value.const_value))
+        tensor.name = name
         proto.graph.initializer.append(tensor)
-    return bytes(proto.SerializeToString(deterministic=True))
+    return bytes(proto.SerializeToString(deterministic=True)), lent

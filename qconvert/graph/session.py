@@ -61,8 +61,11 @@ class Session:
         inputs, outputs: the interface as ONNX Runtime sees it.
     """
 
-    def __init__(self, raw: ort.InferenceSession, *, lean: bool = False) -> None:
+    def __init__(
+        self, raw: ort.InferenceSession, *, lean: bool = False, lent: Mapping[str, NDArray[np.generic]] | None = None
+    ) -> None:
         self._raw = raw
+        self._lent = lent  # what the session may read as long as it lives
         self._lean = lean
         self.inputs = tuple(_spec(a) for a in raw.get_inputs())
         self.outputs = tuple(_spec(a) for a in raw.get_outputs())
@@ -104,6 +107,7 @@ def open_session(
     model: Path | bytes,
     *,
     folder: Path | None = None,
+    lent: Mapping[str, NDArray[np.generic]] | None = None,
     threads: int = 0,
     optimize: bool = True,
     layouts: bool = True,
@@ -118,6 +122,7 @@ def open_session(
     Args:
         model: a file, or a serialised ModelProto.
         folder: what the external data of a serialised model are relative to.
+        lent: initializer of the main graph -> its values, where a serialised model has only a reference to them.
         threads: intra-op threads; 0 lets ONNX Runtime choose.
         optimize: apply graph optimizations, or none.
         layouts: with them, those that change the layout of tensors for this processor.
@@ -146,6 +151,8 @@ def open_session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+    if lent:
+        options.add_external_initializers(list(lent), [ort.OrtValue.ortvalue_from_numpy(a) for a in lent.values()])
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     if profile_prefix is not None:
@@ -153,12 +160,13 @@ def open_session(
         options.profile_file_prefix = str(profile_prefix)
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return Session(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]), lean=lean)
+        raw = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
             hint="check that the FP32 model itself runs in ONNX Runtime's CPU provider",
         ) from error
+    return Session(raw, lean=lean, lent=lent)
 
 
 def _first_line(error: Exception) -> str:

@@ -32,9 +32,11 @@ def session_of(
     if outputs is not None:
         model = with_outputs(model, outputs)
     if model.weight_bytes(in_memory=True) <= PROTO_LIMIT:
+        data, lent = model.to_skeleton()
         return open_session(
-            model.to_skeleton(),
+            data,
             folder=model.folder,
+            lent=lent,
             threads=threads,
             optimize=optimize,
             layouts=layouts,

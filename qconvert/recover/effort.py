@@ -22,6 +22,7 @@ class Effort:
         dearest: multiplications of one run of a model beyond which none of the passes runs by itself.
         guards: whether operators go back to float where the outputs are poor (:mod:`qconvert.tuning.guard`).
         timing: how long placements and results are timed, as a multiple of the usual time.
+        accepts: how many times faster than FP32 a placement by the target's table must be for nothing else to be tried.
     """
 
     chain: tuple[str, ...]
@@ -29,12 +30,13 @@ class Effort:
     dearest: float = math.inf
     guards: bool = True
     timing: float = 1.0
+    accepts: float = math.inf
 
 
 # The order matters: rewriting before rounding, rounding before what is measured on rounded weights. What only "max"
 # does comes late, so that it adds to what "default" keeps: a gain kept early may stand in the way of a larger one.
 LEVELS: Mapping[str, Effort] = {
-    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False, timing=0.25),
+    "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False, timing=0.25, accepts=1.5),
     "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
     "max": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
 }

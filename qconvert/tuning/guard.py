@@ -24,6 +24,7 @@ from qconvert.placing import integer_nodes
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.samples import seen_and_judging
+from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import target_of
@@ -57,12 +58,12 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     run, feeds = started.run, list(seen_and_judging(started.run.samples)[1].first(_SAMPLES))
     if run.recipe.placement != MEASURED or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
         return quantized
+    if not LEVELS[run.recipe.effort].guards:
+        return quantized
     found = _sqnr(reference, quantized.session, feeds)
     if not found < FLOOR_DB:
         return quantized
     low = f"the outputs have an SQNR of {found:.1f} dB on calibration samples, less than {FLOOR_DB:g} dB"
-    if not LEVELS[run.recipe.effort].guards:
-        return _warned(quantized, f"{low}; a higher --effort would send operators back to float")
     if target_of(run.recipe.target).integer_only:
         return _warned(quantized, f"{low}, and the target has integers only")
     try:
@@ -78,6 +79,17 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     note = f"accuracy: {found:.1f} -> {reached:.1f} dB with {len(back)} operators back in float: {floats}"
     best = replace(best, notes=(*best.notes, note))
     return best if reached >= FLOOR_DB else _warned(best, f"{low}; the best placement has {reached:.1f} dB")
+
+
+def told(report: Report, recipe: Recipe) -> Report:
+    """``report`` of a run by ``recipe``, with a warning if its outputs are poor and its effort left that alone."""
+    if LEVELS[recipe.effort].guards or recipe.placement != MEASURED or report.accuracy is None:
+        return report
+    found = report.accuracy.comparison.fidelity.sqnr_db
+    if not found < FLOOR_DB:
+        return report
+    warning = f"the outputs have an SQNR of {found:.1f} dB; a higher --effort sends operators back to float"
+    return replace(report, warnings=(*report.warnings, warning))
 
 
 def _search(
