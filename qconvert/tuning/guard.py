@@ -1,9 +1,16 @@
 """A floor under the accuracy of the default run: what damages the outputs most goes back to float.
 
-    SQNR on judging samples < FLOOR_DB  ->  noise of every source  ->  the cheapest placement that should
+    least SQNR, from judging samples, < FLOOR_DB  ->  noise of every source  ->  the cheapest placement that should
     reach it, by the corners of cost + lambda x noise  ->  converted and measured; again, aiming higher, if it does not
 
-It looks at calibration samples only, those that recovery was judged on, so that no evaluation sample has a say.
+It looks at calibration samples only, those that recovery was judged on, so that no evaluation sample has a say. Few
+samples say little about others where the noise comes and goes with the sample, so what is held against the floor is not
+their SQNR but the end of its confidence interval. With s_i and e_i the energies of sample i and of its error, n samples,
+t Student's quantile,
+
+    R = sum e_i / sum s_i       d_i = (e_i - R s_i) / mean s       least SQNR = -10 log10( R + t std(d) / sqrt(n) )
+
+which is the usual linearisation of a ratio of means (Cochran 1977, Sampling Techniques, section 2.11).
 The result is a pinned placement: a saved recipe gives the same model without measuring anything.
 """
 
@@ -12,11 +19,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, QConvertError
 from qconvert.evaluate.fidelity import TensorSums, sqnr_db
+from qconvert.evaluate.interval import score_interval
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.pipeline import Started, make_quantized
@@ -33,6 +43,8 @@ from qconvert.tuning.tuning import FOR_ACCURACY
 
 # Below, outputs are not what the float model's are: a tenth of their amplitude is error.
 FLOOR_DB = 20.0
+# How sure it has to be that other samples reach it: the interval has two ends, of which one is looked at.
+_CONFIDENCE = 0.9
 # Samples that are looked at, at most.
 _SAMPLES = 16
 # Placements to convert, at most.
@@ -44,6 +56,37 @@ _SHARE, _LEAST_SECONDS = 3.0, 30.0
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
 _OPTIONS = MeasureOptions(most=4, operations=1e11)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """SQNR of the outputs in dB: ``db`` on the samples looked at, pooled, and ``least_db`` that others should reach."""
+
+    db: float
+    least_db: float
+
+    @classmethod
+    def of(cls, energies: Sequence[tuple[float, float]]) -> Measured:
+        """From (energy, energy of the error) of each sample. With fewer than five samples both figures are the same."""
+        signal, noise = (np.array([pair[i] for pair in energies], np.float64) for i in (0, 1))
+        if not signal.sum() > 0 or not np.isfinite(noise).all():
+            return cls(db=math.inf, least_db=math.inf)
+        share = noise.sum() / signal.sum()
+        interval = score_interval(share + (noise - share * signal) / signal.mean(), 2 * _CONFIDENCE - 1)
+        most = share if interval is None else interval.high
+        return cls(db=sqnr_db(1.0, float(share)), least_db=sqnr_db(1.0, float(most)))
+
+    def __str__(self) -> str:
+        return f"{self.db:.1f} dB"
+
+    def because(self) -> str:
+        """Why it is too little, in a clause."""
+        if self.db < FLOOR_DB:
+            return f"the outputs have an SQNR of {self} on calibration samples, less than {FLOOR_DB:g} dB"
+        return (
+            f"the outputs have an SQNR of {self} on calibration samples, but it differs so much between them that on "
+            f"others it may be {self.least_db:.1f} dB, less than {FLOOR_DB:g} dB"
+        )
 
 
 def guarded(started: Started, quantized: Quantized, reference: Session, seconds: float) -> Quantized:
@@ -61,9 +104,9 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     if not LEVELS[run.recipe.effort].guards:
         return quantized
     found = _sqnr(reference, quantized.session, feeds)
-    if not found < FLOOR_DB:
+    if not found.least_db < FLOOR_DB:
         return quantized
-    low = f"the outputs have an SQNR of {found:.1f} dB on calibration samples, less than {FLOOR_DB:g} dB"
+    low = found.because()
     if target_of(run.recipe.target).integer_only:
         return _warned(quantized, f"{low}, and the target has integers only")
     try:
@@ -76,9 +119,9 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     if not back:
         return _warned(quantized, f"{low}, and no placement that was tried does better")
     floats = f"{', '.join(back[:8])}{' and others' if len(back) > 8 else ''}"
-    note = f"accuracy: {found:.1f} -> {reached:.1f} dB with {len(back)} operators back in float: {floats}"
+    note = f"accuracy: {found.db:.1f} -> {reached} with {len(back)} operators back in float: {floats}"
     best = replace(best, notes=(*best.notes, note))
-    return best if reached >= FLOOR_DB else _warned(best, f"{low}; the best placement has {reached:.1f} dB")
+    return best if reached.least_db >= FLOOR_DB else _warned(best, f"{low}; the best placement has {reached}")
 
 
 def told(report: Report, recipe: Recipe) -> Report:
@@ -93,8 +136,8 @@ def told(report: Report, recipe: Recipe) -> Report:
 
 
 def _search(
-    started: Started, quantized: Quantized, reference: Session, feeds: Sequence[Feed], found: float, seconds: float
-) -> tuple[Quantized, float, tuple[str, ...]]:
+    started: Started, quantized: Quantized, reference: Session, feeds: Sequence[Feed], found: Measured, seconds: float
+) -> tuple[Quantized, Measured, tuple[str, ...]]:
     """(the best model, its SQNR, what went back to float for it)."""
     began = time.monotonic()
     run, start = started.run, integer_nodes(quantized.plan)
@@ -109,7 +152,7 @@ def _search(
     for _ in range(_ATTEMPTS):
         if tried and time.monotonic() - began > max(_SHARE * seconds, _LEAST_SECONDS):
             break
-        guess = expected([c.noise for c in corners], noise_at(found), noise_at(aim))
+        guess = expected([c.noise for c in corners], noise_at(found.least_db), noise_at(aim))
         number = max(tried + 1, len(corners) - 1 if guess is None else guess)
         if number >= len(corners):
             break
@@ -124,14 +167,14 @@ def _search(
             forms=forms,
             exclude=(*run.recipe.exclude, *excluded),
         )
-        run.progress.note(f"{found:.1f} dB: trying {len(back)} operators back in float")
+        run.progress.note(f"{found}: trying {len(back)} operators back in float")
         made = make_quantized(started.prepared, replace(run, recipe=recipe))
         got = _sqnr(reference, made.session, feeds)
-        if got > reached:
+        if got.least_db > reached.least_db:
             best, reached, gone = _reported(_explained(made, back), quantized, recipe, excluded), got, back
-        if got >= FLOOR_DB:
+        if got.least_db >= FLOOR_DB:
             break
-        aim, tried = aim + FLOOR_DB - got + _MARGIN_DB, number
+        aim, tried = aim + FLOOR_DB - got.least_db + _MARGIN_DB, number
     return best, reached, tuple(name for name in order if name in gone)
 
 
@@ -171,17 +214,16 @@ def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:
     return frozenset(whole)
 
 
-def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> float:
-    """SQNR in dB, pooled over samples and float outputs; inf where there are none."""
+def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> Measured:
+    """Of all float outputs together; inf where there are none."""
     names = [spec.name for spec in reference.outputs if spec.dtype.startswith("float")]
     sums = TensorSums("outputs")
-    signal = noise = 0.0
+    energies: list[tuple[float, float]] = []
     for feed in feeds:
-        for r, q in zip(reference.run(feed, names), quantized.run(feed, names), strict=True):
-            energy, error = sums.update(r, q)
-            signal += energy
-            noise += error
-    return sqnr_db(signal, noise) if signal > 0 and math.isfinite(noise) else math.inf
+        pairs = zip(reference.run(feed, names), quantized.run(feed, names), strict=True)
+        each = [sums.update(r, q) for r, q in pairs]
+        energies.append((sum(signal for signal, _ in each), sum(noise for _, noise in each)))
+    return Measured.of(energies)
 
 
 def _warned(quantized: Quantized, warning: str) -> Quantized:
