@@ -5,8 +5,8 @@
 
 It looks at calibration samples only, those that recovery was judged on, so that no evaluation sample has a say. Few
 samples say little about others where the noise comes and goes with the sample, so what is held against the floor is not
-their SQNR but the end of its confidence interval. With s_i and e_i the energies of sample i and of its error, n samples,
-t Student's quantile,
+their SQNR but the end of its confidence interval. With s_i and e_i the energies of sample i and of its error, n
+samples, t Student's quantile,
 
     R = sum e_i / sum s_i       d_i = (e_i - R s_i) / mean s       least SQNR = -10 log10( R + t std(d) / sqrt(n) )
 

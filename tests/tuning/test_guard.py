@@ -55,7 +55,7 @@ def test_what_ruins_the_outputs_goes_back_to_float_and_a_saved_recipe_says_so(tm
 
 
 def test_a_floor_that_only_the_samples_looked_at_keep_is_not_kept(tmp_path: Path) -> None:
-    """21.4 dB on the samples looked at, with a noise that differs between them, is 18.6 dB on the evaluation samples."""
+    """21.4 dB on the samples looked at, whose noise differs, is 18.6 dB on the evaluation samples."""
     started, made = converted(*chain_with_an_outlier(42.0), tmp_path)
     better = guarded(started, made, session_of(started.source), seconds=60.0)
     assert db(started, made) < FLOOR_DB <= db(started, better)
