@@ -24,6 +24,7 @@ from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.tails import before_squashing
 from qconvert.placing import placed
+from qconvert.plan.forms import open_products
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.judge import Judge, Score
@@ -165,13 +166,15 @@ def _judged(model: Model) -> Session:
 
 
 def _changes(recovery: Recovery, state: _State, samples: Samples, recipe: Recipe) -> Changes:
+    graph, plan, target = view_of(state.prepared.model), state.result.plan, target_of(recipe.target)
     subject = Subject(
         model=state.prepared.model,
-        graph=view_of(state.prepared.model),
+        graph=graph,
         samples=samples,
-        plan=state.result.plan,
+        plan=plan,
         changes=state.changes,
-        saturates=target_of(recipe.target).saturates,
+        saturates=target.saturates,
+        open_products=open_products(graph, plan, recipe, target),
         work=LEVELS[recipe.effort].work,
     )
     with threadpool_limits(limits=1, user_api="blas"):  # sums, and so the bytes, depend on the number of threads

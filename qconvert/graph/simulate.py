@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qconvert.errors import InternalError
-from qconvert.graph.constants import Port
+from qconvert.graph.constants import Port, with_port
 from qconvert.graph.edit import add_initializer, give_way, values_of
 from qconvert.graph.model import Model
 from qconvert.numerics.spec import QParams
@@ -47,14 +47,12 @@ def simulated(model: Model, roundings: Iterable[Rounding], free: Mapping[Port, s
     graph = copy.ir.graph
     old_nodes, old_values = list(graph), values_of(graph)
     nodes = {n.name: n for n in old_nodes}
-    values = {v.name: v for v in old_values}
     for (name, port), title in free.items():
-        node = nodes[name]
-        if len(node.inputs) <= port:
-            node.resize_inputs(port + 1)
+        node, port = with_port(graph, nodes[name], port)
         value = ir.Value(name=title, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([None]))
         graph.inputs.append(value)
         node.replace_input_with(port, value)
+    values = {v.name: v for v in (*values_of(graph), *old_values)}  # a product's name is that of its sum by now
     for rounding in roundings:
         _round(graph, values[rounding.tensor], rounding)
     give_way(graph, old_nodes, old_values)

@@ -56,6 +56,20 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
     return {form: names for form, names in found.items() if names}
 
 
+def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> frozenset[str]:
+    """The MatMuls that could be written in the fused form if only something added a bias to them, and of whose form
+    ``recipe`` says nothing: a bias costs them no node."""
+    said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
+    return frozenset(
+        name
+        for name, node in graph.nodes.items()
+        if name not in said
+        and not plan.nodes[name].form
+        and not _no_product(graph, plan, target, name, FUSED)
+        and added(graph, node) is None
+    )
+
+
 def entries(forms: Mapping[str, str]) -> tuple[str, ...]:
     """The entries of a recipe for node -> form."""
     return tuple(f"{glob.escape(name)}={form}" for name, form in forms.items())
@@ -64,10 +78,27 @@ def entries(forms: Mapping[str, str]) -> tuple[str, ...]:
 def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str, form: str) -> str:
     """Why the node ``name`` of ``plan`` cannot take ``form``; "" if it can."""
     node, decided = graph.nodes[name], plan.nodes[name]
-    if form not in target.capability(key(node.domain, node.op_type)).forms:
-        return f"{node.op_type} has no form {form!r} on {target.title}"
     if form == BOUNDED:
-        return _unbounded(graph, node, decided)
+        return _no_form(target, node, form) or _unbounded(graph, node, decided)
+    if objection := _no_product(graph, plan, target, name, form):
+        return objection
+    if form == FUSED:
+        return "" if added(graph, node) is not None else "nothing adds a bias to it"
+    if any(node.inputs[0] in n.quantized_outputs for n in plan.nodes.values()):
+        return "its input is made by an integer operator"
+    return ""
+
+
+def _no_form(target: Target, node: NodeView, form: str) -> str:
+    has = form in target.capability(key(node.domain, node.op_type)).forms
+    return "" if has else f"{node.op_type} has no form {form!r} on {target.title}"
+
+
+def _no_product(graph: GraphView, plan: QuantPlan, target: Target, name: str, form: str) -> str:
+    """Why the node ``name`` is no integer product of bytes with a float result, which ``form`` is for; "" if it is."""
+    node, decided = graph.nodes[name], plan.nodes[name]
+    if objection := _no_form(target, node, form):
+        return objection
     if not decided.decision.taken or decided.weight is None or decided.activations != (0,):
         return "it does not multiply quantized activations with an integer weight"
     if decided.quantized_outputs:
@@ -78,10 +109,6 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     codes = (decided.weight.spec, *(g.spec for g in plan.groups if source in g.tensors))
     if any(spec.qtype.bits != 8 for spec in codes):
         return "it does not multiply bytes"
-    if form == FUSED:
-        return "" if added(graph, node) is not None else "nothing adds a bias to it"
-    if any(source in n.quantized_outputs for n in plan.nodes.values()):
-        return "its input is made by an integer operator"
     return ""
 
 

@@ -53,7 +53,7 @@ def final_parameters(subject: Subject, plan: QuantPlan, layer: Layer, weight: Ar
 
     They are enlarged already where the bias would not fit into int32, and where pairs of weights would saturate.
     """
-    params = parameters_of(subject, plan, layer, weight)
+    params = parameters_of(subject, plan, layer.node, weight)
     bias = subject.bias(layer) if layer.op_type != "MatMul" else None
     activation = plan.params_of()[layer.source]
     if bias is not None:

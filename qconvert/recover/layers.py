@@ -5,6 +5,7 @@ A :class:`Layer` is a Conv, Gemm or MatMul with a constant weight. Its weight as
     Conv    W [O, I/g, k, k]   output channel o = axis 0; input channel c = (group, axis 1), of O/g outputs each
     Gemm    W [K, N]           output channel = axis 1, input channel = axis 0; the reverse with transB
     MatMul  W [K, N]           output channel = axis 1, input channel = axis 0; its bias is a constant Add behind it
+    ConvTranspose  W [I, O/g, k, k]    input channel = axis 0; output channel = (group, axis 1), for those who ask
 
 A :class:`Link` is a chain of single readers from one layer to the next, through operators f of which
 f(a x) = a f(x) holds for each channel and every a > 0. Flatten makes ``blocks`` inputs of each channel.
@@ -35,11 +36,11 @@ class Layer:
 
     Attributes:
         node: its name.
-        op_type: Conv, Gemm or MatMul.
+        op_type: Conv, Gemm, MatMul or ConvTranspose.
         source: the tensor that it reads.
         result: the tensor that it makes, with the bias added.
         out_axis: the output channels' axis of the weight.
-        group: groups of a Conv, 1 for the others.
+        group: groups of a Conv or ConvTranspose, 1 for the others.
         bias: where its bias is read: a port of its own, perhaps not connected yet, or one of the Add behind a MatMul;
             None where there is no place for one.
         has_bias: whether that port is connected.
@@ -73,6 +74,8 @@ class Layer:
 
     def by_inputs(self, weight: Array) -> Array:
         """``weight`` as [inputs, outputs a group, taps]."""
+        if self.op_type == "ConvTranspose":
+            return weight.reshape(*weight.shape[:2], -1)
         if self.op_type != "Conv":
             return (weight if self.out_axis == 1 else weight.T)[:, :, None]
         grouped = self._grouped(weight).swapaxes(1, 2)
@@ -89,6 +92,10 @@ class Layer:
         if self.op_type != "Conv":
             return np.asarray(rows[0].T if self.out_axis == 1 else rows[0], np.float32)
         return np.asarray(rows.reshape(like.shape), np.float32)
+
+    def outputs(self, weight: Array) -> int:
+        """How many output channels it has."""
+        return int(weight.shape[self.out_axis] * (self.group if self.op_type == "ConvTranspose" else 1))
 
     def inputs(self, weight: Array) -> int:
         """How many input channels it has."""
@@ -108,15 +115,17 @@ class Link:
     tensors: tuple[str, ...]
 
 
-def find_layers(graph: GraphView) -> dict[str, Layer]:
-    """Every Conv, Gemm and MatMul with a float32 constant weight, in graph order."""
-    found = (_layer(graph, node) for node in graph.nodes.values())
+def find_layers(graph: GraphView, *, transposed: bool = False) -> dict[str, Layer]:
+    """Every Conv, Gemm and MatMul with a float32 constant weight, in graph order; with ``transposed`` every
+    ConvTranspose, too. Of these :meth:`Layer.outputs` and :meth:`Layer.by_inputs` are what there is."""
+    wanted = ("Conv", "Gemm", "MatMul", "ConvTranspose") if transposed else ("Conv", "Gemm", "MatMul")
+    found = (_layer(graph, node) for node in graph.nodes.values() if node.op_type in wanted)
     return {layer.node: layer for layer in found if layer is not None}
 
 
 def _layer(graph: GraphView, node: NodeView) -> Layer | None:
     weight = node.input(1)
-    if node.domain not in ("", "ai.onnx") or node.op_type not in ("Conv", "Gemm", "MatMul"):
+    if node.domain not in ("", "ai.onnx"):
         return None
     if not graph.is_constant(weight) or graph.is_constant(node.input(0)) or not graph.tensors[weight or ""].is_float:
         return None
@@ -127,8 +136,8 @@ def _layer(graph: GraphView, node: NodeView) -> Layer | None:
     result, axis, group = node.outputs[0], 1, 1
     bias: Port | None = (node.name, 2)
     has_bias = node.input(2) is not None
-    if node.op_type == "Conv":
-        axis, group = 0, node.attr_int("group", 1)
+    if node.op_type in ("Conv", "ConvTranspose"):
+        axis, group = int(node.op_type == "ConvTranspose"), node.attr_int("group", 1)
     elif node.op_type == "Gemm":
         if node.attr_int("transA", 0) or node.attr_float("alpha", 1.0) != 1.0 or node.attr_float("beta", 1.0) != 1.0:
             return None

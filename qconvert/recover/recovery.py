@@ -19,12 +19,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.constants import Port, with_constants
+from qconvert.forms import FUSED, TITLES
+from qconvert.graph.constants import BIAS_PORT, Port, added_name, with_constants
 from qconvert.graph.model import Model
 from qconvert.graph.scaling import Scaling, with_scalings
 from qconvert.graph.view import GraphView
 from qconvert.numerics.spec import QParams
-from qconvert.plan.model import QuantPlan
+from qconvert.plan.model import NodePlan, QuantPlan
 from qconvert.recover.layers import Array, Layer
 from qconvert.recover.samples import Samples
 from qconvert.registry import Registry
@@ -80,13 +81,21 @@ class Changes:
             if weight is not None:
                 nodes[name] = replace(nodes[name], weight=replace(weight, params=params))
         for name, port in self.constants:
-            if port == 2 and nodes[name].weight is not None and nodes[name].activations:
-                nodes[name] = replace(nodes[name], bias=port)
+            if port == BIAS_PORT and nodes[name].weight is not None and nodes[name].activations:
+                nodes[name] = _with_bias(nodes[name])
         groups = tuple(
             replace(g, params=self.ranges[g.tensors[0]], method=RANGES) if g.tensors[0] in self.ranges else g
             for g in plan.groups
         )
         return replace(plan, nodes=nodes, groups=groups)
+
+
+def _with_bias(node: NodePlan) -> NodePlan:
+    """``node`` with a bias of its own: int32, or of a MatMul a float one that its kernel adds to a float result."""
+    if node.op_type != "MatMul":
+        return replace(node, bias=BIAS_PORT)
+    decision = replace(node.decision, reason=f"integer kernel, {TITLES[FUSED]}")
+    return replace(node, form=FUSED, adds=added_name(node.node), decision=decision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,8 @@ class Subject:
         plan: solved; at the stage WEIGHTS that of the model before the pass, where there is one.
         changes: those of earlier passes.
         saturates: whether the target's kernels add two products in 16 bits.
+        open_products: MatMuls without a bias whose integer kernels would add one for nothing
+            (:func:`qconvert.plan.forms.open_products`).
         work: how many times its usual work the pass may do.
     """
 
@@ -109,6 +120,7 @@ class Subject:
     plan: QuantPlan | None = None
     changes: Changes = field(default_factory=Changes)
     saturates: bool = False
+    open_products: frozenset[str] = frozenset()
     work: float = 1.0
 
     def weight(self, layer: Layer) -> Array:

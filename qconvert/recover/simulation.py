@@ -26,10 +26,17 @@ def integer_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
     return {n: layer for n, layer in found.items() if plan.nodes[n].weight is not None and plan.nodes[n].activations}
 
 
-def parameters_of(subject: Subject, plan: QuantPlan, layer: Layer, weight: Array) -> QParams:
-    """The parameters that emission will use for ``weight``."""
-    chosen = subject.changes.parameters.get(layer.node)
-    planned = plan.nodes[layer.node].weight
+def stored_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
+    """The layers whose weights are stored as integers, whatever they compute in; transposed convolutions are among
+    them."""
+    found = find_layers(subject.graph, transposed=True)
+    return {n: layer for n, layer in found.items() if plan.nodes[n].decision.taken and plan.nodes[n].weight is not None}
+
+
+def parameters_of(subject: Subject, plan: QuantPlan, node: str, weight: Array) -> QParams:
+    """The parameters that emission will use for ``weight``, that of ``node``."""
+    chosen = subject.changes.parameters.get(node)
+    planned = plan.nodes[node].weight
     if chosen is not None:
         return chosen
     if planned is None or planned.params is not None:
@@ -50,10 +57,12 @@ def simulation(
             (:func:`qconvert.graph.simulate.free_names`).
     """
     constants: dict[Port, Array] = dict(subject.changes.constants)
-    for layer in integer_layers(subject, plan).values():
-        weight = subject.weight(layer)
-        params = parameters_of(subject, plan, layer, weight)
-        constants[layer.weight] = dequantize(quantize(weight, params), params)
+    for node in plan.taken():
+        if node.weight is not None:
+            port = (node.node, node.weight.port)
+            weight = subject.constant(port)
+            params = parameters_of(subject, plan, node.node, weight)
+            constants[port] = dequantize(quantize(weight, params), params)
     constants = {port: value for port, value in constants.items() if port not in free}
     return simulated(with_constants(subject.model, constants), roundings(subject.graph, plan, ranges), free)
 

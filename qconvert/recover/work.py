@@ -23,7 +23,7 @@ def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
 
 def outputs(subject: Subject, layer: Layer) -> int:
     """Output channels of ``layer``."""
-    return int(subject.weight(layer).shape[layer.out_axis])
+    return layer.outputs(subject.weight(layer))
 
 
 def affordable(

@@ -24,7 +24,9 @@ _FROM_PAIRS = "on integers if its inputs are behind pairs [1]"
 
 
 def _of(op: str, *, float_result: bool = False) -> Capability:
-    return replace(X86_VNNI.capability(op), integer=True, reason=_FROM_PAIRS, float_result=float_result, on_codes=False)
+    return replace(
+        X86_VNNI.capability(op), integer=True, reason=_FROM_PAIRS, float_result=float_result, on_codes=False, forms=()
+    )
 
 
 _NO_TRANSFORMATION = "no low precision transformation: it runs in float [1]"

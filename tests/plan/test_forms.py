@@ -20,7 +20,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
-from qconvert.plan.forms import able, entries
+from qconvert.plan.forms import able, entries, open_products
 from qconvert.recipe.recipe import STATIC, Recipe
 from qconvert.run import Run
 from qconvert.targets.auto import target_of
@@ -111,7 +111,22 @@ def test_what_a_recipe_decides_is_not_searched(prepared: Prepared, plain: Quanti
     found = able(graph, plain.plan, RECIPE, target)
     assert {form: len(names) for form, names in found.items()} == {"fused": 12, "dynamic": 10, "bounded": 2}
     assert set(able(graph, plain.plan, replace(RECIPE, forms=("MatMul=plain",)), target)) == {"bounded"}
-    assert not able(graph, plain.plan, RECIPE, target_of("tensorrt"))
+    for elsewhere in ("tensorrt", "openvino", "qnn"):  # they have no operators of com.microsoft
+        assert not able(graph, plain.plan, RECIPE, target_of(elsewhere))
+
+
+def test_products_that_want_nothing_but_a_bias() -> None:
+    b = Builder(seed=1)
+    x = b.node("Erf", b.matmul(b.input("x", [2, 16]), 16, 16, bias=False))
+    b.output(b.matmul(b.relu(b.matmul(x, 16, 16)), 16, 4, bias=False, out="y"))
+    net = prepare(Model(ir=ir.from_proto(b.model())), b.feeds(1)[0], min_opset=13)
+    result = convert(net, Run(recipe=replace(RECIPE, placement="all"), samples=Few(b.feeds(4))))  # type: ignore[arg-type]
+    graph, target = view_of(net.model), target_of("x86-vnni")
+    first, _, last = (n for n, node in graph.nodes.items() if node.op_type == "MatMul")
+    assert open_products(graph, result.plan, RECIPE, target) == {first, last}
+    said = replace(RECIPE, forms=entries({first: "plain"}))
+    assert open_products(graph, result.plan, said, target) == {last}
+    assert not open_products(graph, result.plan, RECIPE, target_of("openvino"))
 
 
 @pytest.mark.parametrize("format", ["qdq", "qoperator"])

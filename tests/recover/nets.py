@@ -15,11 +15,13 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.signature import session_of
+from qconvert.plan.forms import open_products
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import MEASURED, STATIC, Recipe
 from qconvert.recover.recovery import Changes, Subject
 from qconvert.recover.samples import Samples
 from qconvert.run import Run
+from qconvert.targets.auto import target_of
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -49,9 +51,21 @@ def all_of(feeds: Sequence[Feed]) -> Samples:
 
 
 def subject(
-    model: Model, feeds: Sequence[Feed], plan: QuantPlan | None = None, changes: Changes | None = None
+    model: Model,
+    feeds: Sequence[Feed],
+    plan: QuantPlan | None = None,
+    changes: Changes | None = None,
+    target: str = "x86-vnni",
 ) -> Subject:
-    return Subject(model=model, graph=view_of(model), samples=all_of(feeds), plan=plan, changes=changes or Changes())
+    graph = view_of(model)
+    return Subject(
+        model=model,
+        graph=graph,
+        samples=all_of(feeds),
+        plan=plan,
+        changes=changes or Changes(),
+        open_products=open_products(graph, plan, Recipe(), target_of(target)) if plan is not None else frozenset(),
+    )
 
 
 def quantized(net: Prepared, feeds: Sequence[Feed], recipe: Recipe | None = None) -> Quantized:

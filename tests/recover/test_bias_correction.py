@@ -31,7 +31,10 @@ def rounded_up(b: Builder, steps: float = 0.45) -> None:
     for i, initializer in enumerate(b.initializers):
         w = numpy_helper.to_array(initializer)
         if w.ndim in (2, 4):
-            others = (0,) if w.ndim == 2 and b.nodes[0].op_type == "MatMul" else tuple(range(1, w.ndim))
+            reader = next(n for n in b.nodes if initializer.name in n.input)
+            axis = int(reader.op_type in ("MatMul", "ConvTranspose"))
+            whole = any(a.name == "group" and a.i > 1 for a in reader.attribute) and axis  # one scale in all
+            others = tuple(a for a in range(w.ndim) if a != axis or whole)
             top = np.abs(w).max(axis=others, keepdims=True)
             codes = np.clip(np.rint(w / top * 127), -126, 126) - steps
             codes = np.where(np.abs(w) == top, 127 * np.sign(w), codes)
@@ -142,13 +145,94 @@ def test_a_bias_is_added_where_there_is_none(net: Callable[[Builder], str]) -> N
     assert all(result.plan.nodes[node].bias is None for node, _ in changes.constants)
 
 
-def test_a_product_without_an_add_is_left_alone() -> None:
-    b = Builder(seed=7)
-    b.output(b.matmul(b.input("x", [2, 5, 32]), 32, 16, bias=False, out="y"))
-    feeds = positive(b)
-    net = prepared(b.model(), feeds[0])
-    changes = BiasCorrection().apply(subject(net.model, feeds, quantized(net, feeds).plan))
-    assert changes.changed == 0
+def bare_product(b: Builder) -> str:
+    return b.matmul(b.input("x", [2, 5, 32]), 32, 16, bias=False, out="y")
+
+
+def bare_products(b: Builder) -> str:
+    """The first result is read by a float operator, the second is an output."""
+    x = b.node("Erf", b.matmul(b.input("x", [2, 5, 32]), 32, 48, bias=False))
+    return b.matmul(x, 48, 16, bias=False, out="y")
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("net", [bare_product, bare_products], ids=lambda n: n.__name__)
+def test_a_product_without_an_add_gets_a_bias_that_its_kernel_adds(net: Callable[[Builder], str], form: str) -> None:
+    """No node more than before: MatMulIntegerToFloat takes the bias in."""
+    canonical, feeds = built(net)
+    recipe = Recipe(format=form, target="x86-vnni", placement="all")
+    result = quantized(canonical, feeds, recipe)
+    changes = BiasCorrection().apply(subject(canonical.model, feeds, result.plan))
+    after = written(canonical, result, changes, recipe)
+    weighted = [n.node for n in result.plan.taken() if n.weight is not None]
+    assert changes.changed == len(weighted)
+    assert mean_error(canonical, after, feeds) < 0.2 * mean_error(canonical, result.model, feeds)
+    assert sqnr(canonical.model, after, feeds) > sqnr(canonical.model, result.model, feeds) + 3.0
+    assert take_census(after, weighted).ops == take_census(result.model, weighted).ops
+
+
+def test_a_bias_that_the_pass_has_added_is_corrected_like_any_other() -> None:
+    canonical, feeds = built(bare_products)
+    result = quantized(canonical, feeds, Recipe(target="x86-vnni", placement="all"))
+    first = BiasCorrection().apply(subject(canonical.model, feeds, result.plan))
+    again = BiasCorrection().apply(subject(canonical.model, feeds, first.planned(result.plan), first))
+    assert again.constants.keys() == first.constants.keys()
+    for port, bias in first.constants.items():
+        np.testing.assert_allclose(again.constants[port], bias, atol=1e-5)
+
+
+def product_between_integers(b: Builder) -> str:
+    """Its result is quantized: QLinearMatMul adds no bias."""
+    return b.matmul(b.matmul(b.input("x", [2, 5, 32]), 32, 48, bias=False), 48, 16, out="y")
+
+
+def test_no_bias_where_it_would_be_another_node() -> None:
+    canonical, feeds = built(product_between_integers)
+    result = quantized(canonical, feeds, Recipe(target="x86-vnni", placement="all"))
+    first, _ = find_layers(view_of(canonical.model))
+    changes = BiasCorrection().apply(subject(canonical.model, feeds, result.plan))
+    assert changes.changed == 1 and (first, 2) not in changes.constants
+    canonical, feeds = built(bare_product)
+    result = quantized(canonical, feeds, Recipe(target="openvino"))
+    assert BiasCorrection().apply(subject(canonical.model, feeds, result.plan, target="openvino")).changed == 0
+
+
+def transposed(b: Builder) -> str:
+    x = b.relu(b.conv(b.input("x", [1, 8, 6, 6]), 8, 8))
+    x = b.relu(b.node("ConvTranspose", x, b.weight(8, 12, 2, 2), strides=[2, 2]))
+    return b.node("ConvTranspose", x, b.weight(12, 4, 3, 3), b.vector(4), strides=[2, 2], pads=[1, 1, 1, 1], out="y")
+
+
+def transposed_in_groups(b: Builder) -> str:
+    x = b.relu(b.conv(b.input("x", [1, 8, 6, 6]), 8, 8))
+    return b.node("ConvTranspose", x, b.weight(8, 3, 3, 3), strides=[2, 2], group=4, out="y")
+
+
+@pytest.mark.parametrize("target", ["x86-vnni", "qnn"])
+@pytest.mark.parametrize("net", [transposed, transposed_in_groups], ids=lambda n: n.__name__)
+def test_transposed_convolutions_are_corrected(net: Callable[[Builder], str], target: str) -> None:
+    """On a processor they compute in float with weights stored as integers, elsewhere on integers."""
+    canonical, feeds = built(net)
+    recipe = Recipe(target=target)
+    result = quantized(canonical, feeds, recipe)
+    names = {n.name for n in view_of(canonical.model).nodes.values() if n.op_type == "ConvTranspose"}
+    assert all(bool(result.plan.nodes[n].activations) == (target == "qnn") for n in names)
+    changes = BiasCorrection().apply(subject(canonical.model, feeds, result.plan, target=target))
+    assert {(n, 2) for n in names} <= changes.constants.keys()
+    after = written(canonical, result, changes, recipe)
+    assert mean_error(canonical, after, feeds) < 0.3 * mean_error(canonical, result.model, feeds)
+    assert sqnr(canonical.model, after, feeds) > sqnr(canonical.model, result.model, feeds) + 3.0
+
+
+@pytest.mark.parametrize("net", [transposed, transposed_in_groups], ids=lambda n: n.__name__)
+def test_layers_measured_together_know_what_their_inputs_bring(net: Callable[[Builder], str]) -> None:
+    """One measurement for the whole net instead of one a layer: strides and groups are in what is left out."""
+    canonical, feeds = built(net)
+    result = quantized(canonical, feeds, Recipe(target="x86-vnni"))
+    together = BiasCorrection(options=replace(BiasCorrection().options, fewest=1, waves=1))
+    changes = together.apply(subject(canonical.model, feeds, result.plan))
+    after = written(canonical, result, changes, Recipe(target="x86-vnni"))
+    assert mean_error(canonical, after, feeds) < 0.3 * mean_error(canonical, result.model, feeds)
 
 
 def test_a_dear_net_is_measured_in_fewer_waves() -> None:

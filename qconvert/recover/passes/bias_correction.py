@@ -16,20 +16,22 @@ Means are taken before the clamp: after it a channel that is silent in the quant
 has no mean to go by (MobileNetV1-0.25: 22.8 dB before, 21.8 dB after the clamp; the same order on other nets).
 
 One session serves all waves, because the biases are its inputs (:mod:`qconvert.recover.simulation`), and each run stops
-at its wave. Only sums a channel are kept. A layer without bias gets one. A MatMul takes the correction in the constant
-that is added to its result, and none without such a constant, because an Add of its own costs more than it gains.
+at its wave. Only sums a channel are kept. Every layer whose weights are rounded is corrected, one that computes in
+float and only stores them as integers, too (a ConvTranspose on a processor), and a layer without bias gets one. A
+MatMul takes the correction in the constant that is added to its result; without such a constant it gets one where its
+kernel adds a bias to a float result anyway, and none elsewhere, because an Add is another node, on integers a dear one.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.constants import Port
+from qconvert.graph.constants import BIAS_PORT, Port
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.simulate import with_means
@@ -37,7 +39,7 @@ from qconvert.graph.view import GraphView
 from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Array, Layer
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
-from qconvert.recover.simulation import channels_axis, integer_layers, simulation
+from qconvert.recover.simulation import channels_axis, simulation, stored_layers
 from qconvert.recover.work import multiplications, outputs
 
 Vector = NDArray[np.float64]
@@ -74,11 +76,12 @@ class BiasCorrection:
     stage: Stage = Stage.SOLVED
 
     def apply(self, subject: Subject) -> Changes:
-        """Corrected biases of all integer layers that can have one."""
+        """Corrected biases of all layers with rounded weights that can have one."""
         plan = subject.plan
         if plan is None:
             return Changes()
-        layers = {n: layer for n, layer in integer_layers(subject, plan).items() if _measurable(subject.graph, layer)}
+        found = (_with_place(subject, layer) for layer in stored_layers(subject, plan).values())
+        layers = {layer.node: layer for layer in found if _measurable(subject.graph, layer)}
         if not layers:
             return Changes()
         each = multiplications(subject, layers)
@@ -88,12 +91,12 @@ class BiasCorrection:
         expected = means.expected(samples)
         biases = {n: _start(subject, layer) for n, layer in layers.items()}
         for wave in waves:
-            found = means.found([n for depth in wave for n in depth], samples, biases)
+            here = means.found([n for depth in wave for n in depth], samples, biases)
             for name in (n for depth in wave for n in depth):
-                shift = expected[name].result - found[name].result
+                shift = expected[name].result - here[name].result
                 if name not in wave[0]:
-                    weight = layers[name].by_inputs(subject.weight(layers[name])).sum(axis=2, dtype=np.float64)
-                    shift -= _through(layers[name], weight, expected[name].source - found[name].source)
+                    change = expected[name].source - here[name].source
+                    shift -= _through(layers[name], _summed(subject, layers[name]), change)
                 biases[name] = biases[name] + shift
         constants = {
             _port(layer): _shaped(subject, layer, biases[n]) for n, layer in layers.items() if _finite(biases[n])
@@ -175,6 +178,14 @@ def _run(
     return {n: _Pair(result=sums[y] / count, source=sums[x] / count) for n, (y, x) in outputs.items()}
 
 
+def _summed(subject: Subject, layer: Layer) -> Vector:
+    """The weight of ``layer`` summed over the taps that a result sees, [inputs, outputs a group]."""
+    summed = layer.by_inputs(subject.weight(layer)).sum(axis=2, dtype=np.float64)
+    if layer.op_type == "ConvTranspose":  # each of its taps makes one result in every stride
+        summed /= np.prod(subject.graph.nodes[layer.node].attr_ints("strides", (1,)))
+    return np.asarray(summed, np.float64)
+
+
 def _through(layer: Layer, weight: Vector, change: Vector) -> Vector:
     """What a change of the inputs' means, [inputs], does to the outputs'; ``weight`` [inputs, outputs a group]."""
     each = weight.shape[0] // layer.group
@@ -208,13 +219,20 @@ def merged(waves: list[list[str]], most: int) -> list[list[list[str]]]:
     return [waves[a:b] for a, b in itertools.pairwise(edges)]
 
 
+def _with_place(subject: Subject, layer: Layer) -> Layer:
+    """``layer`` with a place for a bias, where there is one to be had, or an earlier run of the pass has made it."""
+    port = (layer.node, BIAS_PORT)
+    free = layer.bias is None and (layer.node in subject.open_products or port in subject.changes.constants)
+    return replace(layer, bias=port) if free else layer
+
+
 def _measurable(graph: GraphView, layer: Layer) -> bool:
     """Whether it has a place for a bias, and its values a known rank to take means over."""
     return layer.bias is not None and None not in (graph.tensors[layer.source].rank, graph.tensors[layer.result].rank)
 
 
 def _port(layer: Layer) -> Port:
-    return layer.bias or (layer.node, 2)
+    return layer.bias or (layer.node, BIAS_PORT)
 
 
 def _start(subject: Subject, layer: Layer) -> Vector:

@@ -70,7 +70,7 @@ class ClipWeights:
             if not np.isfinite(moments[name]).all():
                 continue
             weight = subject.weight(layer)
-            before = parameters_of(subject, plan, layer, weight)
+            before = parameters_of(subject, plan, layer.node, weight)
             params, gain = clipped(layer, weight, before, moments[name], self.options)
             if gain >= self.options.least_gain:
                 parameters[name] = params
