@@ -12,6 +12,7 @@ from networks import chain, interface, structure
 from networks.all import NETWORKS
 from networks.builder import Builder, Network
 from networks.contract import breaches, measured
+from onnx import numpy_helper
 
 from qconvert.errors import ModelError
 from qconvert.graph.build_view import view_of
@@ -72,6 +73,20 @@ def test_opsets(opset: int, tmp_path: Path) -> None:
         assert sum(p.op_type == "Conv" for p in result.plan.taken()) == 2
         for outputs in measured(net, result.blob):
             assert min(outputs.values()) > 20
+
+
+@pytest.mark.parametrize("opset", [10, 12])
+def test_weights_in_constant_nodes_of_an_old_model_are_found(opset: int, tmp_path: Path) -> None:
+    """They stay on disk, and ONNX's own converter, which Clip needs before opset 13, forgets the folder."""
+    b = Builder(seed=2, opset=opset)
+    w = b.constant_node(b.rng.normal(size=(32, 16, 3, 3)).astype(np.float32))
+    y = b.node("Conv", b.input("x", [1, 16, 6, 6]), w)
+    ends = (b.constant_node(np.float32(0)), b.constant_node(np.float32(6))) if opset > 10 else ()
+    b.output(b.node("Clip", y, *ends, out="y", **({} if ends else {"min": 0.0, "max": 6.0})))
+    result = prepare(written(b.model(), tmp_path), b.feeds(1)[0], min_opset=13)
+    view = view_of(result.model)
+    weight = view.constant(next(n for n in view.nodes.values() if n.op_type == "Conv").inputs[1] or "")
+    np.testing.assert_array_equal(weight, numpy_helper.to_array(b.nodes[0].attribute[0].t))
 
 
 def test_newer_opsets_are_left_alone(tmp_path: Path) -> None:

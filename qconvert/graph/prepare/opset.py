@@ -34,16 +34,18 @@ def raise_opset(model: ir.Model, least: int, notes: list[str]) -> None:
         raise ModelError(f"the opset cannot be raised from {now} to {least}: {str(error)[:200]}") from error
     if model.opset_imports.get("", 0) < least:
         raise ModelError(f"the opset could not be raised from {now} to {least}")
-    if folder is not None:  # ONNX's own converter, the fallback, hands out bodies whose weights know no folder
+    if folder is not None:  # ONNX's own converter, the fallback, hands out weights that know no folder
         ir.external_data.set_base_dir(model.graph, folder)
     notes.append(f"opset raised from {now} to {model.opset_imports['']}")
 
 
 def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Tensors on disk: initializers, and the values of Constant nodes, where PaddlePaddle has all its weights."""
     for graph in model.graphs():
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value.const_value
+        constants = [n.attributes["value"].value for n in graph if n.op_type == "Constant" and "value" in n.attributes]
+        for tensor in (*(v.const_value for v in graph.initializers.values()), *constants):
+            if isinstance(tensor, ir.ExternalTensor):
+                yield tensor
 
 
 def lower_opset(model: Model, notes: list[str]) -> Model:
