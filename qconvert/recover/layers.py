@@ -8,7 +8,8 @@ A :class:`Layer` is a Conv, Gemm or MatMul with a constant weight. Its weight as
     ConvTranspose  W [I, O/g, k, k]    input channel = axis 0; output channel = (group, axis 1), for those who ask
 
 A :class:`Link` is a chain of single readers from one layer to the next, through operators f of which
-f(a x) = a f(x) holds for each channel and every a > 0. Flatten makes ``blocks`` inputs of each channel.
+f(a x) = a f(x) holds for each channel and every a > 0. Flatten makes ``blocks`` inputs of each channel. A Clip from 0
+to a ceiling is no such operator, but for channels that never come to the ceiling: links go through it, and name it.
 """
 
 from __future__ import annotations
@@ -107,12 +108,19 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """``first`` hands its channels to ``second`` alone; ``second`` has ``blocks`` inputs for each of them."""
+    """``first`` hands its channels to ``second`` alone; ``second`` has ``blocks`` inputs for each of them.
+
+    Attributes:
+        first, second, blocks: as above.
+        tensors: the way, from the result of ``first`` to what ``second`` reads.
+        ceilings: (what is clipped, at which value) on the way.
+    """
 
     first: str
     second: str
     blocks: int
     tensors: tuple[str, ...]
+    ceilings: tuple[tuple[str, float], ...] = ()
 
 
 def find_layers(graph: GraphView, *, transposed: bool = False) -> dict[str, Layer]:
@@ -197,6 +205,7 @@ def _link(graph: GraphView, layers: Mapping[str, Layer], first: Layer) -> Link |
     if not owns_weight(graph, first):
         return None
     tensor, blocks = first.result, 1
+    ceilings: list[tuple[str, float]] = []
     rank = graph.tensors[tensor].rank
     axis = 1 if first.op_type in ("Conv", "Gemm") else (rank or 0) - 1
     path = [tensor]
@@ -209,10 +218,14 @@ def _link(graph: GraphView, layers: Mapping[str, Layer], first: Layer) -> Link |
                 return None
             if second.inputs(_weight(graph, second)) != blocks * _weight(graph, first).shape[first.out_axis]:
                 return None
-            return Link(first=first.node, second=second.node, blocks=blocks, tensors=tuple(path))
+            return Link(
+                first=first.node, second=second.node, blocks=blocks, tensors=tuple(path), ceilings=tuple(ceilings)
+            )
         factor = _through(graph, node, port, axis)
         if factor is None:
             return None
+        if node.op_type == "Clip" and np.isfinite(ceiling := _ceiling(graph, node)):
+            ceilings.append((tensor, ceiling))
         blocks *= factor
         tensor = node.outputs[0]
         path.append(tensor)
@@ -236,7 +249,7 @@ def _through(graph: GraphView, node: NodeView, port: int, axis: int) -> int | No
     if node.op_type in _ANYWHERE:
         return 1
     if node.op_type == "Clip":
-        return 1 if _is_relu(graph, node) else None
+        return 1 if _ceiling(graph, node) > 0 else None
     if node.op_type in _SPATIAL:
         return 1 if axis == 1 else None
     if node.op_type == "Pad":
@@ -246,15 +259,24 @@ def _through(graph: GraphView, node: NodeView, port: int, axis: int) -> int | No
     return None
 
 
-def _is_relu(graph: GraphView, node: NodeView) -> bool:
-    low, high = node.input(1), node.input(2)
-    if high is not None and (not graph.is_constant(high) or np.isfinite(graph.constant(high)).any()):
-        return False
-    if high is None and np.isfinite(node.attr_float("max", np.inf)):
-        return False
-    if low is None:
-        return node.attr_float("min", -np.inf) in (0.0, -np.inf)
-    return graph.is_constant(low) and not np.any(graph.constant(low))
+def clip_range(graph: GraphView, node: NodeView) -> tuple[float, float] | None:
+    """(low, high) of a Clip, infinite where it has none; None where they are computed, or not one for all channels."""
+    ends: list[float] = []
+    for port, attribute, default in ((1, "min", -np.inf), (2, "max", np.inf)):
+        tensor = node.input(port)
+        if tensor is None:
+            ends.append(node.attr_float(attribute, default))
+            continue
+        if not graph.is_constant(tensor) or graph.constant(tensor).size != 1:
+            return None
+        ends.append(float(np.asarray(graph.constant(tensor), np.float64).reshape(())))
+    return ends[0], ends[1]
+
+
+def _ceiling(graph: GraphView, node: NodeView) -> float:
+    """Where a Clip ends that begins at 0, or does nothing at all; 0 for any other."""
+    low, high = clip_range(graph, node) or (1.0, 0.0)
+    return high if low == 0 or (low == -np.inf and high == np.inf) else 0.0
 
 
 def _pads_each_channel(graph: GraphView, node: NodeView, axis: int) -> bool:

@@ -113,8 +113,56 @@ def test_uneven_channels_quantize_better(net: Callable[[Builder], str]) -> None:
     assert after > before + 6.0
 
 
+def with_silent_channels(b: Builder) -> str:
+    """Channels 4 to 7 of the depthwise convolution are ten to a hundred times softer than the others,
+    and read as much louder: none of them can come to 6, because what it reads is 6 at most."""
+    x = b.relu6(b.conv(b.input("x", [1, 4, 8, 8]), 4, 8))
+    soft = np.where(np.arange(8) < 4, 1.0, np.array([1, 1, 1, 1, 0.1, 0.05, 0.02, 0.01]))
+    w = b.rng.normal(0, 0.5, (8, 1, 3, 3)) * soft.reshape(-1, 1, 1, 1)
+    x = b.relu6(b.node("Conv", x, b.const(w.astype(np.float32)), b.vector(8, 0.002), group=8, pads=[1] * 4))
+    loud = b.rng.normal(0, 0.5, (5, 8, 1, 1)) / soft.reshape(1, -1, 1, 1)
+    return b.node("Conv", x, b.const(loud.astype(np.float32)), b.vector(5), out="y")
+
+
+def test_channels_that_never_come_to_the_ceiling_are_scaled_through_it() -> None:
+    b = Builder(seed=11)
+    b.output(with_silent_channels(b))
+    feeds = b.feeds(16)
+    net = prepared(b.model(), feeds[0])
+    graph = view_of(net.model)
+    _, middle, last = find_layers(graph).values()
+    changes = ALWAYS.apply(subject(net.model, feeds))
+    assert changes.changed == 1
+    factors = graph.constant(graph.nodes[middle.node].inputs[1] or "") / changes.constants[middle.weight]
+    factors = factors.reshape(8, -1)[:, 0]
+    assert (factors[:4] == 1.0).all() and (factors[4:] < 0.5).all()
+    scaled = with_constants(net.model, changes.constants)
+    far = [{k: 100.0 * np.asarray(v) for k, v in feed.items()} for feed in feeds]  # what no sample has shown
+    assert sqnr(net.model, scaled, far) > 110.0
+    after = quantized(replace(net, model=scaled), feeds)
+    assert sqnr(net.model, after.model, feeds) > sqnr(net.model, quantized(net, feeds).model, feeds) + 6.0
+    assert last.weight in changes.constants
+
+
 def clip_at_six(b: Builder) -> str:
+    """Any of its channels may come to 6: the input is not bounded."""
     return b.conv(b.relu6(b.conv(b.input("x", [1, 4, 8, 8]), 4, 8)), 8, 5, out="y")
+
+
+def clip_above_zero(b: Builder) -> str:
+    x = b.conv(b.input("x", [1, 4, 8, 8]), 4, 8)
+    return b.conv(b.node("Clip", x, b.const(np.float32(-1)), b.const(np.float32(6))), 8, 5, out="y")
+
+
+def test_a_ceiling_that_may_be_reached_stays_where_it_is() -> None:
+    for net, links in ((clip_at_six, 1), (clip_above_zero, 0)):
+        b = Builder(seed=5)
+        b.output(net(b))
+        feeds = b.feeds(4)
+        model = prepared(b.model(), feeds[0]).model
+        graph = view_of(model)
+        assert len(find_links(graph, find_layers(graph))) == links
+        assert ALWAYS.apply(subject(model, feeds)).constants == {}
 
 
 def two_readers(b: Builder) -> str:
@@ -152,7 +200,6 @@ def product_on_another_axis(b: Builder) -> str:
 @pytest.mark.parametrize(
     "net",
     [
-        clip_at_six,
         two_readers,
         seen_outside,
         one_weight_for_two,

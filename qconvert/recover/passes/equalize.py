@@ -17,13 +17,18 @@ last to the first, so that W2 is final.
 Nagel et al. 2019 (arXiv:1906.04721, section 4.1) equalise max |W1_c| and max |W2_c|, s_c = sqrt(r1 / r2), which is
 best for one scale a tensor. With a scale a channel it helps less, and costs some nets several dB, where J does not.
 
-A Clip at 6 between the layers would have to clip at 6 / s_c, which one saturating scale cannot do: such links are left
-alone. So are links with other readers. High biases (section 4.1.3 there) are not absorbed into the next layer: that is
-the same function only if no input ever falls below what is absorbed (docs/decisions/0017 weighs both).
+A Clip at 6 between the layers would have to clip at 6 / s_c, which one saturating scale cannot do. But a channel whose
+value before the Clip cannot exceed u_c < 6, whatever the input (:mod:`qconvert.recover.bounds`), never meets it, and
+may be scaled by any s_c >= u_c / 6; the other channels of such a link keep s_c = 1. Links with other readers are left
+alone.
+
+High biases (section 4.1.3 there) are no matter of scales.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,10 +36,14 @@ from numpy.typing import NDArray
 
 from qconvert.graph.constants import Port
 from qconvert.graph.signature import session_of
+from qconvert.recover.bounds import Bounds, channel_bounds
 from qconvert.recover.layers import Array, Layer, Link, find_layers, find_links
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 
 Vector = NDArray[np.float64]
+
+# Of log s of a channel that is silent whatever the input.
+_FARTHEST = -7.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,7 @@ class Equalize:
         links = find_links(subject.graph, layers)
         if not links:
             return Changes()
+        bounds = channel_bounds(subject.graph, layers) if any(link.ceilings for link in links) else {}
         seen = _observe(subject, links, self.options.samples)
         constants: dict[Port, Array] = {}
         changed = 0
@@ -83,7 +93,10 @@ class Equalize:
             w1 = constants.get(first.weight, subject.weight(first))
             w2 = constants.get(second.weight, subject.weight(second))
             cost = _cost(second, w2, link, seen[link.tensors[-1]], self.options)
-            factors, gain_db = cost.best(self.options)
+            limits = _limits(link, bounds, cost.peak.size)
+            if limits is not None and not limits[0].any():
+                continue  # every channel may come to the ceiling
+            factors, gain_db = cost.best(self.options, limits)
             if gain_db < self.options.least_gain_db:
                 continue
             changed += 1
@@ -141,11 +154,12 @@ class _Cost:
     widest: NDArray[np.float32]
     taps: int
 
-    def best(self, options: EqualizeOptions) -> tuple[Vector, float]:
-        """(s of geometric mean 1, by how many dB J falls against s = 1)."""
+    def best(self, options: EqualizeOptions, limits: tuple[Vector, Vector] | None = None) -> tuple[Vector, float]:
+        """(s, by how many dB J falls against s = 1); of geometric mean 1, or with log s between ``limits``."""
         zero = np.zeros_like(self.peak)
         start, _ = self.value(zero, self.widest_near(zero, 1), options.sharpness)
-        log_s = np.log(self.peak / self.peak.max())
+        low, high = limits if limits is not None else (-np.inf, np.inf)
+        log_s = np.clip(np.log(self.peak / self.peak.max()), low, high)
         momentum, scale = np.zeros_like(log_s), np.zeros_like(log_s)
         near = self.widest_near(log_s, options.near)
         for t in range(1, options.steps + 1):
@@ -155,10 +169,10 @@ class _Cost:
             momentum = 0.9 * momentum + 0.1 * slope
             scale = 0.99 * scale + 0.01 * slope**2
             step = (momentum / (1 - 0.9**t)) / (np.sqrt(scale / (1 - 0.99**t)) + 1e-8)
-            log_s = log_s - options.rate * (1 - t / options.steps) * step
+            log_s = np.clip(log_s - options.rate * (1 - t / options.steps) * step, low, high)
         end, _ = self.value(log_s, self.widest_near(log_s, 1), options.sharpness)
         gain = 10.0 * float(np.log10(start / end)) if end > 0 else 0.0
-        return np.exp(log_s - log_s.mean()), gain
+        return np.exp(log_s if limits is not None else log_s - log_s.mean()), gain
 
     def widest_near(self, log_s: Vector, count: int) -> NDArray[np.intp]:
         """The ``count`` widest inputs of each output, [groups, count, outputs a group]: the maxima are among them."""
@@ -188,6 +202,21 @@ class _Cost:
         wide = np.bincount(here.reshape(-1), soft.reshape(-1), minlength=log_s.size).reshape(groups, each)
         slope += 2.0 * (wide * heard.sum(axis=1, keepdims=True) - squares[:, None] * heard).reshape(-1)
         return value + weight, slope / max(value + weight, 1e-300)
+
+
+def _limits(link: Link, bounds: Mapping[str, Bounds], channels: int) -> tuple[Vector, Vector] | None:
+    """Within which log s may be, [C] each, so that no Clip of ``link`` changes anything; None where there is none."""
+    if not link.ceilings:
+        return None
+    low, high = np.full(channels, _FARTHEST), np.full(channels, np.inf)
+    for tensor, ceiling in link.ceilings:
+        known = bounds.get(tensor)
+        most = known.high if known is not None and known.high.size == channels else np.full(channels, np.inf)
+        free = most < ceiling
+        low = np.where(free, np.maximum(low, np.log(np.maximum(most, ceiling * math.exp(_FARTHEST)) / ceiling)), 0.0)
+        high = np.where(free, high, 0.0)
+    fixed = high == 0.0  # at one of several Clips
+    return np.where(fixed, 0.0, low), high
 
 
 def _cost(second: Layer, weight: Array, link: Link, seen: _Seen, options: EqualizeOptions) -> _Cost:
