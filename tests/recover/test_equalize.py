@@ -16,7 +16,8 @@ from recover.nets import prepared, quantized, sqnr, subject
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.recover.layers import find_layers, find_links
-from qconvert.recover.passes.equalize import Equalize, EqualizeOptions, _Cost
+from qconvert.recover.link_noise import LinkNoise
+from qconvert.recover.passes.equalize import Equalize, EqualizeOptions, best
 from qconvert.recover.recovery import Stage
 
 ALWAYS = Equalize(options=EqualizeOptions(least_gain_db=-100.0))
@@ -218,11 +219,11 @@ def test_what_would_change_the_function_is_left_alone(net: Callable[[Builder], s
     assert ALWAYS.apply(subject(prepared(b.model(), feeds[0]).model, feeds)).constants == {}
 
 
-def cost(seed: int, groups: int) -> _Cost:
+def cost(seed: int, groups: int) -> LinkNoise:
     rng = np.random.default_rng(seed)
     peak = 10.0 ** rng.uniform(-1, 1, 4 * groups)
     weight = rng.standard_normal((groups, 4, 3)) * 10.0 ** rng.uniform(-1, 0, (groups, 4, 1))
-    return _Cost(
+    return LinkNoise(
         peak=peak,
         power=(peak * 0.3) ** 2,
         energy=(weight**2).sum(axis=2).reshape(-1),
@@ -251,7 +252,7 @@ def test_the_gradient_is_that_of_the_cost(seed: int, groups: int) -> None:
 @settings(max_examples=20, deadline=None)
 def test_the_choice_is_never_worse_than_none_by_much(seed: int, groups: int) -> None:
     c = cost(seed, groups)
-    factors, gain = c.best(EqualizeOptions())
+    factors, gain = best(c, EqualizeOptions())
     assert gain >= -0.01
     assert np.log(factors).mean() == pytest.approx(0.0, abs=1e-9)
 
