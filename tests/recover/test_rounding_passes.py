@@ -14,12 +14,15 @@ from recover.nets import prepared, quantized, sqnr, subject
 from recover.test_gptq import correlated, dense, error, smooth, spec, two_convolutions
 
 from qconvert.conversion import emit
+from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.numerics.affine import dequantize, quantize, weight_params
 from qconvert.numerics.dtypes import QType
 from qconvert.numerics.saturation import matmul_order, unsafe_channels
 from qconvert.numerics.spec import PerAxis, PerTensor, QuantSpec
 from qconvert.recipe.recipe import Recipe
+from qconvert.recover.gram import second_moments
+from qconvert.recover.layers import find_layers
 from qconvert.recover.passes.adaround import AdaRound, AdaRoundOptions, learned
 from qconvert.recover.passes.clip_weights import ClipOptions, ClipWeights, clipped
 from qconvert.recover.passes.gptq import Gptq, GptqOptions, rounded
@@ -43,6 +46,44 @@ def test_at_four_bits_gptq_beats_clipping_and_clipping_beats_rounding(seed: int)
     assert error(weight, compensated, moments) < clipping < nearest
     damped = moments + AdaRoundOptions().damping * np.diag(moments[0]).mean() * np.eye(48)  # what both minimise
     assert error(weight, best, damped) <= error(weight, compensated, damped)
+
+
+def convolved(x: NDArray[np.float32], weight: NDArray[np.float32], groups: int) -> NDArray[np.float64]:
+    """[N, O, h, w] in float64: no padding, a stride of 1."""
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), weight.shape[2:], axis=(2, 3))
+    n, _, height, width = windows.shape[:4]
+    windows = windows.reshape(n, groups, -1, height, width, *weight.shape[2:])
+    rows = weight.astype(np.float64).reshape(groups, -1, *weight.shape[1:])
+    return np.asarray(np.einsum("ngchwij,gocij->ngohw", windows, rows)).reshape(n, -1, height, width)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_the_order_of_the_passes_at_four_bits_in_convolutions(groups: int) -> None:
+    """GPTQ < clipping < nearest, and learned rounding below nearest, on samples that no pass has seen: each group has
+    inputs, and so moments, of its own."""
+    b = Builder(seed=12)
+    weight = b.rng.standard_normal((16, 4 // groups, 5, 5)).astype(np.float32)
+    b.output(b.node("Conv", b.input("x", [1, 4, 16, 16]), b.const(weight), group=groups, out="y"))
+    feeds = smooth(32)
+    model = prepared(b.model(), feeds[0]).model
+    layers = find_layers(view_of(model))
+    (layer,) = layers.values()
+    (moments,) = second_moments(subject(model, feeds[:16]), layers, feeds[:16], positions=10**6).values()
+    assert moments.shape[0] == groups
+    plain = weight_params(weight, spec(0))
+    chosen, _ = clipped(layer, weight, plain, moments, ClipOptions())
+    unseen = np.concatenate([np.asarray(f["x"]) for f in feeds[16:]])
+    exact = convolved(unseen, weight, groups)
+
+    def loss(other: NDArray[np.float32]) -> float:
+        return float(np.square(exact - convolved(unseen, other, groups)).sum())
+
+    nearest = loss(dequantize(quantize(weight, plain), plain))
+    clipping = loss(dequantize(quantize(weight, chosen), chosen))
+    compensated = rounded(layer, weight, plain, moments, GptqOptions())
+    alone = learned(layer, weight, weight, plain, moments, AdaRoundOptions())
+    assert loss(compensated) < clipping < nearest
+    assert loss(alone) < 0.5 * nearest
 
 
 @given(seed=st.integers(0, 10_000), inputs=st.integers(1, 24))
