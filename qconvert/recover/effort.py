@@ -38,5 +38,5 @@ class Effort:
 LEVELS: Mapping[str, Effort] = {
     "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False, timing=0.25, accepts=1.5),
     "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
-    "max": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
+    "max": Effort(chain=("equalize", "smooth", "absorb", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
 }
