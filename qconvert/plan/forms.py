@@ -16,7 +16,7 @@ from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import key
 from qconvert.plan.candidates import matches
 from qconvert.plan.model import NodePlan, QuantPlan
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
 from qconvert.targets.target import Target
 
@@ -58,7 +58,9 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
 
 def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> frozenset[str]:
     """The MatMuls that could be written in the fused form if only something added a bias to them, and of whose form
-    ``recipe`` says nothing: a bias costs them no node."""
+    ``recipe`` says nothing: a bias costs them no node. None under a placement that has no forms of its own."""
+    if recipe.placement not in (MEASURED, PINNED):
+        return frozenset()
     said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
     return frozenset(
         name

@@ -21,7 +21,7 @@ from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 from qconvert.plan.forms import able, entries, open_products
-from qconvert.recipe.recipe import STATIC, Recipe
+from qconvert.recipe.recipe import PINNED, STATIC, Recipe
 from qconvert.run import Run
 from qconvert.targets.auto import target_of
 
@@ -123,10 +123,12 @@ def test_products_that_want_nothing_but_a_bias() -> None:
     result = convert(net, Run(recipe=replace(RECIPE, placement="all"), samples=Few(b.feeds(4))))  # type: ignore[arg-type]
     graph, target = view_of(net.model), target_of("x86-vnni")
     first, _, last = (n for n, node in graph.nodes.items() if node.op_type == "MatMul")
-    assert open_products(graph, result.plan, RECIPE, target) == {first, last}
-    said = replace(RECIPE, forms=entries({first: "plain"}))
+    assert not open_products(graph, result.plan, RECIPE, target)  # a static placement has operators of ONNX only
+    pinned = replace(RECIPE, placement=PINNED)
+    assert open_products(graph, result.plan, pinned, target) == {first, last}
+    said = replace(pinned, forms=entries({first: "plain"}))
     assert open_products(graph, result.plan, said, target) == {last}
-    assert not open_products(graph, result.plan, RECIPE, target_of("openvino"))
+    assert not open_products(graph, result.plan, pinned, target_of("openvino"))
 
 
 @pytest.mark.parametrize("format", ["qdq", "qoperator"])
