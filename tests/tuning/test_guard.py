@@ -12,12 +12,12 @@ from sensitivity.nets import chain, chain_with_an_outlier, job, loudest
 from qconvert.conversion import Quantized
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.graph.signature import session_of
-from qconvert.pipeline import Started, make_quantized, start
+from qconvert.pipeline import Started, finish, make_quantized, start
 from qconvert.placing import integer_nodes
 from qconvert.progress import Silent
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC
 from qconvert.report.model import PlacementReport
-from qconvert.tuning.guard import FLOOR_DB, Measured, guarded
+from qconvert.tuning.guard import FLOOR_DB, Measured, guarded, told
 
 
 def converted(proto: object, feeds: object, folder: Path, **choices: object) -> tuple[Started, Quantized]:
@@ -99,9 +99,16 @@ def test_good_outputs_and_a_placement_of_the_user_are_left_alone(tmp_path: Path)
     assert guarded(theirs, made, session_of(theirs.source), seconds=60.0) is made
 
 
-@pytest.mark.parametrize("effort", ["fast"])
-def test_the_least_effort_only_warns(effort: str, tmp_path: Path) -> None:
-    started, made = converted(*chain_with_an_outlier(), tmp_path, effort=effort)
-    warned = guarded(started, made, session_of(started.source), seconds=60.0)
-    assert warned.model is made.model
-    assert any("less than 20 dB" in w and "--effort" in w for w in warned.warnings)
+def test_the_least_effort_only_warns(tmp_path: Path) -> None:
+    started, made = converted(*chain_with_an_outlier(), tmp_path, effort="fast")
+    reference = session_of(started.source)
+    assert guarded(started, made, reference, seconds=60.0) is made
+    recipe, found = started.run.recipe, db(started, made)
+    report = finish(started, made, tmp_path / "q.onnx", reference)
+    (warning,) = told(report, recipe).warnings[len(report.warnings) :]
+    assert f"{found:.1f} dB" in warning and "--effort" in warning
+    assert told(report, replace(recipe, effort="default")) is report
+    assert told(report, replace(recipe, placement=STATIC)) is report
+    good, fine = converted(*chain(2), tmp_path, effort="fast")
+    report = finish(good, fine, tmp_path / "good.onnx", session_of(good.source))
+    assert told(report, recipe) is report
