@@ -2,7 +2,8 @@
 then near its original, or refused with a reason; none is quantized wrongly, and none breaks anything.
 
 There are 2200 cases, many of which differ in an attribute or a type only. A plain run takes two of each set of
-operators, which is every operator and every graph of several; with QCONVERT_BACKEND=all (``make test-backend``), all."""
+operators, which is every operator and every graph of several; with QCONVERT_BACKEND=all (``make test-backend``), all.
+"""
 
 from __future__ import annotations
 

@@ -100,8 +100,19 @@ def render_inline(report: Report) -> str:
         .render(
             headline=phrases.headline(report),
             tiles=tiles_of(report, rows_of(report.decisions, tensors)) if was_run else [],
+            grids=(),
             urgent=urgent,
         )
+    )
+
+
+def render_inline_summary(summary: Summary) -> str:
+    """The same for the result of another command: its tables."""
+    urgent, _ = _by_urgency(summary.facts)
+    return (
+        _environment()
+        .get_template("inline.html")
+        .render(headline=summary.headline, tiles=(), grids=summary.grids, urgent=urgent)
     )
 
 
