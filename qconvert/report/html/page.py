@@ -153,9 +153,11 @@ def _sections(report: Report) -> list[tuple[str, str]]:
 
 
 def _sizes(report: Report) -> list[tuple[str, str, int, int]]:
-    """(kind of content, its class in style.css, bytes before, bytes after)."""
+    """(kind of content, its classes in style.css, bytes before, bytes after); a family's later kinds are paler."""
     rows = phrases.sizes_by_kind(report.model, report.output)
-    return [(kind, _family(kind), before, after) for kind, before, after in rows]
+    families = [_family(kind) for kind, _, _ in rows]
+    classes = [f"{family} again" if family in families[:i] else family for i, family in enumerate(families)]
+    return [(kind, told, before, after) for (kind, before, after), told in zip(rows, classes, strict=True)]
 
 
 def _family(kind: str) -> str:
