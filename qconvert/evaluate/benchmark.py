@@ -199,8 +199,7 @@ def labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _open(path: Path, threads: int) -> Session:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file", hint="give the path of an .onnx file")
+    load(path)  # says of what is no sound model what is wrong with it
     try:
         return open_session(path, threads=threads)
     except ModelError as error:
