@@ -47,6 +47,7 @@ def matmul(path: Path, width: int) -> Path:
 # ---- the stage
 
 
+@pytest.mark.slow
 def test_two_models_are_paired(tmp_path: Path) -> None:
     small, large = matmul(tmp_path / "small.onnx", 4), matmul(tmp_path / "large.onnx", 2_000_000)
     found = benchmark(BenchJob(models=(small, large), rounds=5, batch=3))
@@ -168,6 +169,7 @@ def test_json_is_one_document() -> None:
     assert document["models"][0]["footprint"]["load_ms"] > 0
 
 
+@pytest.mark.slow
 def test_the_gate(capfd: pytest.CaptureFixture[str]) -> None:
     missed = run(CNN, CNN, "--rounds", 3, "--require-speedup", 100)
     assert isinstance(missed.exception, GateMissed)

@@ -64,6 +64,7 @@ def test_compare_tells_where_and_on_what(qconvert: Command, coarse: Path) -> Non
     assert ran.err == ""
 
 
+@pytest.mark.slow
 def test_the_document(qconvert: Command, coarse: Path) -> None:
     document = valid(qconvert("compare", CNN, coarse, *DATA, *LABELS, "--json"))
     assert (document["schema_version"], document["command"]) == (1, "compare")
@@ -146,6 +147,7 @@ def test_evaluate(qconvert: Command) -> None:
 # ---- gates, reports, summaries
 
 
+@pytest.mark.slow
 def test_a_broken_gate_comes_after_everything_is_written(
     qconvert: Command, coarse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +201,7 @@ def test_quantize_writes_the_model_and_then_fails(qconvert: Command, tmp_path: P
     assert ET.parse(report).getroot().get("failures") == "1"
 
 
+@pytest.mark.slow
 def test_bench_names_the_model_that_breaks_a_gate(qconvert: Command, coarse: Path, tmp_path: Path) -> None:
     report = tmp_path / "b.json"
     gates = ("--fail-if", "size_ratio < 5", "--fail-if", "load_ms > 100000")

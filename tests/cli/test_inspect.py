@@ -77,6 +77,7 @@ def test_types_and_shapes() -> None:
     assert [(t.dtype, t.shape) for t in inspection.outputs] == [("float32", ("batch", 10))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_estimate_is_near_the_real_file(name: str, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
