@@ -26,7 +26,7 @@ DEMO_DATA := calibration_data/$(DEMO)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-browser test-mlflow fuzz lint types unit format clean distclean
+.PHONY: help setup demo test test-browser test-mlflow test-backend fuzz lint types unit format clean distclean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -51,6 +51,9 @@ test-browser: $(DEV_INSTALLED)  ## the HTML report in a Chromium that is install
 test-mlflow: $(DEV_INSTALLED)  ## --track mlflow with a real MLflow, which is installed first
 	$(PY) -m pip install --quiet --editable '.[mlflow]'
 	QCONVERT_MLFLOW=1 $(PY) -m pytest tests/mlflow_store
+
+test-backend: $(DEV_INSTALLED)  ## all of the ONNX project's own test cases; `make test` takes two of a kind
+	QCONVERT_BACKEND=all $(PY) -m pytest -n auto --dist worksteal tests/end_to_end/test_onnx_backend.py
 
 FUZZ := --seconds 300 --seed $(shell date +%s)
 fuzz: $(DEV_INSTALLED)  ## damaged files of every kind, for five minutes; FUZZ="--seed 1 --seconds 60" for others

@@ -2,8 +2,9 @@
 
     path -> load -> prepare (no data) -> build_plan -> Inspection
 
-Nothing is calibrated and no result is written. A model that ONNX Runtime cannot run, and one that is quantized already,
-are inspected too; where no plan can be made, :attr:`Inspection.obstacle` says why.
+Nothing is calibrated and no result is written. A model that ONNX Runtime refuses to load, and one that is quantized
+already, are inspected too: :attr:`Inspection.refusal` says what ONNX Runtime says, :attr:`Inspection.obstacle` why no
+plan can be made.
 
 The size is estimated from the plan: a weight [O, ...] of b bits takes b / 8 bytes an element, and 5 bytes a scale with
 its zero point; a bias stays 4 bytes an element and gets scales of its own; each quantized tensor brings two nodes.
@@ -22,6 +23,7 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.quantized import quantized_ops
+from qconvert.graph.signature import session_of
 from qconvert.graph.size import file_bytes, parameters, size_by_kind
 from qconvert.graph.view import Dim, GraphView
 from qconvert.numerics.spec import PerAxis
@@ -98,6 +100,7 @@ class Inspection:
         savings: None when there is an obstacle.
         obstacle: why there is no plan; "" when there is one.
         notes: what preparing the model changed.
+        refusal: why ONNX Runtime does not load the model, so that nothing can be done with it; "" where it does.
     """
 
     path: str
@@ -120,6 +123,7 @@ class Inspection:
     savings: Savings | None
     obstacle: str
     notes: tuple[str, ...]
+    refusal: str = ""
 
 
 def inspect_model(path: Path, recipe: Recipe) -> Inspection:
@@ -164,7 +168,17 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
         savings=savings,
         obstacle=obstacle,
         notes=prepared.notes if prepared is not None else (),
+        refusal=_refusal(source),
     )
+
+
+def _refusal(source: Model) -> str:
+    """What ONNX Runtime says against ``source``; it is loaded as `qconvert quantize` loads it, and not run."""
+    try:
+        session_of(source, optimize=False, lean=True)
+    except ModelError as error:
+        return error.message
+    return ""
 
 
 def _prepared(source: Model, recipe: Recipe) -> tuple[Prepared | None, str]:

@@ -20,7 +20,7 @@ from qconvert.delivery import Delivered, deliver
 from qconvert.diagnose.optimization import optimization_effect
 from qconvert.errors import InternalError, RecipeError
 from qconvert.evaluate.compare import compare_models
-from qconvert.evaluate.labelled import labelled
+from qconvert.evaluate.labelled import LABELS_HINT, labelled
 from qconvert.evaluate.labelled import open_labels as labels_in
 from qconvert.evaluate.latency import measure_latency, speedup
 from qconvert.evaluate.metric import METRICS
@@ -251,7 +251,7 @@ def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> L
     """
     if job.eval_data is None:
         if job.metric is not None:
-            raise RecipeError(f"--metric {job.metric} needs --labels", hint="give the file with the expected answers")
+            raise RecipeError(f"the metric {job.metric} needs --eval and --labels", hint=LABELS_HINT)
         return None
     return labels_in(job.labels, job.metric, original, evaluation, job.eval_data.name)
 

@@ -187,10 +187,9 @@ def bench(
     from qconvert.evaluate.benchmark import BenchJob, benchmark
     from qconvert.outcome import outcome
 
-    source = path_of(data)
     paths = tuple(map(Path, models))
     job = BenchJob(
-        models=paths, data=source, threads=threads, batch=batch, dims=dims or {}, seconds=seconds, rounds=rounds
+        models=paths, data=path_of(data), threads=threads, batch=batch, dims=dims or {}, seconds=seconds, rounds=rounds
     )
     settled = outcome(
         "bench",
@@ -199,7 +198,7 @@ def bench(
         github_summary=github_summary,
         track=track,
         force=force,
-        inputs=[*paths, *([source] if source is not None else [])],
+        inputs=job.inputs,
         models=len(paths),
     )
     return settled.settle(benchmark(job, progress))

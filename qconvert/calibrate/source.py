@@ -183,7 +183,13 @@ def open_source(
 
 def usable() -> str:
     """The kinds of source, for a hint."""
-    return "usable are: " + "; ".join(kind.description for kind in SOURCES)
+    return "usable are:" + "".join(f"\n  - {kind.description}" for kind in SOURCES)
+
+
+def _check_path(text: str) -> str:
+    """What to do about a path that is not there; "ramdom:20" may be no path at all."""
+    looked = "check the path" if Path(text).is_absolute() else f"check the path; it is looked for in {Path.cwd()}"
+    return f"{looked}; {usable()}" if ":" in text else looked
 
 
 def _place(text: str, preprocess: Preprocess | None, seed: int) -> tuple[list[str], Place]:
@@ -196,7 +202,7 @@ def _place(text: str, preprocess: Preprocess | None, seed: int) -> tuple[list[st
             return named, place.qualified(place.path, rest)
     path, qualifier = split_qualifier(text)
     if not path.exists():
-        raise DataError(f"there is no data at {text}: no such file or folder", hint=f"check the path; {usable()}")
+        raise DataError(f"there is no data at {text}: no such file or folder", hint=_check_path(text))
     return [name for name in SOURCES.names() if SOURCES.get(name).matches(path)], place.qualified(path, qualifier)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.options import dry_run_option
 from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     help="Exit with 3 if a later model is not at least X times as fast as the first.",
 )
 @outcome_options
+@dry_run_option("whether all of it fits together, and how long it would take")
 @click.option("--force", is_flag=True, help="Replace reports that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(
@@ -74,6 +76,7 @@ def command(
     reports: tuple[Path, ...],
     github_summary: bool,
     track: tuple[str, ...],
+    dry_run: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -96,6 +99,29 @@ def command(
     from qconvert.errors import GateMissed
     from qconvert.evaluate.gates import raise_if_broken
 
+    if dry_run:
+        from qconvert.cli.forecast import show_rehearsal
+        from qconvert.evaluate.benchmark import BenchJob
+
+        job = BenchJob(
+            models=models,
+            data=data,
+            threads=threads,
+            batch=batch,
+            dims=sizes,
+            seconds=5.0 if seconds is None else seconds,
+            rounds=rounds,
+        )
+        show_rehearsal(
+            "bench",
+            job,
+            fail_if=fail_if,
+            reports=reports,
+            github_summary=github_summary,
+            track=track,
+            force=force,
+        )
+        return
     result = judging.bench(
         *models,
         data=data,

@@ -118,8 +118,6 @@ def _summary(found: Diagnosis, faults: list[Finding]) -> str:
     from qconvert.report.renderers import phrases
 
     census = found.census
-    if census is None:
-        return "ONNX Runtime does not load it"
     parts = [f"for {found.isa.title}"]
     if found.quantized:
         kernels = phrases.count(census.integer_kernels, "integer kernel")

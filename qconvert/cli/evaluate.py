@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
+from qconvert.cli.options import dry_run_option
 from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
@@ -20,6 +21,7 @@ from qconvert.cli.terminal import TerminalProgress
     "--threads", type=click.IntRange(min=0), default=0, metavar="N", help="Threads; 0 is ONNX Runtime's choice."
 )
 @outcome_options
+@dry_run_option("whether all of it fits together, and how long it would take")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace reports that exist.")
 def command(
@@ -36,6 +38,7 @@ def command(
     reports: tuple[Path, ...],
     github_summary: bool,
     track: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
     force: bool,
 ) -> None:
@@ -49,6 +52,28 @@ def command(
     from qconvert.api import judging
     from qconvert.evaluate.gates import raise_if_broken
 
+    if dry_run:
+        from qconvert.calibrate.data import DataSpec
+        from qconvert.cli.forecast import show_rehearsal
+        from qconvert.evaluate.evaluation import EvaluateJob
+
+        job = EvaluateJob(
+            model=model,
+            data=DataSpec(sources=data, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
+            labels=labels,
+            threads=threads,
+        )
+        show_rehearsal(
+            "evaluate",
+            job,
+            metric=metric,
+            fail_if=fail_if,
+            reports=reports,
+            github_summary=github_summary,
+            track=track,
+            force=force,
+        )
+        return
     result = judging.evaluate(
         model,
         data=data,

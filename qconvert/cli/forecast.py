@@ -9,7 +9,12 @@ import click
 from qconvert.cli.terminal import show_warnings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qconvert.calibration import Forecast
+    from qconvert.evaluate.benchmark import BenchJob
+    from qconvert.evaluate.comparison import CompareJob
+    from qconvert.evaluate.evaluation import EvaluateJob
     from qconvert.inputs import ConversionJob
 
 _NAMES = 5
@@ -41,4 +46,56 @@ def show_forecast(found: Forecast, *, verbose: bool) -> None:
         f"time      about {found.seconds:.1f} s for the pass, {phrases.count(found.threads, 'thread')}{parts}, "
         f"{phrases.size(found.held_bytes)} of activations held"
     )
+    click.echo("nothing was written")
+
+
+def show_rehearsal(
+    command: str,
+    job: CompareJob | EvaluateJob | BenchJob,
+    *,
+    metric: str | None = None,
+    fail_if: tuple[str, ...],
+    reports: tuple[Path, ...],
+    github_summary: bool,
+    track: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Check all that ``command`` was given, run one sample, and say what would be done; fails as ``command`` does."""
+    from dataclasses import replace
+
+    from qconvert.evaluate.benchmark import BenchJob
+    from qconvert.evaluate.comparison import CompareJob
+    from qconvert.evaluate.gates import metric_for
+    from qconvert.evaluate.rehearsal import rehearse
+    from qconvert.outcome import outcome
+    from qconvert.report.renderers import phrases
+
+    timing = isinstance(job, BenchJob)
+    settled = outcome(
+        command,
+        fail_if=fail_if,
+        reports=reports,
+        github_summary=github_summary,
+        track=track,
+        force=force,
+        inputs=job.inputs,
+        models=len(job.models) if isinstance(job, BenchJob) else 2,
+    )
+    found = rehearse(job if isinstance(job, BenchJob) else replace(job, metric=metric_for(settled.gates, metric)))
+    show_warnings(found.warnings)
+    click.echo(f"models    {', '.join(found.models)}")
+    click.echo(f"inputs    {', '.join(found.inputs)}")
+    for name, size in found.assumed.items():
+        click.echo(f"          {name} taken as {size}; --dim {name}=SIZE gives another")
+    click.echo(f"samples   {found.samples} of {found.source}" if found.source else "samples   made from the inputs")
+    if not timing:
+        click.echo(f"metric    {found.metric or 'none, since there are no labels'}")
+    for gate in settled.gates:
+        click.echo(f"gate      fail if {gate.text}")
+    for path in reports:
+        click.echo(f"report    {path}")
+    runs = f"{phrases.count(found.runs, 'run')} of each model" if found.runs else "as many runs as fit"
+    inside = "; the tensors inside come on top" if isinstance(job, CompareJob) and job.tensors else ""
+    memory = "; load and memory come on top" if timing else ""
+    click.echo(f"time      about {found.seconds:.1f} s, {runs}{inside}{memory}")
     click.echo("nothing was written")

@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 def command(model: Path, recipe_file: Path | None, target: str | None, as_json: bool, verbose: bool) -> None:
     """Show what is in MODEL, what would be quantized, and why the rest would stay float.
 
-    Nothing is written, and no data is needed. The model is not run, so one that ONNX Runtime cannot run is shown too,
-    as is one that is quantized already.
+    Nothing is written, and no data is needed. A model that is quantized already is shown too, and so is one that ONNX
+    Runtime refuses to load: its reason follows, and the exit code is 2.
 
     \b
     Example:
       qconvert inspect sample_models/digits_cnn.onnx
     """
     from qconvert.api import judging
+    from qconvert.errors import ModelError
 
     choices: Choices = {"target": target} if target is not None else {}
     inspection = judging.inspect(model, recipe=recipe_file, **choices)
@@ -51,10 +52,16 @@ def command(model: Path, recipe_file: Path | None, target: str | None, as_json: 
         from qconvert.report.document import to_plain
 
         click.echo(json.dumps(to_plain(inspection), indent=2, allow_nan=False))
-        return
-    from rich.console import Console
+    else:
+        from rich.console import Console
 
-    show(inspection, Console(), verbose=verbose)
+        show(inspection, Console(), verbose=verbose)
+    if inspection.refusal:
+        raise ModelError(
+            f"{model}: {inspection.refusal}",
+            hint="nothing can be done with it before ONNX Runtime loads it: export it with operators and an opset that "
+            "it has, or update onnxruntime",
+        )
 
 
 def show(inspection: Inspection, console: Console, *, verbose: bool = False) -> None:
@@ -154,4 +161,5 @@ def _outlook(i: Inspection) -> Iterator[RenderableType]:
         ("File", "bold"),
         f": {phrases.size(i.bytes)} would become about {phrases.size(after)}, {phrases.size_change(i.bytes, after)}.",
     )
-    yield Text.assemble(("Next", "bold"), f": qconvert quantize {shlex.quote(i.path)} --calib DATA")
+    if not i.refusal:
+        yield Text.assemble(("Next", "bold"), f": qconvert quantize {shlex.quote(i.path)} --calib DATA")

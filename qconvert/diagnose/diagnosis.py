@@ -41,7 +41,7 @@ class Diagnosis:
         path, bytes: the file, external data included.
         isa: the instructions that it was examined for.
         quantized: whether it is quantized at all.
-        census: what ONNX Runtime makes of it; None when it cannot be loaded.
+        census: what ONNX Runtime makes of it.
         milliseconds: of all its kernels together, one thread; 0 when it could not be timed.
         findings: worst first.
         notes: what could not be examined.
@@ -51,7 +51,7 @@ class Diagnosis:
     bytes: int
     isa: Isa
     quantized: bool
-    census: Census | None
+    census: Census
     milliseconds: float
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ def diagnose(
         progress: told of long stages.
 
     Raises:
-        ModelError: the file cannot be read as a model.
+        ModelError: the file cannot be read as a model, or ONNX Runtime refuses it.
         DataError: the samples do not fit it.
     """
     model = load(path)
@@ -81,14 +81,14 @@ def diagnose(
     total = file_bytes(path, model)
     constants = sum(n for kind, n in size_by_kind(model, total).items() if kind != "graph")
     already = quantized_ops(model)
-    blank = Diagnosis(
-        path=str(path), bytes=total, isa=isa, quantized=bool(already), census=None, milliseconds=0.0, findings=()
-    )
     try:
         run = view_of(optimized_model(path))
         census = take_census(model, ())
     except ModelError as error:
-        return replace(blank, findings=(_unloadable(error),))
+        raise ModelError(
+            f"{path}: {error.message}",
+            hint="only what ONNX Runtime loads can be examined; `qconvert inspect` shows what is in the file",
+        ) from error
     samples, notes = _samples(path, data), list(_unseen(model))
     times = _times(path, samples)
     if not times:
@@ -107,7 +107,16 @@ def diagnose(
     checks = [check for check in CHECKS if already or check.float_models]
     found = [_told(finding) for check in checks for finding in check.run(subject)]
     found.sort(key=lambda f: (_ORDER.index(f.severity), -f.share, -f.bytes, f.check))
-    return replace(blank, census=census, milliseconds=sum(times.values()), findings=tuple(found), notes=tuple(notes))
+    return Diagnosis(
+        path=str(path),
+        bytes=total,
+        isa=isa,
+        quantized=bool(already),
+        census=census,
+        milliseconds=sum(times.values()),
+        findings=tuple(found),
+        notes=tuple(notes),
+    )
 
 
 def _told(finding: Finding) -> Finding:
@@ -115,17 +124,6 @@ def _told(finding: Finding) -> Finding:
     trifle = 0.0 < finding.share < _TRIFLE and finding.severity is Severity.WARNING
     nodes = tuple(map(origin, finding.nodes))
     return replace(finding, nodes=nodes, severity=Severity.NOTE if trifle else finding.severity)
-
-
-def _unloadable(error: ModelError) -> Finding:
-    return Finding(
-        check="load",
-        severity=Severity.ERROR,
-        what=error.message,
-        nodes=(),
-        cost="nothing else could be examined",
-        cure=error.hint,
-    )
 
 
 def _unseen(model: Model) -> list[str]:

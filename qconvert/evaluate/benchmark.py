@@ -24,6 +24,7 @@ from qconvert.evaluate.footprint import Footprint, measure_footprint
 from qconvert.evaluate.gates import Verdict
 from qconvert.evaluate.latency import Latency, Speedup, measure_latency, speedup
 from qconvert.evaluate.made_inputs import USUAL_SIZES, common_interface, data_feeds, make_feed
+from qconvert.evaluate.shown import Shown
 from qconvert.graph.model import load
 from qconvert.graph.session import Feed, IOSpec, Session, open_session
 from qconvert.graph.size import file_bytes
@@ -54,6 +55,11 @@ class BenchJob:
     dims: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 5.0
     rounds: int | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that are read and must stay as they are."""
+        return (*self.models, *([self.data] if self.data is not None else []))
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -105,7 +111,7 @@ class ModelTiming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark:
+class Benchmark(Shown):
     """All that was measured.
 
     Attributes:
@@ -142,10 +148,8 @@ def benchmark(job: BenchJob, progress: Progress | None = None) -> Benchmark:
         RecipeError: a symbolic dimension is unknown.
     """
     progress = progress or Silent()
-    names = labels(job.models)
-    sessions = {name: _open(path, job.threads) for name, path in zip(names, job.models, strict=True)}
-    interface = common_interface({name: s.inputs for name, s in sessions.items()})
-    fed, assumed, warnings = _feeds(job, interface, sessions)
+    sessions, fed, assumed, warnings = open_timed(job)
+    names = list(sessions)
     samples = _samples(sessions, fed[0])
     paths = dict(zip(names, job.models, strict=True))
     footprints = {
@@ -171,6 +175,17 @@ def benchmark(job: BenchJob, progress: Progress | None = None) -> Benchmark:
     )
 
 
+def open_timed(job: BenchJob) -> tuple[dict[str, Session], list[Feed], Mapping[str, int], tuple[str, ...]]:
+    """(sessions by name, feeds that every one runs on, assumed sizes, warnings); each model has run once.
+
+    Raises:
+        ModelError, DataError, RecipeError: as :func:`benchmark`.
+    """
+    sessions = {name: _open(path, job.threads) for name, path in zip(labels(job.models), job.models, strict=True)}
+    interface = common_interface({name: s.inputs for name, s in sessions.items()})
+    return sessions, *_feeds(job, interface, sessions)
+
+
 def labels(paths: Sequence[Path]) -> list[str]:
     """A name for each path: the file's name where no other has it, else the path, numbered if that comes twice."""
     files, whole = Counter(p.name for p in paths), Counter(str(p) for p in paths)
@@ -184,8 +199,7 @@ def labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _open(path: Path, threads: int) -> Session:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file", hint="give the path of an .onnx file")
+    load(path)  # says of what is no sound model what is wrong with it
     try:
         return open_session(path, threads=threads)
     except ModelError as error:

@@ -5,11 +5,14 @@ paths -> sessions, common inputs -> samples, labels -> outputs against outputs a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 from qconvert.calibrate.data import DataSpec, open_data_set
+from qconvert.calibrate.feeds import FeedSet
+from qconvert.calibrate.labels import Labels
 from qconvert.errors import ModelError
 from qconvert.evaluate.benchmark import labels
 from qconvert.evaluate.compare import Comparison, compare_models, too_few
@@ -18,6 +21,7 @@ from qconvert.evaluate.labelled import labelled, open_labels
 from qconvert.evaluate.latency import Latency, Speedup, measure_latency, speedup
 from qconvert.evaluate.made_inputs import common_interface
 from qconvert.evaluate.metric import METRICS
+from qconvert.evaluate.shown import Shown
 from qconvert.evaluate.tensors import TensorComparison, compare_tensors, unobservable
 from qconvert.graph.model import Model, load
 from qconvert.graph.quantized import quantized_ops
@@ -72,7 +76,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelComparison:
+class ModelComparison(Shown):
     """Two models on the same data.
 
     Attributes:
@@ -105,6 +109,36 @@ class ModelComparison:
     gates: tuple[Verdict, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What is to be compared, open and checked: models, their sessions by name, samples, their labels."""
+
+    models: tuple[Model, Model]
+    sessions: Mapping[str, Session]
+    samples: FeedSet
+    labels: Labels | None
+
+
+def open_compared(job: CompareJob) -> Compared:
+    """Open all that ``job`` names.
+
+    Raises:
+        ModelError, DataError, RecipeError: as :func:`compare`.
+    """
+    if job.metric is not None:
+        METRICS.get(job.metric)
+    paths = (job.reference, job.other)
+    first, second = (load(path) for path in paths)
+    sessions = {
+        name: open_named(model, path, job.threads)
+        for name, model, path in zip(labels(paths), (first, second), paths, strict=True)
+    }
+    original = next(iter(sessions.values()))
+    samples = open_data_set(job.data, common_interface({name: s.inputs for name, s in sessions.items()}))
+    known = open_labels(job.labels, job.metric, original, samples, job.data.name)
+    return Compared(models=(first, second), sessions=sessions, samples=samples, labels=known)
+
+
 def compare(job: CompareJob, progress: Progress | None = None) -> ModelComparison:
     """Compare the two models of ``job``.
 
@@ -115,18 +149,10 @@ def compare(job: CompareJob, progress: Progress | None = None) -> ModelCompariso
     """
     progress = progress or Silent()
     start = perf_counter()
-    if job.metric is not None:
-        METRICS.get(job.metric)
-    paths = (job.reference, job.other)
-    names = labels(paths)
-    first, second = (load(path) for path in paths)
-    sessions = {
-        name: open_named(model, path, job.threads)
-        for name, model, path in zip(names, (first, second), paths, strict=True)
-    }
-    samples = open_data_set(job.data, common_interface({name: s.inputs for name, s in sessions.items()}))
+    opened = open_compared(job)
+    (first, second), sessions, samples = opened.models, opened.sessions, opened.samples
     original, candidate = sessions.values()
-    known = labelled(samples, open_labels(job.labels, job.metric, original, samples, job.data.name))
+    known = labelled(samples, opened.labels)
     watched = progress.track(iter(samples), label="comparing", total=len(samples))
     found = compare_models(original, candidate, watched, metric=job.metric, labels=known.labels)
     times = measure_latency(sessions, samples.feed(0))
@@ -140,7 +166,7 @@ def compare(job: CompareJob, progress: Progress | None = None) -> ModelCompariso
     few = too_few(found.metric) if found.metric is not None else ""
     reference, other = (
         ComparedModel(path=str(path), bytes=file_bytes(path, model), quantized_ops=quantized_ops(model), latency=took)
-        for path, model, took in zip(paths, (first, second), times.values(), strict=True)
+        for path, model, took in zip((job.reference, job.other), (first, second), times.values(), strict=True)
     )
     return ModelComparison(
         reference=reference,

@@ -24,6 +24,7 @@ from qconvert.evaluate.labelled import Labelled, labelled, open_labels
 from qconvert.evaluate.latency import Latency, measure_latency
 from qconvert.evaluate.metric import METRICS, infer_metric
 from qconvert.evaluate.scoring import Scoring
+from qconvert.evaluate.shown import Shown
 from qconvert.graph.model import load
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import Feed, Session
@@ -116,7 +117,7 @@ class ScoredSample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Evaluation(Shown):
     """One model on data.
 
     Attributes:

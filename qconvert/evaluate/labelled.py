@@ -16,6 +16,8 @@ from qconvert.evaluate.fidelity import leading_axis
 from qconvert.evaluate.metric import METRICS, infer_metric
 from qconvert.graph.session import Session
 
+LABELS_HINT = "--metric or --fail-if asks for it: give the file with the expected answers, or leave it out"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Labelled:
@@ -73,11 +75,14 @@ def open_labels(
     """
     if path is None and samples.labels is None:
         if metric is not None:
-            raise RecipeError(f"--metric {metric} needs --labels", hint="give the file with the expected answers")
+            raise RecipeError(f"the metric {metric} needs --labels", hint=LABELS_HINT)
         return None
     labels = load_labels(path) if path is not None else np.asarray(samples.labels).reshape(-1)
     outputs = session.run(samples.feed(0))
-    chosen = METRICS.get(metric or infer_metric(labels, [a.shape for a in outputs]))
+    try:
+        chosen = METRICS.get(metric or infer_metric(labels, [a.shape for a in outputs]))
+    except DataError as error:
+        raise DataError(f"{path or 'the data'}: {error.message}", hint=error.hint) from error
     chosen.start(labels)
     needed = chosen.samples_needed(labels)
     # feeds of several samples may end in a part of one: only the comparison itself can count those

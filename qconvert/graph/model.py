@@ -139,7 +139,7 @@ def load(path: Path) -> Model:
         raise ModelError(f"{path} is empty", hint="the export or download was probably interrupted; make it anew")
     not_onnx = ModelError(
         f"{path} is not an ONNX model, or is damaged or truncated",
-        hint="export or download it again; `python -m onnx.checker` style checks must accept it",
+        hint="export or download it again; if it comes from Git, `git lfs pull` may fetch the file itself",
     )
     folder = path.resolve().parent
     try:

@@ -171,7 +171,7 @@ class RecoveryOutcome:
         where = "samples that it has not seen" if self.held_out else "the samples that it has seen"
         return (
             f"recovery, {self.name}: {self.before_db:.1f} -> {self.after_db:.1f} dB a sample on {where}, "
-            f"{self.changed} changes {'kept' if self.kept else 'dropped'}"
+            f"{self.changed} {'change' if self.changed == 1 else 'changes'} {'kept' if self.kept else 'dropped'}"
         )
 
 

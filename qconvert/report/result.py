@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from qconvert.evaluate.benchmark import Benchmark
 from qconvert.evaluate.comparison import ModelComparison
 from qconvert.evaluate.evaluation import Evaluation
+from qconvert.evaluate.shown import Shown, show_with
 from qconvert.report.model import Report
 
 Result = Report | ModelComparison | Evaluation | Benchmark
@@ -16,6 +19,16 @@ KINDS: dict[str, type[Result]] = {
     "bench": Benchmark,
 }
 """Command -> its result."""
+
+
+def _inline(result: Shown) -> str:
+    from qconvert.report.html.page import render_inline_summary
+    from qconvert.report.summaries import summary_of
+
+    return render_inline_summary(summary_of(cast(Result, result)))
+
+
+show_with(_inline)
 
 
 def command_of(result: Result) -> str:

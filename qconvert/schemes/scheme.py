@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from qconvert.errors import RecipeError
 from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
 from qconvert.graph.spool import Spool
@@ -100,8 +101,10 @@ def check_combination(recipe: Recipe) -> None:
     """
     scheme = SCHEMES.get(recipe.scheme)
     scheme.check(recipe)
-    for entry in recipe.mix:
-        name = entry.rpartition("=")[2]
-        if name == "float":
-            continue
+    mixed = {entry.rpartition("=")[2] for entry in recipe.mix}
+    for name in sorted(mixed - {"float"}):
         SCHEMES.get(name).check(recipe)
+    if recipe.format != "qdq" and "int8" not in {recipe.scheme, *mixed}:
+        raise RecipeError(
+            f"--scheme {recipe.scheme} has no QOperator form", hint="leave --format out, or use --scheme int8"
+        )

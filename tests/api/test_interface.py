@@ -133,6 +133,23 @@ def test_a_notebook_shows_tiles(report: qconvert.Report) -> None:
     assert len(html) < 10_000
 
 
+def test_a_notebook_shows_tables_of_the_other_results(tmp_path: Path) -> None:
+    model = tmp_path / "<i>&.onnx"
+    model.write_bytes(CNN.read_bytes())
+    data, labels = DATA / "eval.npz", DATA / "labels.npy"
+    gates = ["top1 < 101%"]
+    results = (
+        (qconvert.compare(CNN, model, data=data, labels=labels, tensors=False, fail_if=["top1_drop > -1%"]), "SQNR"),
+        (qconvert.evaluate(model, data=data, labels=labels, fail_if=gates), "top1"),
+        (qconvert.bench(CNN, model, rounds=3, fail_if=["speedup < 100"]), "median"),
+    )
+    for result, word in results:
+        html = result._repr_html_()
+        assert html is not None and word in html and "BROKEN" in html and "<table>" in html
+        assert "&lt;i&gt;&amp;.onnx" in html and "<i>" not in html
+        assert "<script" not in html and "http" not in html and len(html) < 20_000
+
+
 def test_a_report_is_saved_by_its_suffix(report: qconvert.Report, tmp_path: Path) -> None:
     report.save(tmp_path / "r.md")
     assert (tmp_path / "r.md").read_text(encoding="utf-8").startswith("## qconvert quantize")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,9 @@ class Source:
         return self.parts if self.path.endswith("__init__.py") else self.parts[:-1]
 
 
+@cache
 def sources(root: Path) -> list[Source]:
-    """Every Python file of ``root/qconvert``, in the order of their paths."""
+    """Every Python file of ``root/qconvert``, in the order of their paths; read once."""
     files = sorted((root / "qconvert").rglob("*.py"))
     texts = [(f.relative_to(root).as_posix(), f.read_text(encoding="utf-8")) for f in files]
     return [Source(path=path, text=text, tree=ast.parse(text, filename=path)) for path, text in texts]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from qconvert.calibrate.data import DataSpec
 from qconvert.pipeline import QuantizeJob
@@ -217,11 +217,13 @@ def test_one_tensor_is_shown_and_links_choose_it(opened: Page, report: Report) -
     assert figures.locator("h3").all_inner_texts() == [report.tensors[1].name]
     link = opened.locator("#nodes td[data-label=output] a").last
     link.click()
+    expect(opened.locator(f"figure{link.get_attribute('href')}")).to_be_visible()  # the page hears of it a little later
     assert f"#{figures.get_attribute('id')}" == link.get_attribute("href")
     chosen = figures.get_attribute("id")
     opened.locator("#previous").click()
     assert figures.get_attribute("id") != chosen
     link.click()
+    expect(opened.locator(f"#{chosen}")).to_be_visible()
     assert figures.get_attribute("id") == chosen, "the same link works again"
     opened.locator("#every").check()
     assert figures.count() == len(report.tensors)

@@ -81,10 +81,10 @@ def content(*parts: Collected) -> bytes:
     ("name", "method"),
     [
         ("digits_cnn", "percentile"),
-        ("digits_transformer", "moving-average"),
+        pytest.param("digits_transformer", "moving-average", marks=pytest.mark.slow),
         ("digits_gru", "mean-minmax"),
         ("mobilenet_v2", "minmax"),
-        ("digits_transformer", "percentile"),
+        pytest.param("digits_transformer", "percentile", marks=pytest.mark.slow),
     ],
 )
 @settings(max_examples=3, deadline=None)

@@ -80,18 +80,6 @@ CASES = {
     "ill": diagnosis(SATURATION, ISLANDS, WEIGHTS, notes=("bodies of If were not examined",)),
     "sound": diagnosis(isa=Isa.VNNI),
     "notes": diagnosis(WEIGHTS, milliseconds=0.0),
-    "dead": diagnosis(
-        Finding(
-            check="load",
-            severity=Severity.ERROR,
-            what="ONNX Runtime cannot load the model: no kernel for Mystery",
-            nodes=(),
-            cost="nothing else could be examined",
-            cure="",
-        ),
-        census=None,
-        milliseconds=0.0,
-    ),
 }
 
 

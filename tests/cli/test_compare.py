@@ -64,6 +64,7 @@ def test_compare_tells_where_and_on_what(qconvert: Command, coarse: Path) -> Non
     assert ran.err == ""
 
 
+@pytest.mark.slow
 def test_the_document(qconvert: Command, coarse: Path) -> None:
     document = valid(qconvert("compare", CNN, coarse, *DATA, *LABELS, "--json"))
     assert (document["schema_version"], document["command"]) == (1, "compare")
@@ -110,8 +111,8 @@ def test_bad_samples_take_their_labels_along(qconvert: Command, tmp_path: Path) 
     [
         (("compare", CNN, model_of("digits_gru"), *DATA), "the models take different inputs"),
         (("compare", CNN, "none.onnx", *DATA), "none.onnx: no such file"),
-        (("compare", CNN, CNN, *DATA, "--metric", "top1"), "--metric top1 needs --labels"),
-        (("compare", CNN, CNN, *DATA, "--fail-if", "top5_drop > 1%"), "--metric top5 needs --labels"),
+        (("compare", CNN, CNN, *DATA, "--metric", "top1"), "the metric top1 needs --labels"),
+        (("compare", CNN, CNN, *DATA, "--fail-if", "top5_drop > 1%"), "the metric top5 needs --labels"),
         (("evaluate", CNN, *DATA, "--fail-if", "top1_drop > 1%"), "there is no quantity 'top1_drop'"),
         (("compare", CNN, CNN, *DATA, "--fail-if", "top1_drp > 1%"), "did you mean 'top1_drop'"),
         (("compare", CNN, CNN, *DATA, *LABELS, "--metric", "top1", "--fail-if", "psnr < 1"), "one metric"),
@@ -146,6 +147,7 @@ def test_evaluate(qconvert: Command) -> None:
 # ---- gates, reports, summaries
 
 
+@pytest.mark.slow
 def test_a_broken_gate_comes_after_everything_is_written(
     qconvert: Command, coarse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +190,7 @@ def test_quantize_writes_the_model_and_then_fails(qconvert: Command, tmp_path: P
     assert "did you mean 'sqnr'?" in typo.err
     unlabelled = qconvert(*job, "--fail-if", "top1_drop > 0.5%")
     assert unlabelled.code == 2
-    assert "needs --labels" in unlabelled.err
+    assert "needs --eval and --labels" in unlabelled.err
     assert not output.exists()
     ran = qconvert(*job, "--fail-if", "size_ratio > 10%", "--fail-if", "sqnr < 5", "--report", report, "--json")
     assert ran.code == 3
@@ -199,6 +201,7 @@ def test_quantize_writes_the_model_and_then_fails(qconvert: Command, tmp_path: P
     assert ET.parse(report).getroot().get("failures") == "1"
 
 
+@pytest.mark.slow
 def test_bench_names_the_model_that_breaks_a_gate(qconvert: Command, coarse: Path, tmp_path: Path) -> None:
     report = tmp_path / "b.json"
     gates = ("--fail-if", "size_ratio < 5", "--fail-if", "load_ms > 100000")

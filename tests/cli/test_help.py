@@ -37,6 +37,7 @@ def example_of(name: str) -> list[str]:
     return re.sub(r" *\\\n *", " ", textwrap.dedent(text)).strip().splitlines()
 
 
+@pytest.mark.slow
 def test_every_page_has_an_example_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

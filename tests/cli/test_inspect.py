@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from rich.console import Console
 
 from qconvert.calibrate.data import DataSpec
+from qconvert.cli import run as qconvert
 from qconvert.cli.inspect import command, show
 from qconvert.errors import ModelError, RecipeError
 from qconvert.graph.model import load
@@ -76,6 +77,7 @@ def test_types_and_shapes() -> None:
     assert [(t.dtype, t.shape) for t in inspection.outputs] == [("float32", ("batch", 10))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_estimate_is_near_the_real_file(name: str, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
@@ -126,6 +128,31 @@ def test_an_operator_that_onnx_runtime_lacks(tmp_path: Path) -> None:
     assert inspection.domains == {"acme": 1}
     assert {d.op_type: d.reason for d in inspection.decisions}["Mystery"] == "operator of the domain acme, left alone"
     assert "acme 1" in shown(inspection)
+    assert "Mystery" in inspection.refusal
+    assert "qconvert quantize" not in shown(inspection)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_onnx_runtime_refuses_is_shown_and_refused(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(
+        tmp_path,
+        """<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
+        g (float[N, 4] x) => (float[N, 3] y) { h = acme.Mystery(x)  y = MatMul(h, w) }""",
+        w=np.ones((4, 3), np.float32),
+    )
+    assert qconvert(["inspect", str(path), *(["--json"] if form == "json" else [])]) == 2
+    printed = capsys.readouterr()
+    if form == "json":
+        assert "Mystery" in json.loads(printed.out)["refusal"]
+    else:
+        assert "acme:Mystery" in printed.out
+    assert printed.err.startswith(f"error: {path}: ONNX Runtime ")
+    assert "hint:" in printed.err
+    # and it is refused by the next step in the same way
+    assert qconvert(["check", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: ONNX Runtime ")
 
 
 def test_bodies_and_their_weights(tmp_path: Path) -> None:

@@ -107,11 +107,12 @@ def test_the_worst_comes_first(tmp_path: Path) -> None:
     assert all(f.severity is Severity.ERROR for f in found.worse_than(Severity.ERROR))
 
 
-def test_what_onnx_runtime_refuses_is_a_finding(tmp_path: Path) -> None:
+def test_what_onnx_runtime_refuses_cannot_be_examined(tmp_path: Path) -> None:
     net = nets.Net(1, 4)
     net.add("Mystery", [net.qdq("x")], "y", domain="com.microsoft")
-    [finding] = examined(net, tmp_path).findings
-    assert (finding.check, finding.severity) == ("load", Severity.ERROR)
+    with pytest.raises(ModelError, match=r"\.onnx: ONNX Runtime .* cannot load the model: .*Mystery") as refused:
+        examined(net, tmp_path)
+    assert "qconvert inspect" in refused.value.hint
     (tmp_path / "bad.onnx").write_text("hello")
     with pytest.raises(ModelError, match="not an ONNX model"):
         diagnose(tmp_path / "bad.onnx")
@@ -181,4 +182,4 @@ def test_the_documentation_lists_every_check() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     table = text.partition("## What `qconvert check` finds")[2].partition("\n## ")[0]
     listed = {line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")}
-    assert listed - {"finding"} == {*CHECKS.names(), "unfused", "load"}
+    assert listed - {"finding"} == {*CHECKS.names(), "unfused"}

@@ -12,7 +12,14 @@ from networks import chain
 from networks.all import NETWORKS
 from networks.contract import breaches, measured
 
-CASES = [(name, recipe) for name in NETWORKS for recipe in ("default", "per_tensor", "qoperator")]
+CASES = [
+    *((name, "default") for name in NETWORKS),
+    *(
+        pytest.param(name, recipe, marks=pytest.mark.slow)
+        for name in NETWORKS
+        for recipe in ("per_tensor", "qoperator")
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "recipe"), CASES)
@@ -43,6 +50,7 @@ for name in ("yolo", "encoder_layernorm", "if_branches", "colliding_names"):
 """
 
 
+@pytest.mark.slow
 def test_same_bytes_in_every_process(tmp_path: Path) -> None:
     """The order of sets and the number of threads decide nothing."""
     root = Path(__file__).parents[1]

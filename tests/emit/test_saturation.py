@@ -14,6 +14,8 @@ from qconvert.graph.optimized import optimized_model
 from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.recipe_file import recipe_to_yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

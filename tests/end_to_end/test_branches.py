@@ -42,6 +42,24 @@ def quantized(qconvert: Command, net: Network, folder: Path, *flags: object) -> 
     return qconvert("quantize", model, "--calib", calib, "-o", output, "--json", *flags), output
 
 
+@pytest.fixture
+def by_defaults(qconvert: Command, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Ran, Path]]:
+    """``quantized`` for a name of ``CASES``, without flags: one run for all tests that look at it.
+
+    Beside the output lie model.onnx and calib/.
+    """
+
+    def made(name: str) -> tuple[Ran, Path]:
+        if name not in _MADE:
+            _MADE[name] = quantized(qconvert, CASES[name](), tmp_path_factory.mktemp(name))
+        return _MADE[name]
+
+    return made
+
+
+_MADE: dict[str, tuple[Ran, Path]] = {}
+
+
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
@@ -94,9 +112,11 @@ def float_weights(graph: onnx.GraphProto) -> list[str]:
 
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 @pytest.mark.parametrize("name", CASES)
-def test_branches_run_on_integers(name: str, form: str, qconvert: Command, tmp_path: Path) -> None:
+def test_branches_run_on_integers(
+    name: str, form: str, qconvert: Command, tmp_path: Path, by_defaults: Callable[[str], tuple[Ran, Path]]
+) -> None:
     net = CASES[name]()
-    ran, output = quantized(qconvert, net, tmp_path, "--format", form)
+    ran, output = by_defaults(name) if form == "qdq" else quantized(qconvert, net, tmp_path, "--format", form)
     assert (ran.code, ran.err) == (0, "")
     report = ran.report
     verification = report["verification"]
@@ -121,9 +141,9 @@ def test_branches_run_on_integers(name: str, form: str, qconvert: Command, tmp_p
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_accuracy_on_data_not_seen(name: str, qconvert: Command, tmp_path: Path) -> None:
+def test_accuracy_on_data_not_seen(name: str, by_defaults: Callable[[str], tuple[Ran, Path]]) -> None:
     net = CASES[name]()
-    ran, output = quantized(qconvert, net, tmp_path)
+    ran, output = by_defaults(name)
     assert ran.code == 0
     rng = np.random.default_rng(77)
     for chosen in {tuple(v.item() for v in f.values() if np.ndim(v) == 0): f for f in net.feeds}.values():
@@ -131,20 +151,22 @@ def test_accuracy_on_data_not_seen(name: str, qconvert: Command, tmp_path: Path)
             {k: rng.standard_normal(v.shape).astype(v.dtype) if v.ndim else v for k, v in chosen.items()}
             for _ in range(8)
         ]
-        assert sqnr(tmp_path / "model.onnx", output, feeds) >= LEAST_DB
+        assert sqnr(output.with_name("model.onnx"), output, feeds) >= LEAST_DB
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_bytes_again(name: str, qconvert: Command, tmp_path: Path) -> None:
-    ran, output = quantized(qconvert, CASES[name](), tmp_path)
-    first = output.read_bytes()
-    again = qconvert("quantize", tmp_path / "model.onnx", "--calib", tmp_path / "calib", "-o", output, "--force", "-q")
+def test_the_same_bytes_again(
+    name: str, qconvert: Command, tmp_path: Path, by_defaults: Callable[[str], tuple[Ran, Path]]
+) -> None:
+    ran, first = by_defaults(name)
+    model, calib, output = first.with_name("model.onnx"), first.with_name("calib"), tmp_path / "out.onnx"
+    again = qconvert("quantize", model, "--calib", calib, "-o", output, "-q")
     assert (ran.code, again.code) == (0, 0)
-    assert output.read_bytes() == first
+    assert output.read_bytes() == first.read_bytes()
 
 
-def test_decisions_say_where(qconvert: Command, tmp_path: Path) -> None:
-    ran, _ = quantized(qconvert, branches.nested(), tmp_path)
+def test_decisions_say_where(by_defaults: Callable[[str], tuple[Ran, Path]]) -> None:
+    ran, _ = by_defaults("nested")
     taken = {d["node"] for d in ran.report["decisions"] if d["quantized"]}
     assert "first/then_branch/m_Conv_0" in taken
     assert "first/then_branch/m_second/else_branch/me_Conv_2" in taken

@@ -39,6 +39,9 @@ MEASURED: dict[str, tuple[float, float, float]] = {
 MARGIN_DB = 3.5
 VARIANT_SAMPLES = 200
 
+# for runs that are about something else than recovery, which takes half of a run's time
+QUICK = ("--effort", "fast")
+
 # size of the output in relation to the original: (least, greatest). All weights on integers would be 0.25, and the rest
 # is graph; of digits_gru only the perceptron is quantized, two fifths of the weights.
 SIZE_RATIO = {"digits_cnn": (0.25, 0.33), "digits_transformer": (0.25, 0.36), "digits_gru": (0.6, 0.75)}
@@ -93,7 +96,7 @@ def test_defaults(sample: str, qconvert: Command, tmp_path: Path) -> None:
 def test_variants(sample: str, flags: str, qconvert: Command, tmp_path: Path, some_eval: Path) -> None:
     output = tmp_path / "out.onnx"
     ran = qconvert(
-        *("quantize", model_of(sample), "--calib", calib_of(sample), "-o", output, *flags.split()),
+        *("quantize", model_of(sample), "--calib", calib_of(sample), "-o", output, *flags.split(), *QUICK),
         *("--eval", some_eval / f"{sample}.npz", "--labels", some_eval / f"{sample}.npy", "--json"),
     )
     assert (ran.code, ran.err) == (0, "")
@@ -116,7 +119,8 @@ def test_qoperator_computes_what_qdq_computes(sample: str, qconvert: Command, tm
     results = []
     for form in ("qdq", "qoperator"):
         output = tmp_path / f"{form}.onnx"
-        ran = qconvert("quantize", model_of(sample), "--calib", calib_of(sample), "-o", output, "--format", form, "-q")
+        base = ("quantize", model_of(sample), "--calib", calib_of(sample), *QUICK, "-q")
+        ran = qconvert(*base, "-o", output, "--format", form)
         assert ran.code == 0, ran.err
         results.append(outputs(output, arrays))
     quantum = (results[0].max() - results[0].min()) / 255
@@ -172,7 +176,7 @@ def test_layout_of_the_samples_does_not_matter(sample: str, qconvert: Command, t
     written = set()
     for source in sources:
         output = tmp_path / "out.onnx"
-        ran = qconvert("quantize", model_of(sample), "--calib", source, "-o", output, "--force", "-q")
+        ran = qconvert("quantize", model_of(sample), "--calib", source, "-o", output, "--force", "-q", *QUICK)
         assert ran.code == 0, ran.err
         written.add(output.read_bytes())
     assert len(written) == 1
@@ -291,7 +295,7 @@ def test_force_replaces_an_output(qconvert: Command, tmp_path: Path) -> None:
 def test_a_metric_by_name(name: str, qconvert: Command, tmp_path: Path, some_eval: Path) -> None:
     ran = qconvert(
         *("quantize", model_of("digits_cnn"), "--calib", calib_of("digits_cnn"), "-o", tmp_path / "out.onnx", "--json"),
-        *("--eval", some_eval / "digits_cnn.npz", "--labels", some_eval / "digits_cnn.npy", "--metric", name),
+        *("--eval", some_eval / "digits_cnn.npz", "--labels", some_eval / "digits_cnn.npy", "--metric", name, *QUICK),
     )
     assert ran.code == 0
     metric = ran.report["accuracy"]["comparison"]["metric"]
@@ -300,7 +304,17 @@ def test_a_metric_by_name(name: str, qconvert: Command, tmp_path: Path, some_eva
 
 def test_include_and_exclude(qconvert: Command, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
-    base = ("quantize", model_of("digits_cnn"), "--calib", calib_of("digits_cnn"), "-o", output, "--force", "--json")
+    base = (
+        "quantize",
+        model_of("digits_cnn"),
+        "--calib",
+        calib_of("digits_cnn"),
+        "-o",
+        output,
+        "--force",
+        "--json",
+        *QUICK,
+    )
     decisions = qconvert(*base, "--exclude", "Conv").report["decisions"]
     assert {d["quantized"] for d in decisions if d["op_type"] == "Conv"} == {False}
     assert {d["quantized"] for d in decisions if d["op_type"] == "Gemm"} == {True}

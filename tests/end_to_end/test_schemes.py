@@ -61,6 +61,7 @@ def test_a_saved_recipe_gives_the_same_bytes(qconvert: Command, tmp_path: Path) 
     ("flags", "words"),
     [
         (("--scheme", "dynamic", "--format", "qoperator"), "one form"),
+        (("--scheme", "w4", "--format", "qoperator"), "--scheme w4 has no QOperator form"),
         (("--scheme", "w4", "--weight-format", "nbits", "--block", "-1"), "give --block 32"),
         (("--scheme", "w4", "--exclude", "Comv"), "no such node"),
         (

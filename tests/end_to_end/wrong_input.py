@@ -338,7 +338,7 @@ WRONG = [
     Wrong(
         name="labels without data", make=with_options("--labels", labels_of("digits_cnn")), says=("--labels", "--eval")
     ),
-    Wrong(name="metric without labels", make=with_options("--metric", "top1"), says=("--metric top1", "--labels")),
+    Wrong(name="metric without labels", make=with_options("--metric", "top1"), says=("the metric top1", "--labels")),
     Wrong(
         name="missing labels",
         make=with_options("--eval", eval_of("digits_cnn"), "--labels", "none.npy"),

@@ -16,6 +16,8 @@ from fuzz.lines import OUT
 from fuzz.seeds import fill
 from fuzz.worker import Worker, worker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Worker]:

@@ -18,6 +18,8 @@ from qconvert.plan.tradeoff import Tradeoff
 from qconvert.recipe.recipe import Recipe
 from qconvert.targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 
 def tradeoff(name: str, folder: Path, seed: int = 0) -> Tradeoff:
     """With a term of random noise for every integer node, and one for every pair of neighbours."""

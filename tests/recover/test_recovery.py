@@ -26,6 +26,8 @@ from qconvert.recover.layers import find_layers
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.samples import Samples, seen_and_judging
 
+pytestmark = pytest.mark.slow
+
 Feeds = list[dict[str, object]]
 
 

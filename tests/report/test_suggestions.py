@@ -37,6 +37,12 @@ def test_a_drop_is_pursued_once_it_is_telling(classifier: Report) -> None:
     assert "--method" not in said(with_drop(classifier, -3.0))
 
 
+def test_a_fast_run_that_lost_accuracy_is_to_be_made_by_default(classifier: Report) -> None:
+    hurried = replace(with_drop(classifier, 0.6), recipe={**classifier.recipe, "effort": "fast"})
+    assert suggestions(hurried)[0].command.endswith("--effort default")
+    assert "--effort" not in said(with_drop(classifier, 0.6))
+
+
 def test_layers_known_to_do_harm_are_named_the_worst_first(classifier: Report) -> None:
     decisions = tuple(
         replace(d, node=f"n {i}", sqnr_db=50.0 - i if d.quantized else None) for i, d in enumerate(classifier.decisions)

@@ -18,6 +18,8 @@ from qconvert.pipeline import QuantizeJob
 from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).resolve().parents[2]
 
 STEP = 0.05

@@ -20,6 +20,8 @@ from qconvert.pipeline import QuantizeJob
 from qconvert.quantizing import quantize
 from qconvert.recipe.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "large_model.py"
 

@@ -16,6 +16,8 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.schemes.application import apply, least_opset
 from qconvert.schemes.scheme import check_combination
 
+pytestmark = pytest.mark.slow
+
 # least SQNR in dB; 4 bits are too few for some of these random nets
 SCHEMES = {
     "dynamic": (Recipe(scheme="dynamic"), 20.0),

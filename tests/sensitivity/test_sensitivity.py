@@ -22,6 +22,8 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.sensitivity.analysis import Sensitivity, analyze, sensitivity
 from qconvert.sensitivity.measure import MeasureOptions
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = MeasureOptions(least=8, most=8)
 
 

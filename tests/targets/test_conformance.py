@@ -29,6 +29,8 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.targets import TARGETS
 from qconvert.targets.target import Target
 
+pytestmark = pytest.mark.slow
+
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

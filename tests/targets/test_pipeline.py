@@ -18,6 +18,8 @@ from qconvert.recipe.recipe_file import load_recipe
 from qconvert.targets import TARGETS
 from qconvert.targets.auto import detected
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CNN, TRANSFORMER = (ROOT / "sample_models" / f"{name}.onnx" for name in ("digits_cnn", "digits_transformer"))
 DATA = ROOT / "calibration_data"

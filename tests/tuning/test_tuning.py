@@ -30,6 +30,8 @@ from qconvert.tuning.budget import Budget
 from qconvert.tuning.search import Search, expected
 from qconvert.tuning.tuning import Tuned, TuneOptions, tune
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CNN, CNN_DATA = ROOT / "sample_models" / "digits_cnn.onnx", ROOT / "calibration_data" / "digits_cnn" / "calib.npz"
 

@@ -98,9 +98,11 @@ def _check_rank(name: str, key: str, spec: IOSpec, array: Array) -> None:
     rank = len(spec.shape)
     if array.ndim == 0 or (rank and array.ndim not in (rank, rank + 1)):
         wanted = f"rank {rank} or {rank + 1}" if rank else "rank 1 or more"
+        sizes = ", ".join("?" if size is None else str(size) for size in spec.shape)
+        told = f"the model takes {spec.name!r} as [{sizes}]; " if rank else ""
         raise DataError(
             f"{name}: array {key!r} for input {spec.name!r} has shape {list(array.shape)}; stacked data need {wanted}",
-            hint="stack the samples along axis 0",
+            hint=f"{told}stack samples along axis 0, or check that these are the data of this model",
         )
 
 

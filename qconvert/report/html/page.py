@@ -100,8 +100,19 @@ def render_inline(report: Report) -> str:
         .render(
             headline=phrases.headline(report),
             tiles=tiles_of(report, rows_of(report.decisions, tensors)) if was_run else [],
+            grids=(),
             urgent=urgent,
         )
+    )
+
+
+def render_inline_summary(summary: Summary) -> str:
+    """The same for the result of another command: its tables."""
+    urgent, _ = _by_urgency(summary.facts)
+    return (
+        _environment()
+        .get_template("inline.html")
+        .render(headline=summary.headline, tiles=(), grids=summary.grids, urgent=urgent)
     )
 
 
@@ -142,9 +153,11 @@ def _sections(report: Report) -> list[tuple[str, str]]:
 
 
 def _sizes(report: Report) -> list[tuple[str, str, int, int]]:
-    """(kind of content, its class in style.css, bytes before, bytes after)."""
+    """(kind of content, its classes in style.css, bytes before, bytes after); a family's later kinds are paler."""
     rows = phrases.sizes_by_kind(report.model, report.output)
-    return [(kind, _family(kind), before, after) for kind, before, after in rows]
+    families = [_family(kind) for kind, _, _ in rows]
+    classes = [f"{family} again" if family in families[:i] else family for i, family in enumerate(families)]
+    return [(kind, told, before, after) for (kind, before, after), told in zip(rows, classes, strict=True)]
 
 
 def _family(kind: str) -> str:

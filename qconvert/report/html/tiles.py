@@ -53,7 +53,9 @@ def tiles_of(report: Report, rows: Sequence[Row]) -> list[Tile]:
     arithmetic = [r for r in rows if r.kind is not Kind.SHAPES]
     integer = sum(r.kind is not Kind.FLOAT for r in arithmetic)
     tiles.append(
-        Tile(label="On integers", value=f"{integer} of {len(arithmetic)}", detail="operations with float arithmetic")
+        Tile(
+            label="On integers", value=f"{integer} of {len(arithmetic)}", detail="operations that were float arithmetic"
+        )
     )
     v = report.verification
     problems = [*([v.checker] if v.checker else []), *([] if v.loads else ["does not load"]), *v.interface]

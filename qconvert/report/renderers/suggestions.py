@@ -78,6 +78,9 @@ def _accuracy_suffers(accuracy: AccuracyReport) -> bool:
 
 def _accuracy(report: Report, again: str) -> list[Suggestion]:
     found = []
+    if report.recipe.get("effort") == "fast":
+        text = "Accuracy suffers, and this run was a fast one. By default more is recovered."
+        found.append(Suggestion(text=text, command=f"{again} --effort default"))
     samples = report.calibration.samples
     if samples < _FEW_SAMPLES:
         found.append(
