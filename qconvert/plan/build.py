@@ -194,12 +194,15 @@ def _node_plan(
     types: IntegerTypes,
 ) -> NodePlan:
     node, rule = candidate.node, candidate.rule
+    weights = _weight_plans(graph, node, rule, types) if rule is not None else []
+    weight = weights[0] if weights else None
     if candidate.stored and not taken and rule is not None:
         return NodePlan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="weights stored as integers; computed in float"),
-            weight=_weight_plan(graph, node, rule, types),
+            weight=weight,
+            second=weights[1] if len(weights) > 1 else None,
         )
     if not taken or rule is None:
         reason = candidate.objection or _why_not_placed(candidate)
@@ -218,9 +221,8 @@ def _node_plan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="table stored as integers, one scale a row"),
-            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0, table=True)),
+            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0, whole=True)),
         )
-    weight = _weight_plan(graph, node, rule, types)
     biases = rule.ports(Role.BIAS, node)
     ports = _activation_ports(graph, node, rule)
     outputs = set(node.outputs)
@@ -237,13 +239,21 @@ def _node_plan(
     )
 
 
-def _weight_plan(graph: GraphView, node: NodeView, rule: OpRule, types: IntegerTypes) -> WeightPlan | None:
-    weights = [p for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])]
-    if not weights:
-        return None
-    axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and types.per_channel else None
-    tensor = node.inputs[weights[0]] or ""
-    return WeightPlan(port=weights[0], tensor=tensor, spec=_weight_spec(types, axis, table=_is_table(graph, tensor)))
+def _weight_plans(graph: GraphView, node: NodeView, rule: OpRule, types: IntegerTypes) -> list[WeightPlan]:
+    """How the constants at the WEIGHT ports of ``node`` are stored, in the order of the ports."""
+    constants = {p: node.inputs[p] or "" for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])}
+    worth = {p: t for p, t in constants.items() if graph.tensors[t].elements() >= rule.least_weight}
+    axis = rule.weight_axis(graph, node) if worth and rule.weight_axis is not None and types.per_channel else None
+    return [
+        WeightPlan(port=p, tensor=t, spec=_weight_spec(types, axis, whole=_needs_bytes(graph, rule, t)))
+        for p, t in worth.items()
+    ]
+
+
+def _needs_bytes(graph: GraphView, rule: OpRule, tensor: str) -> bool:
+    """Whether fewer than 8 bits do not go for ``tensor``: Gather takes whole bytes only, and what a recurrent operator
+    rounds comes back at every step."""
+    return rule.kind is Kind.RECURRENT or _is_table(graph, tensor)
 
 
 def _is_table(graph: GraphView, tensor: str) -> bool:
@@ -253,9 +263,9 @@ def _is_table(graph: GraphView, tensor: str) -> bool:
     return any(reader.op_type == "Gather" and port == 0 for reader, port in graph.consumers(held))
 
 
-def _weight_spec(types: IntegerTypes, axis: int | None, *, table: bool = False) -> QuantSpec:
+def _weight_spec(types: IntegerTypes, axis: int | None, *, whole: bool = False) -> QuantSpec:
     kind = qtype(types.weights)
-    if table and kind.bits < 8:  # Gather takes whole bytes only
+    if whole and kind.bits < 8:
         kind = INT8
     return QuantSpec(
         qtype=kind,

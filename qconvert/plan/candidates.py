@@ -74,7 +74,7 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
     product = node.op_type == "MatMul" and not graph.is_constant(node.input(1))
     if product:
         capability = target.products
-    judged = recipe.placement != "all" or target.integer_only
+    judged = recipe.placement != "all" or target.integer_only or (rule is not None and rule.kind is Kind.RECURRENT)
     objection = _objection(graph, node, rule, capability, recipe, table=table, judged=judged)
     weighted = rule is not None and ((rule.kind is Kind.WEIGHTED and not product) or table)
     return Candidate(
