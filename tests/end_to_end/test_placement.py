@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from end_to_end.command import SAMPLES, Command, calib_of, model_of
+from networks.builder import Builder
 
 from qconvert.graph.model import load
 from qconvert.graph.signature import session_of
@@ -101,3 +103,34 @@ def test_wrong_pins_are_refused(recipe: str, says: str, qconvert: Command, tmp_p
     assert ran.code == 2
     assert says in ran.err
     assert not output.exists()
+
+
+def test_recurrent_weights_are_stored_by_default(qconvert: Command, tmp_path: Path) -> None:
+    source, output = model_of("digits_gru"), tmp_path / "q.onnx"
+    ran = qconvert("quantize", source, "--calib", calib_of("digits_gru"), "-o", output, "--json")
+    assert ran.code == 0, ran.err
+    assert output.stat().st_size < 0.35 * source.stat().st_size
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] > 20
+    (gru,) = (d for d in ran.report["decisions"] if d["op_type"] == "GRU")
+    assert gru["quantized"] and "weights stored as integers" in gru["reason"]
+
+
+def test_an_lstm_in_both_directions_by_default(qconvert: Command, tmp_path: Path) -> None:
+    """Whether its form is measured to be faster is the machine's affair; it has to be small and true in any case."""
+    source, data, output = tmp_path / "m.onnx", tmp_path / "calib.npz", tmp_path / "q.onnx"
+    b = Builder(opset=17)
+    x = b.input("x", [40, 1, 64])
+    w, r = b.weight(2, 384, 64, fan_in=128), b.weight(2, 384, 96, fan_in=128)
+    (y,) = b.nodes_out("LSTM", x, w, r, outs=["y"], hidden_size=96, direction="bidirectional")
+    y = b.node("Reshape", b.node("Transpose", y, perm=[2, 0, 1, 3]), b.ints(1, 40, 192))
+    b.output(b.matmul(y, 192, 10, out="logits"), [1, 40, 10])
+    onnx.save(b.model(), source)
+    steps = np.random.default_rng(0).normal(0, 0.4, (24, 40, 1, 64))
+    np.savez(data, x=np.tanh(np.cumsum(steps, axis=1)).astype(np.float32))
+    ran = qconvert("quantize", source, "--calib", data, "-o", output, "--placement", "measured", "--json")
+    assert ran.code == 0, ran.err
+    assert output.stat().st_size < 0.35 * source.stat().st_size
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] > 20
+    (lstm,) = (d for d in ran.report["decisions"] if d["op_type"] == "LSTM")
+    assert lstm["quantized"] and "integer" in lstm["reason"]
+    assert {n.op_type for n in load(output).ir.graph} & {"LSTM", "DynamicQuantizeLSTM"}
