@@ -21,7 +21,7 @@ def _axis(graph: GraphView, node: NodeView) -> int:
 
 def _objection(graph: GraphView, node: NodeView) -> str:
     sizes = [graph.tensors[node.inputs[port] or ""].elements() for port in (1, 2)]
-    return f"its weights hold less than {LEAST_WEIGHT} numbers each" if max(sizes) < LEAST_WEIGHT else ""
+    return "its weights are so small that storing them as integers gains nothing" if max(sizes) < LEAST_WEIGHT else ""
 
 
 for _name in ("LSTM", "GRU", "RNN"):
