@@ -19,8 +19,9 @@ from qconvert.plan.groups import make_groups, undone_clamps
 from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
 from qconvert.plan.residuals import residual_operands
+from qconvert.plan.widths import widths_of
 from qconvert.recipe.recipe import ALL, PINNED, Recipe
-from qconvert.recipe.resolve import IntegerTypes, types_for
+from qconvert.recipe.resolve import IntegerTypes
 from qconvert.targets.target import Target
 
 # Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
@@ -51,8 +52,8 @@ def build_plan(
         RecipeError: an include or exclude pattern matches nothing.
     """
     candidates = weighed(graph, recipe, target, kept_float)
-    types = types_for(recipe, target)
-    absorbed = find_absorbed(graph, candidates, types)
+    widths = widths_of(graph, recipe, target)
+    absorbed = find_absorbed(graph, candidates, widths.own)
     pinned = set(recipe.pinned_float)
     if target.integer_only:
         while undone := undone_clamps(graph, candidates, absorbed):
@@ -64,18 +65,23 @@ def build_plan(
         integer = able - pinned
     else:
         # what convolutions cost by shape was measured with 8 bits
-        costs = StaticCosts.of(graph, replace(target, convolutions=None) if types.wide else target, candidates)
+        costs = StaticCosts.of(graph, replace(target, convolutions=None) if widths.own.wide else target, candidates)
         integer = place(graph, candidates, absorbed, costs)
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
     residuals = residual_operands(graph, candidates, integer) if target.residuals else {}
     quantized = _quantized_tensors(graph, candidates, integer, absorbed, [t for _, t in residuals.values()])
-    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, types) for name, c in candidates.items()}
+    nodes = {
+        name: _node_plan(graph, c, name in integer, absorbed, quantized, widths.of(name))
+        for name, c in candidates.items()
+    }
     nodes.update({name: _residual(candidates[name], port, tensor) for name, (port, tensor) in residuals.items()})
     nodes = {name: _with_times(n, times.get(name), name in pinned) for name, n in nodes.items()}
-    if (types.activations, types.weights) in target.emulates:
-        nodes = {name: replace(n, decision=_emulated(n)) for name, n in nodes.items()}
-    groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
+    for name, node in nodes.items():
+        types = widths.of(name)
+        if (types.activations, types.weights) in target.emulates:
+            nodes[name] = replace(node, decision=_emulated(node))
+    groups = make_groups(graph, candidates, integer, absorbed, quantized, widths)
     return with_forms(graph, QuantPlan(nodes=nodes, groups=groups, notes=()), recipe, target)
 
 

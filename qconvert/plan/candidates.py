@@ -134,6 +134,8 @@ def _objection(
         return "control flow; its branches are decided on their own"
     if node.has_bodies:
         return "control flow; what is in its bodies stays float"
+    if node.op_type == "Identity":
+        return "passes a value on to operators of another integer type"
     if rule is None:
         custom = node.domain not in ("", "ai.onnx")
         return (

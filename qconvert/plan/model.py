@@ -166,6 +166,10 @@ class QuantPlan:
         """The nodes that run on integers."""
         return tuple(n for n in self.nodes.values() if n.decision.taken)
 
+    def is_wide(self, node: NodePlan) -> bool:
+        """Whether ``node`` reads codes of more than 8 bits."""
+        return any(g.spec.qtype.bits > 8 for g in self.groups if set(node.read_tensors) & set(g.tensors))
+
     def with_groups(self, groups: tuple[Group, ...]) -> QuantPlan:
         """The same plan with other groups."""
         return replace(self, groups=groups)
