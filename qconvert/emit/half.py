@@ -26,6 +26,7 @@ from qconvert.emit.signs import never_negative
 from qconvert.emit.sites import LEAST_WEIGHT
 from qconvert.graph.bodies import bodies_of
 from qconvert.graph.quantized import is_quantized_op
+from qconvert.progress import Progress, Silent
 from qconvert.rounding.sums import in_type
 
 MAX_HALF = 65504.0
@@ -45,6 +46,7 @@ class HalfEmitter:
     Attributes:
         additions: where nodes and constants are added.
         blocked: why a node stays in float32, "" if it need not.
+        progress: told of the constants, by their bytes.
         clipped, flushed: how many constants were beyond the largest float16 (and became it), or too small (and became
             0).
         count, zeros: numbers of all constants that were stored in 16 bits, and how many of them are 0 before and after.
@@ -55,6 +57,7 @@ class HalfEmitter:
 
     additions: Additions
     blocked: Callable[[ir.Node], str]
+    progress: Progress = field(default_factory=Silent)
     clipped: int = 0
     flushed: int = 0
     count: int = 0
@@ -81,7 +84,8 @@ class HalfEmitter:
                 old = np.zeros(1) if given is None else given.as_tensor().numpy()
                 node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(old.astype(np.float16)))
         originals = [*graph]
-        for node in originals:
+        total = sum(map(_constant_bytes, originals))
+        for node in self.progress.track(originals, label="fp16", total=total, size=_constant_bytes):
             wanted = set(plans[node][0])
             for port, value in enumerate(node.inputs):
                 if value is not None and _is_float(value):
@@ -96,7 +100,9 @@ class HalfEmitter:
     def store(self, graph: ir.Graph, kind: str) -> None:
         """Store the float32 weights of ``graph`` in 16 bits, behind a Cast."""
         dtype, numpy_type = _TYPES[kind]
-        for value in list(graph.initializers.values()):
+        values = list(graph.initializers.values())
+        total = sum(map(_bytes, values))
+        for value in self.progress.track(values, label=kind, total=total, size=_bytes) if total else values:
             tensor = value.const_value
             if tensor is None or not _is_float(value) or value.is_graph_input() or tensor.size < LEAST_WEIGHT:
                 continue
@@ -241,6 +247,15 @@ def _filters(value: ir.Value) -> tuple[ir.Node, ...]:
     uses = list(value.uses())
     own = [u.node for u in uses if u.node.op_type in ("Conv", "ConvTranspose") and u.idx == 1]
     return tuple(own) if len(own) == len(uses) else ()
+
+
+def _bytes(value: ir.Value | None) -> int:
+    """What has to be rounded of ``value``: the bytes of a float32 constant."""
+    return value.const_value.nbytes if value is not None and value.const_value is not None and _is_float(value) else 0
+
+
+def _constant_bytes(node: ir.Node) -> int:
+    return sum(map(_bytes, node.inputs))
 
 
 def _is_float(value: ir.Value) -> bool:

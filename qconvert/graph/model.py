@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,6 +223,23 @@ def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
         tensor.ClearField("data_location")
 
 
+@contextlib.contextmanager
+def _to_the_end() -> Iterator[None]:
+    """Signals that would interrupt wait until it is done: files that belong together take their places together."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run, and are set, in the main thread only
+        yield
+        return
+    waiting: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        for number in waiting:
+            signal.raise_signal(number)
+
+
 def save(model: Model, path: Path, *, shard: int = 0, progress: Progress | None = None) -> None:
     """Write ``model`` to ``path``, whole or not at all; weights of a large model go to ``<name>.data`` beside it.
 
@@ -240,8 +259,10 @@ def save(model: Model, path: Path, *, shard: int = 0, progress: Progress | None 
         raise OutputError(f"cannot write to {path.parent}: {error.strerror}", hint="choose another --output") from error
     try:
         if shard or model.weight_bytes() > PROTO_LIMIT:
-            for file in write_external(model.ir, scratch, path.name, shard=shard, progress=progress):
-                file.replace(path.parent / file.name)
+            files = write_external(model.ir, scratch, path.name, shard=shard, progress=progress)
+            with _to_the_end():
+                for file in files:
+                    file.replace(path.parent / file.name)
         else:
             (scratch / path.name).write_bytes(model.to_bytes())
             (scratch / path.name).replace(path)
