@@ -25,6 +25,7 @@ from qconvert.emit.decoded_weights import DECODING
 from qconvert.emit.signs import never_negative
 from qconvert.emit.sites import LEAST_WEIGHT
 from qconvert.graph.bodies import bodies_of
+from qconvert.graph.model import unmap
 from qconvert.graph.quantized import is_quantized_op
 from qconvert.progress import Progress, Silent
 from qconvert.rounding.sums import in_type
@@ -199,6 +200,8 @@ class HalfEmitter:
         self.count += real.size
         for i, array in enumerate((real, half)):
             self.zeros[i] += real.size - int(np.count_nonzero(array))
+        del real, original
+        unmap(value.const_value)
         return half
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
