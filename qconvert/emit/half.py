@@ -101,7 +101,7 @@ class HalfEmitter:
     def store(self, graph: ir.Graph, kind: str) -> None:
         """Store the float32 weights of ``graph`` in 16 bits, behind a Cast."""
         dtype, numpy_type = _TYPES[kind]
-        values = list(graph.initializers.values())
+        values = [v for v in graph.initializers.values() if v.uses()]
         total = sum(map(_bytes, values))
         for value in self.progress.track(values, label=kind, total=total, size=_bytes) if total else values:
             tensor = value.const_value
