@@ -34,6 +34,8 @@ MAX_HALF = 65504.0
 _TYPES = {"fp16": (ir.DataType.FLOAT16, np.float16), "bf16": (ir.DataType.BFLOAT16, ml_dtypes.bfloat16)}
 # constants of so few numbers are parameters (an epsilon, a mask value), not weights
 _FEW = 16
+# Numbers that are rounded at once.
+_PART = 1 << 20
 
 
 OpNode = ir.Node
@@ -181,28 +183,43 @@ class HalfEmitter:
         Filters are rounded so that the sums of their errors stay small (:mod:`qconvert.rounding.sums`).
         """
         real = np.asarray(value.const_value.numpy() if value.const_value is not None else [], np.float32)
-        original, filters = real, _filters(value)
-        if dtype is np.float16:
-            finite = np.isfinite(real)
-            self.clipped += int(np.count_nonzero(finite & (np.abs(real) > MAX_HALF)))
-            real = np.where(finite, np.clip(real, -MAX_HALF, MAX_HALF), real)
+        filters = _filters(value)
         half: NDArray[np.generic]
-        if filters and np.isfinite(original).all():
+        if filters and np.isfinite(real).all():
             axis = int(filters[0].op_type == "ConvTranspose")
-            rows = np.moveaxis(real, axis, 0)
+            rows = np.moveaxis(self._within(real, dtype), axis, 0)
             across = not axis and all(never_negative(node.inputs[0]) for node in filters)
             taps = int(np.prod(real.shape[2:]))
             found = in_type(rows.reshape(rows.shape[0], -1), np.dtype(dtype), taps, across=across)
             half = np.ascontiguousarray(np.moveaxis(found.reshape(rows.shape), 0, axis))
+            self._tell(rows, np.moveaxis(half, axis, 0))
         else:
-            half = real.astype(dtype)
+            half = np.empty(real.shape, dtype)
+            before, after = real.reshape(-1), half.reshape(-1)
+            for start in range(0, real.size, _PART):
+                part = self._within(before[start : start + _PART], dtype)
+                after[start : start + _PART] = part
+                self._tell(part, after[start : start + _PART])
+            del before
+        del real
+        unmap(value.const_value)
+        return half
+
+    def _within(self, real: NDArray[np.float32], dtype: type) -> NDArray[np.float32]:
+        """``real`` without what float16 cannot hold."""
+        if dtype is not np.float16:
+            return real
+        finite = np.isfinite(real)
+        beyond = int(np.count_nonzero(finite & (np.abs(real) > MAX_HALF)))
+        self.clipped += beyond
+        return np.where(finite, np.clip(real, -MAX_HALF, MAX_HALF), real) if beyond else real
+
+    def _tell(self, real: NDArray[np.float32], half: NDArray[np.generic]) -> None:
+        """Count what became 0."""
         self.flushed += int(np.count_nonzero((half == 0) & (real != 0)))
         self.count += real.size
         for i, array in enumerate((real, half)):
             self.zeros[i] += real.size - int(np.count_nonzero(array))
-        del real, original
-        unmap(value.const_value)
-        return half
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         """``value`` as ``dtype``, cast once, right behind what makes it."""
