@@ -98,7 +98,8 @@ class Model:
         inputs = {v.name for v in copy.graph.inputs}
         lent: dict[str, NDArray[np.generic]] = {}
         for name, value in copy.graph.initializers.items():
-            values = lendable(value.const_value) if name not in inputs else None
+            # ONNX Runtime drops what nothing reads before it looks for what is lent (1.32)
+            values = lendable(value.const_value) if name not in inputs and value.uses() else None
             if values is not None and value.const_value is not None:
                 lent[name] = values
                 value.const_value = reference(value.const_value)
