@@ -182,6 +182,11 @@ class HalfEmitter:
 
         Filters are rounded so that the sums of their errors stay small (:mod:`qconvert.rounding.sums`).
         """
+        half = self._rounded(value, dtype)
+        unmap(value.const_value)  # only now: no view of it is left
+        return half
+
+    def _rounded(self, value: ir.Value, dtype: type) -> NDArray[np.generic]:
         real = np.asarray(value.const_value.numpy() if value.const_value is not None else [], np.float32)
         filters = _filters(value)
         half: NDArray[np.generic]
@@ -200,9 +205,6 @@ class HalfEmitter:
                 part = self._within(before[start : start + _PART], dtype)
                 after[start : start + _PART] = part
                 self._tell(part, after[start : start + _PART])
-            del before
-        del real
-        unmap(value.const_value)
         return half
 
     def _within(self, real: NDArray[np.float32], dtype: type) -> NDArray[np.float32]:
