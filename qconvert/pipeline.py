@@ -262,8 +262,12 @@ def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> L
     return labels_in(job.labels, job.metric, original, evaluation, job.eval_data.name)
 
 
-def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({})) -> Quantized:
+def make_quantized(
+    prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({}), *, required: bool = True
+) -> Quantized:
     """Quantize the branches of If nodes, then the main graph around them, without the nodes ``others``.
+
+    ``required``: refuse a model of which nothing is quantized.
 
     Raises:
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
@@ -276,7 +280,7 @@ def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = Map
 
     def main_graph(base: Model) -> Quantized:
         kept = {**others, **kept_float}
-        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=not held)
+        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=required and not held)
 
     try:
         outer = main_graph(inner.model)
@@ -287,7 +291,7 @@ def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = Map
         inner = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
         outer = main_graph(prepared.model)
     warnings: tuple[str, ...] = ()
-    if not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
+    if held and not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
         warnings = (
             f"nothing was quantized: {held:,} float parameters sit in control-flow bodies that no calibration sample "
             "reached or that qconvert cannot quantize yet; the model was written in float",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind, OpRule, Role, register
 
+RECURRENT = ("LSTM", "GRU", "RNN")
+
 # The nodes that unpack a smaller weight take about as many bytes as integers save.
 LEAST_WEIGHT = 512
 
@@ -24,7 +26,7 @@ def _objection(graph: GraphView, node: NodeView) -> str:
     return "its weights are so small that storing them as integers gains nothing" if max(sizes) < LEAST_WEIGHT else ""
 
 
-for _name in ("LSTM", "GRU", "RNN"):
+for _name in RECURRENT:
     register(
         OpRule(
             op_type=_name,

@@ -21,7 +21,7 @@ from qconvert.forms import DYNAMIC
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
-from qconvert.ops.rule import Kind, rule_of
+from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import QuantizeJob, Started, finish, make_quantized, measure_accuracy, start
 from qconvert.plan.build import build_plan
 from qconvert.plan.forms import entries
@@ -308,9 +308,7 @@ def _stored_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[
 
 def _float_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[str, ...], str] | None:
     """``base`` with the weights of recurrent operators in float; likewise."""
-    nodes = view_of(started.prepared.model).nodes
-    rules = {n.node: rule_of(nodes[n.node]) for n in base.plan.taken() if n.node in nodes}
-    names = tuple(name for name, rule in rules.items() if rule is not None and rule.kind is Kind.RECURRENT)
+    names = tuple(n.node for n in base.plan.taken() if n.op_type in RECURRENT)
     if not names:
         return None
     recipe = started.run.recipe  # what pays for the rest is measured anew

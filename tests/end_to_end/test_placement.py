@@ -156,3 +156,27 @@ def test_a_budget_takes_back_what_is_stored_of_an_lstm(qconvert: Command, tmp_pa
     assert node.op_type == "LSTM"
     assert qconvert(*common, "-o", again, "--recipe", tmp_path / "recipe.yaml").code == 0
     assert output.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_weights_that_integers_cannot_hold_stay_float(kind: str, qconvert: Command, tmp_path: Path) -> None:
+    """Of each row one weight is 400 times the others, and what it is multiplied with is 0: 8 bits leave none of them."""
+    source, data, output = tmp_path / "m.onnx", tmp_path / "calib.npz", tmp_path / "q.onnx"
+    b = Builder(seed=2, opset=17)
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * 48
+    w = b.rng.normal(0, 0.15, (1, gates, 32)).astype(np.float32)
+    w[:, :, 5] = 60.0
+    x = b.input("x", [20, 1, 32])
+    (y,) = b.nodes_out(kind, x, b.const(w), b.weight(1, gates, 48, fan_in=96), outs=["y"], hidden_size=48)
+    b.output(b.matmul(b.node("Reshape", y, b.ints(20, 48)), 48, 10, out="logits"), [20, 10])
+    onnx.save(b.model(), source)
+    steps = np.tanh(np.cumsum(np.random.default_rng(0).normal(0, 0.4, (24, 20, 1, 32)), axis=1)).astype(np.float32)
+    steps[..., 5] = 0
+    np.savez(data, x=steps)
+    ran = qconvert("quantize", source, "--calib", data, "-o", output, "--placement", "measured", "--json")
+    assert ran.code == 0, ran.err
+    (decision,) = (d for d in ran.report["decisions"] if d["op_type"] == kind)
+    assert not decision["quantized"] and "accuracy" in decision["reason"]
+    assert any("back in float" in note for note in ran.report["notes"])
+    found = ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"]
+    assert found is None or found > 20
