@@ -160,7 +160,7 @@ def test_a_budget_takes_back_what_is_stored_of_an_lstm(qconvert: Command, tmp_pa
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_recurrent_weights_that_integers_cannot_hold_stay_float(kind: str, qconvert: Command, tmp_path: Path) -> None:
-    """Of each row one weight is 400 times the others, and what it is multiplied with is 0: 8 bits leave nothing else."""
+    """Of each row one weight is 400 times the others, and what it is multiplied with is 0: 8 bits leave nothing."""
     source, data, output = tmp_path / "m.onnx", tmp_path / "calib.npz", tmp_path / "q.onnx"
     b = Builder(seed=2, opset=17)
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * 48
