@@ -3,6 +3,7 @@
     python benchmarks/schemes.py PACKS                                # all of it, to stdout
     python benchmarks/schemes.py PACKS --state cells.json --minutes 4 # as far as it comes; run again to go on
     python benchmarks/schemes.py PACKS --packs superres_x3 --schemes int8 "w4 --rounding hqq"
+    python benchmarks/schemes.py PACKS --state cells.json --minutes 0 --summary   # of finished cells: means over packs
 
 A pack is a folder with ``model.onnx`` (or ``model.f16.onnx``, whose float16 weights are widened first), calibration and
 evaluation inputs (``calib.npz``, ``eval.npz``, or ``*_jpeg.npz``: JPEG files one after the other, with their offsets),
@@ -11,8 +12,8 @@ the model takes. Both sets are written out as the model's own inputs; all else i
 each cell in a process of its own.
 
 A cell holds the size of the file as a share of the float one, the metric (SQNR of the outputs where the pack has none
-that qconvert knows) and the speed relative to the float model: the median over interleaved runs in one process, as
-``qconvert quantize`` reports it. A combination that is refused, or fails, shows why in its place.
+that qconvert knows) and the speed relative to the float model: one thread, processor time, the median over interleaved
+runs. A combination that is refused, or fails, shows why in its place.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import argparse
 import io
 import itertools
 import json
+import math
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +36,11 @@ import numpy as np
 import onnx
 import yaml
 from onnx import numpy_helper
+
+from qconvert.calibrate.data import DataSpec, open_data_set
+from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
+from qconvert.graph.model import load
+from qconvert.graph.signature import session_of
 
 SCHEMES = (
     "int8", "dynamic", "w8", "w4", "w2", "fp16", "bf16", "fp8", "palette:256", "palette:16", "nf4",
@@ -46,7 +54,9 @@ METRICS = {
     "perplexity": "perplexity",
     "psnr": "psnr",
 }
+FLOAT = "float"
 _LIMIT_S = 600
+_TIMING_S = 1.5
 
 
 def main() -> None:
@@ -57,6 +67,7 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="*", default=list(SCHEMES), help="only these; options may follow the name")
     parser.add_argument("--state", type=Path, help="keep finished cells in this file, and begin with those in it")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
+    parser.add_argument("--summary", action="store_true", help="print one row a scheme, over all packs")
     parser.add_argument("--work", type=Path, help="where inputs and models are written")
     choice = parser.parse_args()
     folders = sorted(p.parent for p in choice.folder.glob("*/pack.yaml"))
@@ -70,47 +81,93 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = choice.work or Path(temporary)
         for folder in folders:
-            for scheme in choice.schemes:
+            for scheme in (FLOAT, *choice.schemes):
                 key = f"{folder.name} | {scheme}"
                 if key in cells or time.monotonic() > end:
                     continue
-                cells[key] = cell(folder, scheme, work / folder.name)
+                if scheme == FLOAT:
+                    cells[key] = float_cell(folder, work / folder.name)
+                else:
+                    cells[key] = cell(folder, scheme, work / folder.name)
                 print(f"{key}: {text_of(cells[key])}", file=sys.stderr, flush=True)
                 if choice.state is not None:
                     choice.state.write_text(json.dumps(cells, indent=1), encoding="utf-8")
-    print(table([f.name for f in folders], choice.schemes, cells))
+    render = summary if choice.summary else table
+    print(render([f.name for f in folders], choice.schemes, cells))
 
 
 def cell(folder: Path, scheme: str, work: Path) -> dict[str, Any]:
-    """Quantize the pack's model: {size, metric, before, after, speed}, or {reason}."""
+    """Quantize the pack's model: {size, metric, after, sqnr_db, speed}, or {reason}."""
     pack = yaml.safe_load((folder / "pack.yaml").read_text(encoding="utf-8"))
-    model = prepared(folder, pack, work)
-    metric, labels = METRICS.get(pack.get("metric", "")), folder / "labels.npy"
-    command = [sys.executable, "-m", "qconvert", "quantize", str(model), "--scheme", *shlex.split(scheme)]
-    command += ["--calib", str(work / "calib.npz"), "--eval", str(work / "eval.npz")]
-    if metric is not None and labels.exists():
-        command += ["--labels", str(labels), "--metric", metric]
-    report = work / "report.json"
+    model, quantized, report = prepared(folder, pack, work), work / "quantized.onnx", work / "report.json"
+    metric = metric_of(folder, pack)
+    command = ["quantize", str(model), "--scheme", *shlex.split(scheme), "--calib", str(work / "calib.npz")]
+    # where there is a metric, it alone is taken on the evaluation samples: half the runs
+    command += [] if metric else ["--eval", str(work / "eval.npz")]
     report.unlink(missing_ok=True)
-    command += ["-o", str(work / "quantized.onnx"), "--report", str(report), "--force", "-q"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return {"reason": f"not done after {_LIMIT_S} s"}
-    if not report.exists():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"reason": (lines[0] if lines else f"exit code {done.returncode}").replace(f"{model}: ", "")}
+    began = time.monotonic()
+    done = qconvert(*command, "-o", str(quantized), "--report", str(report), "--force", "-q")
+    if isinstance(done, str) or not report.exists():
+        return {"reason": (done if isinstance(done, str) else first_line(done)).replace(f"{model}: ", "")}
     found = json.loads(report.read_text(encoding="utf-8"))
-    comparison, scored = found["accuracy"]["comparison"], found["accuracy"]["comparison"]["metric"]
+    sqnr = found["accuracy"]["comparison"]["fidelity"]["sqnr_db"]
     return {
         "size": found["output"]["bytes"] / found["model"]["bytes"],
-        "metric": scored["name"] if scored else "SQNR",
-        "before": scored["reference"] if scored else None,
-        "after": scored["quantized"] if scored else comparison["fidelity"]["sqnr_db"],
-        "sqnr_db": comparison["fidelity"]["sqnr_db"],
-        "speed": found["latency"]["speedup"]["median"],
-        "seconds": sum(found["seconds"].values()),
+        "metric": metric or "SQNR",
+        "after": score(quantized, folder, metric, work) if metric else sqnr,
+        "sqnr_db": sqnr,
+        "speed": speed(model, quantized, work / "eval.npz"),
+        "seconds": time.monotonic() - began,
     }
+
+
+def float_cell(folder: Path, work: Path) -> dict[str, Any]:
+    """The float model itself."""
+    pack = yaml.safe_load((folder / "pack.yaml").read_text(encoding="utf-8"))
+    model, metric = prepared(folder, pack, work), metric_of(folder, pack)
+    return {
+        "size": 1.0,
+        "metric": metric or "SQNR",
+        "after": score(model, folder, metric, work) if metric else None,
+        "sqnr_db": math.inf,
+        "speed": 1.0,
+    }
+
+
+def metric_of(folder: Path, pack: dict[str, Any]) -> str | None:
+    """The pack's metric under qconvert's name, where there is one, and labels."""
+    return METRICS.get(pack.get("metric", "")) if (folder / "labels.npy").exists() else None
+
+
+def score(model: Path, folder: Path, metric: str, work: Path) -> float:
+    """The metric of ``model`` on the evaluation samples."""
+    labels = ["--labels", str(folder / "labels.npy"), "--metric", metric]
+    done = qconvert("evaluate", str(model), "--data", str(work / "eval.npz"), *labels, "--json")
+    if isinstance(done, str) or done.returncode:
+        sys.exit(f"{model}: {done if isinstance(done, str) else done.stderr}")
+    return float(json.loads(done.stdout)["metric"]["value"])
+
+
+def speed(model: Path, quantized: Path, data: Path) -> float:
+    """How many times as fast as ``model`` ``quantized`` is: one thread, processor time, in turn, median of pairs."""
+    sessions = {name: session_of(load(path), threads=1) for name, path in (("fp32", model), ("q", quantized))}
+    feed = open_data_set(DataSpec(sources=(str(data),)), sessions["fp32"].inputs).feed(0)
+    times = measure_latency(sessions, feed, seconds=_TIMING_S, clock=thread_clock())
+    return speedup(times["fp32"], times["q"]).median
+
+
+def qconvert(*arguments: str) -> subprocess.CompletedProcess[str] | str:
+    """The command line in a process of its own; a sentence where that takes too long."""
+    command = [sys.executable, "-m", "qconvert", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"not done after {_LIMIT_S} s"
+
+
+def first_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What it said."""
+    return next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
 
 
 def prepared(folder: Path, pack: dict[str, Any], work: Path) -> Path:
@@ -180,14 +237,29 @@ def as_input(stored: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
 
 def table(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any]]) -> str:
     """Schemes down, packs across."""
-    metrics = [next((c for k, c in cells.items() if k.startswith(f"{p} |") and "metric" in c), {}) for p in packs]
-    floats = [f"{m.get('metric', '')} {number(m.get('before'))}".strip() for m in metrics]
+    metrics = [cells.get(f"{p} | {FLOAT}", {}) for p in packs]
+    floats = [f"{m.get('metric', '')} {number(m.get('after'))}".strip() for m in metrics]
     heads = [f"{p}<br>{text}" for p, text in zip(packs, floats, strict=True)]
     lines = [" | ".join(["| scheme", *heads]) + " |", "|---" * (len(packs) + 1) + "|"]
     for scheme in schemes:
         row = [text_of(cells.get(f"{p} | {scheme}", {"reason": "not run"})) for p in packs]
         lines.append(" | ".join([f"| `{scheme}`", *row]) + " |")
     return "\n".join([*lines, "", "A cell: size of the file, metric, speed, the first and the last relative to float."])
+
+
+def summary(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any]]) -> str:
+    """One row a scheme: geometric means of size and speed, the median SQNR, and on how many packs it ran."""
+    lines = ["| scheme | size | speed | SQNR of the outputs | models |", "|---|---|---|---|---|"]
+    for scheme in schemes:
+        every = [cells.get(f"{p} | {scheme}", {"reason": "not run"}) for p in packs]
+        found = [c for c in every if "reason" not in c]
+        if not found:
+            lines.append(f"| `{scheme}` | - | - | - | 0 of {len(packs)} |")
+            continue
+        size, speed = (math.exp(statistics.fmean(math.log(c[k]) for c in found)) for k in ("size", "speed"))
+        db = statistics.median(c["sqnr_db"] for c in found)
+        lines.append(f"| `{scheme}` | {size:.2f} | {speed:.2f}x | {db:.1f} dB | {len(found)} of {len(packs)} |")
+    return "\n".join(lines)
 
 
 def text_of(found: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qconvert.conversion import quantizes
+from qconvert.conversion import parted, quantizes
 from qconvert.errors import DataError, QConvertError, RecipeError
 from qconvert.graph.bodies import Branch, extract, observer, splice, weighted_branches
 from qconvert.graph.build_view import view_of
@@ -135,6 +135,7 @@ def _quantize_branch(
         return replace(done, notes=(*done.notes, f"{place} stays float: no calibration sample selects it"))
     with run.watch.stage("prepare"):
         inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset)
+        inner = parted(inner, recipe)
     within = replace(run, samples=feeds, source=place, place=place)
     nested = quantize_branches(inner, within)
     view = view_of(inner.model)

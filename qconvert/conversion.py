@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from qconvert.calibrate.method import METHODS, Method
@@ -16,6 +16,7 @@ from qconvert.errors import InternalError, ModelError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
+from qconvert.graph.seams import drop_seams, with_seams
 from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
@@ -26,8 +27,9 @@ from qconvert.plan.clamps import find_absorbed
 from qconvert.plan.integer_only import float_operators
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
+from qconvert.plan.widths import seams, widths_of
 from qconvert.recipe.recipe import MEASURED, Recipe
-from qconvert.recipe.resolve import types_for
+from qconvert.recipe.resolve import static_mix, types_for
 from qconvert.recover.recovery import Changes, RecoveryOutcome
 from qconvert.report.model import CalibrationReport, PlacementReport
 from qconvert.run import Run
@@ -72,6 +74,12 @@ class Quantized:
     warnings: tuple[str, ...] = ()
     recoveries: tuple[RecoveryOutcome, ...] = ()
     placement: PlacementReport | None = None
+
+
+def parted(prepared: Prepared, recipe: Recipe) -> Prepared:
+    """``prepared`` with seams where nodes of different integer types meet under ``recipe``."""
+    found = seams(widths_of(view_of(prepared.model), recipe, target_of(recipe.target)))
+    return replace(prepared, model=with_seams(prepared.model, found)) if found else prepared
 
 
 def quantizes(plan: QuantPlan) -> bool:
@@ -208,6 +216,8 @@ def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:
 def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:
     """(``plan`` written into a copy of ``base`` in the recipe's format, notes); ``source`` gives the metadata."""
     emitted = emit_qdq(base, plan, target_of(recipe.target))
+    if static_mix(recipe):
+        drop_seams(emitted.model.ir.graph)
     write_forms(emitted.model, plan)
     model = clean(emitted.model, source)
     if recipe.format == "qoperator":

@@ -5,6 +5,8 @@
               from other fusions: Add and Gelu become BiasGelu, which takes 2.7 times as long as Gelu (1.32, AVX512).
     dynamic   x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul -> Add                     MatMul and its bias
               The scale of x comes from x itself, each time the model runs.
+              LSTM(x, W, R, ...) -> com.microsoft.DynamicQuantizeLSTM(x, W_q, R_q, ...)                          LSTM
+              Likewise, of x and of the state, at every step.
     bounded   Softmax(max(x, max_j x_j - 64))                                                 Softmax, on the last axis
               exp(x_j - max x) below 2**-126 is a subnormal number, which processors are slow with. Masks make them:
               ONNX Runtime's kernel bounds the exponent at -88.4 (1.32), and takes 4 times as long where it does. The

@@ -237,7 +237,7 @@ def _float_elements(graph: Any) -> int:
 
 def _savings(model: Model, view: GraphView, plan: QuantPlan, by_kind: Mapping[str, int]) -> Savings:
     constants = sum(n for kind, n in by_kind.items() if kind != "graph")
-    weights = {w.tensor: w for n in plan.taken() for w in (n.weight, n.table) if w is not None}
+    weights = {w.tensor: w for n in plan.taken() for w in n.constants}
     floats = sum(4 * view.tensors[t].elements() for t in weights)
     integers = sum(_integer_bytes(view, w) for w in weights.values())
     biases = {view.nodes[n.node].inputs[n.bias] or "" for n in plan.taken() if n.bias is not None}

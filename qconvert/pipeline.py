@@ -15,7 +15,7 @@ from qconvert.calibrate.labels import Labels
 from qconvert.calibrate.ranges_file import Ranges, load_ranges, ranges_to_bytes
 from qconvert.calibrate.solve import methods_picked
 from qconvert.calibration import origin_of
-from qconvert.conversion import Quantized, quantizes
+from qconvert.conversion import Quantized, parted, quantizes
 from qconvert.delivery import Delivered, deliver
 from qconvert.diagnose.optimization import optimization_effect
 from qconvert.errors import InternalError, RecipeError
@@ -36,9 +36,10 @@ from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.sparsity import sparsity_note
 from qconvert.inputs import ConversionJob, Data, load_float_model, open_data
+from qconvert.plan.widths import of_scheme
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
-from qconvert.recipe.resolve import emulated, resolve, types_for
+from qconvert.recipe.resolve import emulated, resolve, static_mix, types_for
 from qconvert.recover.effort import LEVELS
 from qconvert.recovery import convert_and_recover
 from qconvert.report.build import BuildInputs, build_report
@@ -128,6 +129,7 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
         outputs = original.run(first)
         del original  # its copy of the weights
         prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
+        prepared = parted(prepared, job.recipe)
         source.release()
         give_back()
         kept = kept_statistics(job, data, prepared, digest)
@@ -203,13 +205,17 @@ def finish(started: Started, quantized: Quantized, output: Path, reference: Sess
 
 def _notes_on_types(recipe: Recipe, target: Target) -> tuple[str, ...]:
     """What to tell of integers that ``target`` has no kernels for."""
-    if not emulated(recipe, target):
-        return ()
-    able = ", ".join(t.name for t in TARGETS if set(STATIC_SCHEMES[recipe.scheme]) & set(t.types))
-    return (
-        f"{target.title} has no kernels for {recipe.activations} activations: between the conversions it computes in "
-        f"float, so accuracy is that of {recipe.scheme}, and speed is not; targets that run it: {able}",
-    )
+    found = []
+    for scheme in dict.fromkeys((recipe.scheme, *(s for _, s in static_mix(recipe)))):
+        own = of_scheme(recipe, scheme)
+        if emulated(own, target):
+            able = ", ".join(t.name for t in TARGETS if set(STATIC_SCHEMES[scheme]) & set(t.types))
+            found.append(
+                f"{target.title} has no kernels for {types_for(own, target).activations} activations: between the "
+                f"conversions it computes in float, so accuracy is that of {scheme}, and speed is not; targets that "
+                f"run it: {able}"
+            )
+    return tuple(found)
 
 
 def _check_options(job: ConversionJob, *, mixes: bool) -> None:
@@ -256,8 +262,12 @@ def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> L
     return labels_in(job.labels, job.metric, original, evaluation, job.eval_data.name)
 
 
-def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({})) -> Quantized:
+def make_quantized(
+    prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({}), *, required: bool = True
+) -> Quantized:
     """Quantize the branches of If nodes, then the main graph around them, without the nodes ``others``.
+
+    ``required``: refuse a model of which nothing is quantized.
 
     Raises:
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
@@ -270,7 +280,7 @@ def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = Map
 
     def main_graph(base: Model) -> Quantized:
         kept = {**others, **kept_float}
-        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=not held)
+        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=required and not held)
 
     try:
         outer = main_graph(inner.model)
@@ -281,7 +291,7 @@ def make_quantized(prepared: Prepared, run: Run, others: Mapping[str, str] = Map
         inner = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
         outer = main_graph(prepared.model)
     warnings: tuple[str, ...] = ()
-    if not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
+    if held and not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
         warnings = (
             f"nothing was quantized: {held:,} float parameters sit in control-flow bodies that no calibration sample "
             "reached or that qconvert cannot quantize yet; the model was written in float",
@@ -314,7 +324,7 @@ def verify(
     """
     scales = {name: float(p.scale) for name, p in quantized.plan.params_of().items() if p.scale.ndim == 0}
     plans = (quantized.plan, *quantized.branches.values())
-    weighted = [n.node for plan in plans for n in plan.taken() if n.multiplies]
+    weighted = [n.node for plan in plans for n in plan.taken() if n.multiplies and not plan.is_wide(n)]
     return Verification(
         checker=check(delivered.model),
         loads=True,

@@ -73,7 +73,10 @@ def convert_and_repair(
 
 def _leftovers(result: Quantized, run: Run, fuses_int8: bool) -> Leftovers:
     with run.watch.stage("verify"):
-        return leftovers(view_of(result.model), optimized_view(result.model, int8=fuses_int8), result.plan)
+        left = leftovers(view_of(result.model), optimized_view(result.model, int8=fuses_int8), result.plan)
+    plan = result.plan
+    narrow = tuple(s for s in left.standing if not plan.is_wide(plan.nodes[s.node]))
+    return replace(left, standing=narrow)
 
 
 def _better(after: Leftovers, before: Leftovers) -> bool:

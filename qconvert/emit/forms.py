@@ -4,6 +4,7 @@
     dynamic   x -> MatMul(DQ(W)) -> Add(b)       becomes   x -> DynamicQuantizeLinear -> (codes, s_x, z_x)
                                                            MatMulInteger(codes, W_q, z_x, z_w) -> Cast
                                                            -> Mul(s_x * s_w) -> Add(b)
+              LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
 
 Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
@@ -64,6 +65,9 @@ class _Writer:
         self._replace(node, add, made.outputs[0])
 
     def dynamic(self, node: ir.Node) -> None:
+        if node.op_type == "LSTM":
+            self._lstm(node)
+            return
         value, name = node.inputs[0], node.name or "MatMul"
         w, w_scale, w_zero = self._behind(node, 1)
         add, bias = self._bias(node)
@@ -78,6 +82,36 @@ class _Writer:
         if add is not None and bias is not None:
             result = make(node, "Add", [result, bias], name=f"{name}_Add")
         self._replace(node, add, result)
+
+    def _lstm(self, node: ir.Node) -> None:
+        w, r = (self._gates(node, port) for port in (1, 2))
+        rest = [node.inputs[i] if i < len(node.inputs) else None for i in range(3, 8)]
+        made = ir.Node(
+            CONTRIB,
+            "DynamicQuantizeLSTM",
+            [node.inputs[0], w[0], r[0], *rest, *w[1:], *r[1:]],
+            [a for a in node.attributes.values() if a.name != "layout"],
+            num_outputs=len(node.outputs),
+            name=node.name,
+        )
+        self.graph.insert_before(node, made)
+        self.additions.model.opset_imports.setdefault(CONTRIB, 1)
+        for new, old in zip(made.outputs, node.outputs, strict=True):
+            take_over(new, old)
+        self.graph.remove(node, safe=True)
+
+    def _gates(self, node: ir.Node, port: int) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """(codes [d, I, 4 H], scale [d, 4 H], zero point [d, 4 H]) of the weight [d, 4 H, I] at ``port``."""
+        codes, scale, _ = (constant_of(v) for v in self._behind(node, port))
+        if codes is None or scale is None:
+            raise InternalError(f"the weights of {node.name} are no constants")
+        name, shape = f"{node.name}_{'wr'[port - 1]}", codes.shape[:2]
+        make = self.additions.constant
+        return (
+            make(self.graph, f"{name}_q", np.ascontiguousarray(codes.swapaxes(1, 2))),
+            make(self.graph, f"{name}_s", np.broadcast_to(scale, shape).astype(np.float32)),
+            make(self.graph, f"{name}_z", np.zeros(shape, np.int8)),
+        )
 
     def bounded(self, node: ir.Node) -> None:
         value, name = node.inputs[0], node.name or "Softmax"

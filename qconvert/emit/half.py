@@ -25,13 +25,17 @@ from qconvert.emit.decoded_weights import DECODING
 from qconvert.emit.signs import never_negative
 from qconvert.emit.sites import LEAST_WEIGHT
 from qconvert.graph.bodies import bodies_of
+from qconvert.graph.model import unmap
 from qconvert.graph.quantized import is_quantized_op
+from qconvert.progress import Progress, Silent
 from qconvert.rounding.sums import in_type
 
 MAX_HALF = 65504.0
 _TYPES = {"fp16": (ir.DataType.FLOAT16, np.float16), "bf16": (ir.DataType.BFLOAT16, ml_dtypes.bfloat16)}
 # constants of so few numbers are parameters (an epsilon, a mask value), not weights
 _FEW = 16
+# Numbers that are rounded at once.
+_PART = 1 << 20
 
 
 OpNode = ir.Node
@@ -45,6 +49,7 @@ class HalfEmitter:
     Attributes:
         additions: where nodes and constants are added.
         blocked: why a node stays in float32, "" if it need not.
+        progress: told of the constants, by their bytes.
         clipped, flushed: how many constants were beyond the largest float16 (and became it), or too small (and became
             0).
         count, zeros: numbers of all constants that were stored in 16 bits, and how many of them are 0 before and after.
@@ -55,6 +60,7 @@ class HalfEmitter:
 
     additions: Additions
     blocked: Callable[[ir.Node], str]
+    progress: Progress = field(default_factory=Silent)
     clipped: int = 0
     flushed: int = 0
     count: int = 0
@@ -81,7 +87,8 @@ class HalfEmitter:
                 old = np.zeros(1) if given is None else given.as_tensor().numpy()
                 node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(old.astype(np.float16)))
         originals = [*graph]
-        for node in originals:
+        total = sum(map(_constant_bytes, originals))
+        for node in self.progress.track(originals, label="fp16", total=total, size=_constant_bytes):
             wanted = set(plans[node][0])
             for port, value in enumerate(node.inputs):
                 if value is not None and _is_float(value):
@@ -96,7 +103,9 @@ class HalfEmitter:
     def store(self, graph: ir.Graph, kind: str) -> None:
         """Store the float32 weights of ``graph`` in 16 bits, behind a Cast."""
         dtype, numpy_type = _TYPES[kind]
-        for value in list(graph.initializers.values()):
+        values = [v for v in graph.initializers.values() if v.uses()]
+        total = sum(map(_bytes, values))
+        for value in self.progress.track(values, label=kind, total=total, size=_bytes) if total else values:
             tensor = value.const_value
             if tensor is None or not _is_float(value) or value.is_graph_input() or tensor.size < LEAST_WEIGHT:
                 continue
@@ -173,27 +182,46 @@ class HalfEmitter:
 
         Filters are rounded so that the sums of their errors stay small (:mod:`qconvert.rounding.sums`).
         """
+        half = self._rounded(value, dtype)
+        unmap(value.const_value)  # only now: no view of it is left
+        return half
+
+    def _rounded(self, value: ir.Value, dtype: type) -> NDArray[np.generic]:
         real = np.asarray(value.const_value.numpy() if value.const_value is not None else [], np.float32)
-        original, filters = real, _filters(value)
-        if dtype is np.float16:
-            finite = np.isfinite(real)
-            self.clipped += int(np.count_nonzero(finite & (np.abs(real) > MAX_HALF)))
-            real = np.where(finite, np.clip(real, -MAX_HALF, MAX_HALF), real)
+        filters = _filters(value)
         half: NDArray[np.generic]
-        if filters and np.isfinite(original).all():
+        if filters and np.isfinite(real).all():
             axis = int(filters[0].op_type == "ConvTranspose")
-            rows = np.moveaxis(real, axis, 0)
+            rows = np.moveaxis(self._within(real, dtype), axis, 0)
             across = not axis and all(never_negative(node.inputs[0]) for node in filters)
             taps = int(np.prod(real.shape[2:]))
             found = in_type(rows.reshape(rows.shape[0], -1), np.dtype(dtype), taps, across=across)
             half = np.ascontiguousarray(np.moveaxis(found.reshape(rows.shape), 0, axis))
+            self._tell(rows, np.moveaxis(half, axis, 0))
         else:
-            half = real.astype(dtype)
+            half = np.empty(real.shape, dtype)
+            before, after = real.reshape(-1), half.reshape(-1)
+            for start in range(0, real.size, _PART):
+                part = self._within(before[start : start + _PART], dtype)
+                after[start : start + _PART] = part
+                self._tell(part, after[start : start + _PART])
+        return half
+
+    def _within(self, real: NDArray[np.float32], dtype: type) -> NDArray[np.float32]:
+        """``real`` without what float16 cannot hold."""
+        if dtype is not np.float16:
+            return real
+        finite = np.isfinite(real)
+        beyond = int(np.count_nonzero(finite & (np.abs(real) > MAX_HALF)))
+        self.clipped += beyond
+        return np.where(finite, np.clip(real, -MAX_HALF, MAX_HALF), real) if beyond else real
+
+    def _tell(self, real: NDArray[np.float32], half: NDArray[np.generic]) -> None:
+        """Count what became 0."""
         self.flushed += int(np.count_nonzero((half == 0) & (real != 0)))
         self.count += real.size
         for i, array in enumerate((real, half)):
             self.zeros[i] += real.size - int(np.count_nonzero(array))
-        return half
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         """``value`` as ``dtype``, cast once, right behind what makes it."""
@@ -241,6 +269,15 @@ def _filters(value: ir.Value) -> tuple[ir.Node, ...]:
     uses = list(value.uses())
     own = [u.node for u in uses if u.node.op_type in ("Conv", "ConvTranspose") and u.idx == 1]
     return tuple(own) if len(own) == len(uses) else ()
+
+
+def _bytes(value: ir.Value | None) -> int:
+    """What has to be rounded of ``value``: the bytes of a float32 constant."""
+    return value.const_value.nbytes if value is not None and value.const_value is not None and _is_float(value) else 0
+
+
+def _constant_bytes(node: ir.Node) -> int:
+    return sum(map(_bytes, node.inputs))
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -31,7 +31,7 @@ from qconvert.numerics.saturation import shrink
 from qconvert.numerics.spec import QParams
 from qconvert.ops import OPS
 from qconvert.ops.rule import key
-from qconvert.plan.model import NodePlan, QuantPlan
+from qconvert.plan.model import NodePlan, QuantPlan, WeightPlan
 from qconvert.targets.target import Target
 
 _DATA_TYPES = {name: ir.DataType[name.upper()] for name in ("int4", "uint8", "int8", "uint16", "int16")}
@@ -85,8 +85,9 @@ class _Emitter:
         for p in taken:
             if p.table is not None:
                 self._table(nodes[p.node], p, store)
-            elif p.weight is not None:
-                repaired += self._weight(nodes[p.node], p, store)
+            for weight in (p.weight, p.second):
+                if weight is not None:
+                    repaired += self._weight(nodes[p.node], p, weight, store)
         integer = {p.node for p in taken if p.absorbed_into is None and p.activations}
         integer_outputs = {v.name for n in integer for v in nodes[n].outputs}
         reads = {(p.node, port) for p in taken for port in p.activations}
@@ -122,17 +123,15 @@ class _Emitter:
         take_over(source, clamp.outputs[0])
         self.graph.remove(clamp, safe=True)
 
-    def _weight(self, node: ir.Node, plan: NodePlan, store: ConstantStore) -> int:
-        """Store weight and bias of ``node`` as integers; returns the number of channels repaired for their bias."""
-        if plan.weight is None:
-            return 0
-        value = node.inputs[plan.weight.port]
+    def _weight(self, node: ir.Node, plan: NodePlan, weight: WeightPlan, store: ConstantStore) -> int:
+        """Store ``weight`` and bias of ``node`` as integers; returns the number of channels repaired for their bias."""
+        value = node.inputs[weight.port]
         source = node.inputs[plan.activations[0]] if plan.activations else None
         dynamic = plan.form == DYNAMIC
         if value is None:
             raise InternalError(f"{node.name} lost an input that the plan names")
         array: NDArray[np.float32] = np.asarray(constant_array(value), np.float32)
-        params = plan.weight.params or weight_params(array, plan.weight.spec)
+        params = weight.params or weight_params(array, weight.spec)
         repaired = 0
         bias = node.inputs[plan.bias] if plan.bias is not None and not self.target.float_bias else None
         if bias is not None and plan.bias is not None and source is not None:
@@ -150,10 +149,10 @@ class _Emitter:
             array, params = self._unsaturated(node, source, array, params)
         stored, scale, zero = store.weight(value, params, array)
         if source is None and not dynamic:
-            node.replace_input_with(plan.weight.port, self._unpacked(node, value, stored, params, array.ndim))
+            node.replace_input_with(weight.port, self._unpacked(node, value, stored, params, array.ndim))
             return repaired
         node.replace_input_with(
-            plan.weight.port,
+            weight.port,
             self._dequantize(node, stored, scale, zero, params.spec.axis, f"{node.name}_w"),
         )
         return repaired

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +98,8 @@ class Model:
         inputs = {v.name for v in copy.graph.inputs}
         lent: dict[str, NDArray[np.generic]] = {}
         for name, value in copy.graph.initializers.items():
-            values = lendable(value.const_value) if name not in inputs else None
+            # ONNX Runtime drops what nothing reads before it looks for what is lent (1.32)
+            values = lendable(value.const_value) if name not in inputs and value.uses() else None
             if values is not None and value.const_value is not None:
                 lent[name] = values
                 value.const_value = reference(value.const_value)
@@ -221,6 +224,23 @@ def _embed_external_data(proto: onnx.ModelProto, folder: Path) -> None:
         tensor.ClearField("data_location")
 
 
+@contextlib.contextmanager
+def _to_the_end() -> Iterator[None]:
+    """Signals that would interrupt wait until it is done: files that belong together take their places together."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run, and are set, in the main thread only
+        yield
+        return
+    waiting: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler if handler is not None else signal.SIG_DFL)
+        for number in waiting:
+            signal.raise_signal(number)
+
+
 def save(model: Model, path: Path, *, shard: int = 0, progress: Progress | None = None) -> None:
     """Write ``model`` to ``path``, whole or not at all; weights of a large model go to ``<name>.data`` beside it.
 
@@ -240,8 +260,10 @@ def save(model: Model, path: Path, *, shard: int = 0, progress: Progress | None 
         raise OutputError(f"cannot write to {path.parent}: {error.strerror}", hint="choose another --output") from error
     try:
         if shard or model.weight_bytes() > PROTO_LIMIT:
-            for file in write_external(model.ir, scratch, path.name, shard=shard, progress=progress):
-                file.replace(path.parent / file.name)
+            files = write_external(model.ir, scratch, path.name, shard=shard, progress=progress)
+            with _to_the_end():
+                for file in files:
+                    file.replace(path.parent / file.name)
         else:
             (scratch / path.name).write_bytes(model.to_bytes())
             (scratch / path.name).replace(path)

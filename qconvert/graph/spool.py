@@ -16,6 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from qconvert.errors import OutputError
+
 # Smaller constants stay in memory.
 _LEAST = 4096
 _ALIGN = 4096
@@ -30,7 +32,10 @@ class Spool:
     _size: int = field(default=0, init=False)
 
     def __enter__(self) -> Spool:
-        self._folder = Path(tempfile.mkdtemp(prefix=".qconvert-", dir=self.parent))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=".qconvert-", dir=self.parent))
+        except OSError as error:
+            raise _unwritable(self.parent, error) from error
         return self
 
     def __exit__(
@@ -40,15 +45,22 @@ class Spool:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def tensor(self, array: NDArray[np.generic], dtype: ir.DataType | None, name: str) -> ir.TensorProtocol:
-        """``array`` as a tensor, on disk if it is large."""
+        """``array`` as a tensor, on disk if it is large.
+
+        Raises:
+            OutputError: the disk is full.
+        """
         tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
         if self._folder is None or tensor.nbytes < _LEAST:
             return tensor
         offset = -(-self._size // _ALIGN) * _ALIGN
-        with (self._folder / "weights").open("ab") as file:
-            file.truncate(offset)
-            file.seek(offset)
-            file.write(tensor.tobytes())
+        try:
+            with (self._folder / "weights").open("ab") as file:
+                file.truncate(offset)
+                file.seek(offset)
+                file.write(tensor.tobytes())
+        except OSError as error:
+            raise _unwritable(self.parent, error) from error
         self._size = offset + tensor.nbytes
         return ir.ExternalTensor(
             "weights",
@@ -59,3 +71,10 @@ class Spool:
             name=name,
             base_dir=self._folder,
         )
+
+
+def _unwritable(parent: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot keep weights in {parent} until the model is written: {error.strerror}",
+        hint="choose another --output; its folder needs room for the model twice",
+    )

@@ -15,7 +15,9 @@ ONNX's 4- and 2-bit types have it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +28,14 @@ Rows = NDArray[np.float32]
 """[N, K]: a row for each output channel."""
 Ends = NDArray[np.floating]
 """Least or greatest values of blocks, [N, B]."""
+_Number = TypeVar("_Number", np.float32, np.uint8)
 
 BITS = (2, 4, 8)
 # A block of zeros, or of values too small for a float32 scale.
 _EMPTY = np.float32(1.0)
 _LEAST_SCALE = 1e-30
+# Weights that are worked on at a time.
+_PART = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +86,13 @@ class BlockCodes:
 
     def real(self) -> Rows:
         """What the codes stand for, [N, K]."""
-        size = self.spec.size(self.codes.shape[1])
+        found: Rows = np.empty(self.codes.shape, np.float32)
         columns = self.codes.shape[1]
-        scale = np.repeat(self.scale, size, axis=1)[:, :columns]
-        zero = np.repeat(self.zero.astype(np.int16), size, axis=1)[:, :columns]
-        return np.asarray((self.codes.astype(np.int16) - zero) * scale, np.float32)
+        for part in parts_of(self.codes.shape):
+            real = found[part]
+            np.subtract(self.codes[part], _along_rows(self.zero[part], columns, self.spec), out=real, dtype=np.float32)
+            real *= _along_rows(self.scale[part], columns, self.spec)
+        return found
 
 
 def in_blocks(rows: NDArray[np.floating], spec: BlockSpec) -> NDArray[np.floating]:
@@ -118,10 +125,25 @@ def encode(
     rows: NDArray[np.floating], scale: NDArray[np.float32], zero: NDArray[np.uint8], spec: BlockSpec
 ) -> BlockCodes:
     """``rows`` [N, K] rounded to the nearest codes of the given blocks."""
-    blocks = in_blocks(rows, spec)
-    codes = np.clip(np.rint(blocks / scale[:, :, None]) + zero[:, :, None], 0, spec.top).astype(np.uint8)
-    flat = codes.reshape(rows.shape[0], -1)[:, : rows.shape[1]]
-    return BlockCodes(spec=spec, codes=np.ascontiguousarray(flat), scale=scale, zero=zero)
+    codes = np.empty(rows.shape, np.uint8)
+    for part in parts_of(rows.shape):
+        each = np.divide(rows[part], _along_rows(scale[part], rows.shape[1], spec))
+        np.rint(each, out=each)
+        each += _along_rows(zero[part], rows.shape[1], spec)
+        np.clip(each, 0, spec.top, out=each)
+        codes[part] = each
+    return BlockCodes(spec=spec, codes=codes, scale=scale, zero=zero)
+
+
+def parts_of(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of a matrix of ``shape`` in parts that stay in a processor's cache."""
+    step = max(1, _PART // max(1, shape[1]))
+    return (slice(i, i + step) for i in range(0, shape[0], step))
+
+
+def _along_rows(values: NDArray[_Number], columns: int, spec: BlockSpec) -> NDArray[_Number]:
+    """[N, B] -> [N, K]: of each weight that of its block."""
+    return np.repeat(values, spec.size(columns), axis=1)[:, :columns]
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

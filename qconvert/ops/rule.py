@@ -53,12 +53,14 @@ class Kind(Enum):
     ARITHMETIC: makes new values, worth running on integers only between integer neighbours.
     MOVEMENT: moves or selects values; free on integers.
     CLAMP: Relu and Clip: absorbed into the saturation of the producer's range.
+    RECURRENT: carries a state from step to step; computes in float, its weights can be held as integers.
     """
 
     WEIGHTED = "weighted"
     ARITHMETIC = "arithmetic"
     MOVEMENT = "movement"
     CLAMP = "clamp"
+    RECURRENT = "recurrent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class OpRule:
         weight_axis: channel axis of the weight at the WEIGHT port, given graph and node; None: per tensor only.
         weight_order: in which order x86 kernels go through the weight, given its shape and the node's integer
             attributes; None where sums are never made in 16 bits (numerics/saturation.py).
+        least_weight: constants at WEIGHT ports with fewer elements stay float.
         fixed_range: output range under FIXED_OUTPUT.
         table_port: an input that, when it is a constant, is a table of which rows are picked (embedding): it is stored
             as integers and the picked rows are dequantized.
@@ -128,6 +131,7 @@ class OpRule:
     constraint: Constraint = Constraint.NONE
     weight_axis: Callable[[GraphView, NodeView], int | None] | None = None
     weight_order: Callable[[tuple[int, ...], Mapping[str, int]], Order | None] | None = None
+    least_weight: int = 0
     fixed_range: tuple[float, float] | None = None
     table_port: int | None = None
     objection: Callable[[GraphView, NodeView], str] = no_objection

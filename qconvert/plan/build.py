@@ -19,8 +19,9 @@ from qconvert.plan.groups import make_groups, undone_clamps
 from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
 from qconvert.plan.placement import place
 from qconvert.plan.residuals import residual_operands
+from qconvert.plan.widths import widths_of
 from qconvert.recipe.recipe import ALL, PINNED, Recipe
-from qconvert.recipe.resolve import IntegerTypes, types_for
+from qconvert.recipe.resolve import IntegerTypes
 from qconvert.targets.target import Target
 
 # Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
@@ -51,8 +52,8 @@ def build_plan(
         RecipeError: an include or exclude pattern matches nothing.
     """
     candidates = weighed(graph, recipe, target, kept_float)
-    types = types_for(recipe, target)
-    absorbed = find_absorbed(graph, candidates, types)
+    widths = widths_of(graph, recipe, target)
+    absorbed = find_absorbed(graph, candidates, widths.own)
     pinned = set(recipe.pinned_float)
     if target.integer_only:
         while undone := undone_clamps(graph, candidates, absorbed):
@@ -64,18 +65,23 @@ def build_plan(
         integer = able - pinned
     else:
         # what convolutions cost by shape was measured with 8 bits
-        costs = StaticCosts.of(graph, replace(target, convolutions=None) if types.wide else target, candidates)
+        costs = StaticCosts.of(graph, replace(target, convolutions=None) if widths.own.wide else target, candidates)
         integer = place(graph, candidates, absorbed, costs)
     integer = _prune(candidates, absorbed, integer, graph)
     absorbed = {c: p for c, p in absorbed.items() if c in integer and p in integer}
     residuals = residual_operands(graph, candidates, integer) if target.residuals else {}
     quantized = _quantized_tensors(graph, candidates, integer, absorbed, [t for _, t in residuals.values()])
-    nodes = {name: _node_plan(graph, c, name in integer, absorbed, quantized, types) for name, c in candidates.items()}
+    nodes = {
+        name: _node_plan(graph, c, name in integer, absorbed, quantized, widths.of(name))
+        for name, c in candidates.items()
+    }
     nodes.update({name: _residual(candidates[name], port, tensor) for name, (port, tensor) in residuals.items()})
     nodes = {name: _with_times(n, times.get(name), name in pinned) for name, n in nodes.items()}
-    if (types.activations, types.weights) in target.emulates:
-        nodes = {name: replace(n, decision=_emulated(n)) for name, n in nodes.items()}
-    groups = make_groups(graph, candidates, integer, absorbed, quantized, types)
+    for name, node in nodes.items():
+        types = widths.of(name)
+        if (types.activations, types.weights) in target.emulates:
+            nodes[name] = replace(node, decision=_emulated(node))
+    groups = make_groups(graph, candidates, integer, absorbed, quantized, widths)
     return with_forms(graph, QuantPlan(nodes=nodes, groups=groups, notes=()), recipe, target)
 
 
@@ -194,12 +200,15 @@ def _node_plan(
     types: IntegerTypes,
 ) -> NodePlan:
     node, rule = candidate.node, candidate.rule
+    weights = _weight_plans(graph, node, rule, types) if rule is not None else []
+    weight = weights[0] if weights else None
     if candidate.stored and not taken and rule is not None:
         return NodePlan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="weights stored as integers; computed in float"),
-            weight=_weight_plan(graph, node, rule, types),
+            weight=weight,
+            second=weights[1] if len(weights) > 1 else None,
         )
     if not taken or rule is None:
         reason = candidate.objection or _why_not_placed(candidate)
@@ -218,9 +227,8 @@ def _node_plan(
             node=node.name,
             op_type=node.op_type,
             decision=Decision(taken=True, reason="table stored as integers, one scale a row"),
-            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0, table=True)),
+            table=WeightPlan(port=port, tensor=node.inputs[port] or "", spec=_weight_spec(types, 0, whole=True)),
         )
-    weight = _weight_plan(graph, node, rule, types)
     biases = rule.ports(Role.BIAS, node)
     ports = _activation_ports(graph, node, rule)
     outputs = set(node.outputs)
@@ -237,13 +245,21 @@ def _node_plan(
     )
 
 
-def _weight_plan(graph: GraphView, node: NodeView, rule: OpRule, types: IntegerTypes) -> WeightPlan | None:
-    weights = [p for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])]
-    if not weights:
-        return None
-    axis = rule.weight_axis(graph, node) if rule.weight_axis is not None and types.per_channel else None
-    tensor = node.inputs[weights[0]] or ""
-    return WeightPlan(port=weights[0], tensor=tensor, spec=_weight_spec(types, axis, table=_is_table(graph, tensor)))
+def _weight_plans(graph: GraphView, node: NodeView, rule: OpRule, types: IntegerTypes) -> list[WeightPlan]:
+    """How the constants at the WEIGHT ports of ``node`` are stored, in the order of the ports."""
+    constants = {p: node.inputs[p] or "" for p in rule.ports(Role.WEIGHT, node) if graph.is_constant(node.inputs[p])}
+    worth = {p: t for p, t in constants.items() if graph.tensors[t].elements() >= rule.least_weight}
+    axis = rule.weight_axis(graph, node) if worth and rule.weight_axis is not None and types.per_channel else None
+    return [
+        WeightPlan(port=p, tensor=t, spec=_weight_spec(types, axis, whole=_needs_bytes(graph, rule, t)))
+        for p, t in worth.items()
+    ]
+
+
+def _needs_bytes(graph: GraphView, rule: OpRule, tensor: str) -> bool:
+    """Whether fewer than 8 bits do not go for ``tensor``: Gather takes whole bytes only, and what a recurrent operator
+    rounds comes back at every step."""
+    return rule.kind is Kind.RECURRENT or _is_table(graph, tensor)
 
 
 def _is_table(graph: GraphView, tensor: str) -> bool:
@@ -253,9 +269,9 @@ def _is_table(graph: GraphView, tensor: str) -> bool:
     return any(reader.op_type == "Gather" and port == 0 for reader, port in graph.consumers(held))
 
 
-def _weight_spec(types: IntegerTypes, axis: int | None, *, table: bool = False) -> QuantSpec:
+def _weight_spec(types: IntegerTypes, axis: int | None, *, whole: bool = False) -> QuantSpec:
     kind = qtype(types.weights)
-    if table and kind.bits < 8:  # Gather takes whole bytes only
+    if whole and kind.bits < 8:
         kind = INT8
     return QuantSpec(
         qtype=kind,

@@ -74,7 +74,7 @@ def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target)
     product = node.op_type == "MatMul" and not graph.is_constant(node.input(1))
     if product:
         capability = target.products
-    judged = recipe.placement != "all" or target.integer_only
+    judged = recipe.placement != "all" or target.integer_only or (rule is not None and rule.kind is Kind.RECURRENT)
     objection = _objection(graph, node, rule, capability, recipe, table=table, judged=judged)
     weighted = rule is not None and ((rule.kind is Kind.WEIGHTED and not product) or table)
     return Candidate(
@@ -134,6 +134,8 @@ def _objection(
         return "control flow; its branches are decided on their own"
     if node.has_bodies:
         return "control flow; what is in its bodies stays float"
+    if node.op_type == "Identity":
+        return "passes a value on to operators of another integer type"
     if rule is None:
         custom = node.domain not in ("", "ai.onnx")
         return (

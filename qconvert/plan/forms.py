@@ -13,6 +13,7 @@ from dataclasses import replace
 from qconvert.errors import RecipeError
 from qconvert.forms import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
 from qconvert.graph.view import GraphView, NodeView
+from qconvert.numerics.dtypes import INT8
 from qconvert.ops.rule import key
 from qconvert.plan.candidates import matches
 from qconvert.plan.model import NodePlan, QuantPlan
@@ -38,7 +39,9 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     wanted = _wanted(graph, recipe, target)
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
-        if form not in (PLAIN, plan.nodes[name].form) and not form_objection(graph, plan, target, name, form):
+        if form in (PLAIN, plan.nodes[name].form) or (form != BOUNDED and name in recipe.pinned_float):
+            continue
+        if not form_objection(graph, plan, target, name, form):
             nodes[name] = _formed(graph, nodes[name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
@@ -82,6 +85,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     node, decided = graph.nodes[name], plan.nodes[name]
     if form == BOUNDED:
         return _no_form(target, node, form) or _unbounded(graph, node, decided)
+    if node.op_type == "LSTM":
+        return _no_form(target, node, form) or _not_dynamic(node, decided)
     if objection := _no_product(graph, plan, target, name, form):
         return objection
     if form == FUSED:
@@ -114,8 +119,19 @@ def _no_product(graph: GraphView, plan: QuantPlan, target: Target, name: str, fo
     return ""
 
 
+def _not_dynamic(node: NodeView, decided: NodePlan) -> str:
+    """Why an LSTM cannot be a DynamicQuantizeLSTM."""
+    if not decided.decision.taken or decided.second is None:
+        return "its weights are not both stored as integers"
+    if any(w.spec.qtype != INT8 or not w.spec.symmetric for w in decided.constants):
+        return "its weights are no signed bytes"
+    return "" if node.attr_int("layout", 0) == 0 else "DynamicQuantizeLSTM knows only sequences first (layout 0)"
+
+
 def added(graph: GraphView, product: NodeView) -> str | None:
     """The Add that alone reads ``product``, and adds a constant to it that is [N], or has ones in front."""
+    if product.op_type != "MatMul":
+        return None
     out = graph.tensors[product.outputs[0]]
     if out.is_output or out.captured or len(out.consumers) != 1:
         return None

@@ -11,7 +11,7 @@ from qconvert.ops.rule import Constraint, OpRule, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import clamp_bounds
 from qconvert.plan.model import Group
-from qconvert.recipe.resolve import IntegerTypes
+from qconvert.plan.widths import Widths
 
 
 class _Union:
@@ -34,7 +34,7 @@ def make_groups(
     integer: set[str],
     absorbed: Mapping[str, str],
     tensors: list[str],
-    types: IntegerTypes,
+    widths: Widths,
 ) -> tuple[Group, ...]:
     """Group the quantized ``tensors`` (in graph order); each group knows which members must be observed.
 
@@ -56,11 +56,15 @@ def make_groups(
         known = candidates[name].capability.output_range or rule.fixed_range
         if known is not None:
             fixed.update({t: known for t in candidates[name].node.outputs if t in union.parent})
-    spec = QuantSpec(qtype=qtype(types.activations), symmetric=types.symmetric)
     members_of: dict[str, list[str]] = {}
     for t in tensors:
         members_of.setdefault(union.find(t), []).append(t)
-    return tuple(_group(graph, members, spec, passed_on, fixed) for members in members_of.values())
+    return tuple(_group(graph, members, _spec(widths, members), passed_on, fixed) for members in members_of.values())
+
+
+def _spec(widths: Widths, members: list[str]) -> QuantSpec:
+    types = widths.of_tensors(members)
+    return QuantSpec(qtype=qtype(types.activations), symmetric=types.symmetric)
 
 
 Bounds = tuple[float, float]

@@ -11,7 +11,7 @@ _SHAPES = frozenset({"Shape", "Size"})
 
 def float_operators(graph: GraphView, plan: QuantPlan) -> dict[str, str]:
     """Node -> why it stays float, for every node of ``graph`` that reads or writes float values."""
-    weights = {p.weight.tensor for p in plan.taken() if p.weight is not None}
+    weights = {w.tensor for p in plan.taken() for w in (p.weight, p.second) if w is not None}
     found: dict[str, str] = {}
     for name, node in graph.nodes.items():
         decided = plan.nodes[name]

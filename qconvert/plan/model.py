@@ -59,6 +59,7 @@ class NodePlan:
         activations: input ports that read quantized tensors.
         read_tensors: the tensors at those ports.
         weight: its constant operand, if it has one.
+        second: another one (the recurrence weights of an LSTM); None where ``weight`` is.
         bias: the port of its int32 bias, if it has one.
         table: the constant of which rows are picked (Gather), if that is stored as integers.
         quantized_outputs: outputs that are emitted as integers.
@@ -74,6 +75,7 @@ class NodePlan:
     activations: tuple[int, ...] = ()
     read_tensors: tuple[str, ...] = ()
     weight: WeightPlan | None = None
+    second: WeightPlan | None = None
     bias: int | None = None
     table: WeightPlan | None = None
     quantized_outputs: tuple[str, ...] = ()
@@ -81,6 +83,11 @@ class NodePlan:
     times: NodeTimes | None = None
     form: str = ""
     adds: str | None = None
+
+    @property
+    def constants(self) -> tuple[WeightPlan, ...]:
+        """The constants that are stored as integers."""
+        return tuple(w for w in (self.weight, self.second, self.table) if w is not None)
 
     @property
     def multiplies(self) -> bool:
@@ -158,6 +165,10 @@ class QuantPlan:
     def taken(self) -> tuple[NodePlan, ...]:
         """The nodes that run on integers."""
         return tuple(n for n in self.nodes.values() if n.decision.taken)
+
+    def is_wide(self, node: NodePlan) -> bool:
+        """Whether ``node`` reads codes of more than 8 bits."""
+        return any(g.spec.qtype.bits > 8 for g in self.groups if set(node.read_tensors) & set(g.tensors))
 
     def with_groups(self, groups: tuple[Group, ...]) -> QuantPlan:
         """The same plan with other groups."""

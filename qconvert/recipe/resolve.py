@@ -77,6 +77,12 @@ def types_for(recipe: Recipe, target: Target) -> IntegerTypes:
     )
 
 
+def static_mix(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """(pattern, scheme) of the static schemes that ``recipe`` mixes in."""
+    entries = (entry.rpartition("=") for entry in recipe.mix)
+    return tuple((pattern, scheme) for pattern, _, scheme in entries if scheme in STATIC_SCHEMES)
+
+
 def resolve(recipe: Recipe) -> Recipe:
     """``recipe`` with every choice made: the target by its name and no None left, so that it means the same anywhere.
 
@@ -91,7 +97,8 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     types = types_for(recipe, target)
     placement = recipe.placement
-    if placement == MEASURED and types.wide:  # this machine computes such models in float: nothing would be left
+    wide = types.wide or any(qtype(STATIC_SCHEMES[s][0][0]).bits > 8 for _, s in static_mix(recipe))
+    if placement == MEASURED and wide:  # this machine computes such models in float: nothing would be left
         placement = STATIC
     return replace(recipe, target=target.name, placement=placement, **asdict(types))
 

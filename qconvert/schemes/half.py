@@ -46,7 +46,9 @@ class Half:
                 return "excluded" if owner == "float" else f"it is of {owner}"
             return large.get(name, "")
 
-        emitter = HalfEmitter(additions=Additions(model=model.ir, spool=work.spool), blocked=blocked)
+        emitter = HalfEmitter(
+            additions=Additions(model=model.ir, spool=work.spool), blocked=blocked, progress=work.progress
+        )
         notes = []
         if self.arithmetic:
             emitter.convert(model.ir.graph, keep_io=work.recipe.keep_io)
@@ -56,7 +58,9 @@ class Half:
                     f"float16 arithmetic leaves {db:.1f} dB: weights are stored as float16, arithmetic is float32"
                 )
                 model = work.model.clone()
-                emitter = HalfEmitter(additions=Additions(model=model.ir, spool=work.spool), blocked=blocked)
+                emitter = HalfEmitter(
+                    additions=Additions(model=model.ir, spool=work.spool), blocked=blocked, progress=work.progress
+                )
         if not emitter.taken:
             for graph in list(model.ir.graphs()):
                 emitter.store(graph, self.name)

@@ -15,7 +15,7 @@ from qconvert.branches import QuantizedBranches
 from qconvert.conversion import Quantized
 from qconvert.emit.cleanup import clean, drop_types_of_constants
 from qconvert.emit.sites import node_names
-from qconvert.errors import InternalError, ModelError, RecipeError
+from qconvert.errors import InternalError, ModelError
 from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
@@ -29,17 +29,8 @@ from qconvert.schemes.scheme import Work
 
 
 def with_static_first(recipe: Recipe) -> Recipe:
-    """``recipe`` with its static scheme, if it has one, as its own, and what was its own mixed in for the rest.
-
-    Raises:
-        RecipeError: it has two static schemes.
-    """
+    """``recipe`` with a static scheme, if it has one, as its own, and what was its own mixed in for the rest."""
     static = [name for name in schemes_of(recipe) if name in STATIC_SCHEMES]
-    if len(static) > 1:
-        raise RecipeError(
-            f"{' and '.join(static)} cannot be mixed: one scheme calibrates the whole graph",
-            hint=f"mix {static[-1]} with dynamic, weight-only or half-precision schemes, or leave nodes in float",
-        )
     if not static or recipe.scheme in STATIC_SCHEMES:
         return recipe
     return replace(recipe, scheme=static[0], mix=(f"*={recipe.scheme}", *recipe.mix))
@@ -60,7 +51,7 @@ def nodes_of_others(model: Model, recipe: Recipe) -> dict[str, str]:
     return {
         name: "kept in float by --mix" if who == FLOAT else f"left to {who}"
         for name, who in owners.items()
-        if who != recipe.scheme
+        if who not in STATIC_SCHEMES
     }
 
 

@@ -63,12 +63,12 @@ class NodeGroup:
 
 def find_sources(graph: GraphView, plan: QuantPlan, target: Target) -> tuple[Source, ...]:
     """The sources of a solved ``plan``: weights in the order of their nodes, then scales."""
-    stored = [(p, w) for p in plan.taken() for w in (p.weight or p.table,) if w is not None]
+    stored = [(p, w) for p in plan.taken() for w in p.constants]
     weights = [
         Source(
             tensor=w.tensor,
             nodes=frozenset((p.node,)),
-            switch=f"switch:weight:{p.node}",
+            switch=f"switch:weight:{p.node}" + (f":{w.port}" if w is p.second else ""),
             port=(p.node, w.port),
             weight=w,
         )

@@ -32,7 +32,7 @@ CUDA = register(
         boundary="none is made between operators; a weight is unpacked once a run",
         products=Capability(integer=False, reason=_FLOAT),
         capabilities={
-            **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _STORED),
+            **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"), _STORED),
             # picked rows alone are unpacked
             "Gather": Capability(integer=True, reason="the rows of a constant table are stored as integers"),
         },

@@ -20,5 +20,7 @@ X86_AVX2 = register(
         purpose="older servers and PCs, and any processor that is not known",
         boundary="taken over from x86 with VNNI [1]",
         saturates=True,
+        # weights of the dynamic form are not made smaller, so its sums could saturate
+        capabilities={**X86_VNNI.capabilities, "LSTM": replace(X86_VNNI.capabilities["LSTM"], forms=())},
     )
 )

@@ -21,6 +21,7 @@ def _float(reason: str, float_ns: float = 0.3) -> Capability:
     return Capability(integer=False, reason=reason, float_ns=float_ns)
 
 
+_UNPACKED = "computes in float, whatever is around it; its weights are integers that are unpacked when it is loaded"
 _NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"
 _MOVE = _kernel(0.15, 0.06)
 
@@ -66,6 +67,9 @@ X86_VNNI = register(
             "Conv": _kernel(10.0, 2.7),
             # unpacking its weights takes 0.125 ns an element, computing with each of them many times that
             "ConvTranspose": Capability(integer=False, reason=_NO_KERNEL, weights_only=True, float_ns=10.0),
+            "LSTM": Capability(integer=False, reason=_UNPACKED, weights_only=True, forms=(DYNAMIC,), float_ns=1000.0),
+            "GRU": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),
+            "RNN": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),
             "Gemm": Capability(integer=True, float_result=True, float_ns=30.0, integer_ns=8.0),
             "MatMul": Capability(integer=True, float_result=True, forms=(FUSED, DYNAMIC), float_ns=7.0, integer_ns=1.9),
             "Gather": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),

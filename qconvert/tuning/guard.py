@@ -29,6 +29,7 @@ from qconvert.evaluate.fidelity import TensorSums, sqnr_db
 from qconvert.evaluate.interval import score_interval
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
+from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
 from qconvert.placing import integer_nodes
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
@@ -145,19 +146,16 @@ def _search(
     placed = quantized.placement
     pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else ((), run.recipe.forms)
     analysis = analyze(started, quantized, _OPTIONS)
+    # of these no corner knows: they have no integer kernel, and what they store is rounded at every step
+    states = frozenset(n.node for n in quantized.plan.taken() if n.op_type in RECURRENT)
     weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
     corners = corners_of(analysis.tradeoff, weighted)
     best, reached, gone = quantized, found, frozenset[str]()
-    aim, tried = FLOOR_DB + _MARGIN_DB, 0
-    for _ in range(_ATTEMPTS):
-        if tried and time.monotonic() - began > max(_SHARE * seconds, _LEAST_SECONDS):
-            break
-        guess = expected([c.noise for c in corners], noise_at(found.least_db), noise_at(aim))
-        number = max(tried + 1, len(corners) - 1 if guess is None else guess)
-        if number >= len(corners):
-            break
-        back = start - corners[number].integer
-        whole = _whole(analysis, back)
+
+    def attempt(back: frozenset[str]) -> float:
+        """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise."""
+        nonlocal best, reached, gone
+        whole = _whole(analysis, back | states)
         excluded = tuple(name for name in order if name in whole)
         floats = {*pinned, *back} - whole
         recipe = replace(
@@ -167,14 +165,28 @@ def _search(
             forms=forms,
             exclude=(*run.recipe.exclude, *excluded),
         )
-        run.progress.note(f"{found}: trying {len(back)} operators back in float")
-        made = make_quantized(started.prepared, replace(run, recipe=recipe))
+        run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
+        made = make_quantized(started.prepared, replace(run, recipe=recipe), required=False)
         got = _sqnr(reference, made.session, feeds)
         if got.least_db > reached.least_db:
-            best, reached, gone = _reported(_explained(made, back), quantized, recipe, excluded), got, back
-        if got.least_db >= FLOOR_DB:
+            gone = back | whole
+            best, reached = _reported(_explained(made, gone), quantized, recipe, excluded), got
+        return got.least_db
+
+    aim, tried = FLOOR_DB + _MARGIN_DB, 0
+    if _whole(analysis, states) and attempt(states & start) >= FLOOR_DB:
+        return best, reached, tuple(name for name in order if name in gone)
+    for _ in range(_ATTEMPTS):
+        if tried and time.monotonic() - began > max(_SHARE * seconds, _LEAST_SECONDS):
             break
-        aim, tried = aim + FLOOR_DB - got.least_db + _MARGIN_DB, number
+        guess = expected([c.noise for c in corners], noise_at(found.least_db), noise_at(aim))
+        number = max(tried + 1, len(corners) - 1 if guess is None else guess)
+        if number >= len(corners):
+            break
+        got = attempt(start - corners[number].integer)
+        if got >= FLOOR_DB:
+            break
+        aim, tried = aim + FLOOR_DB - got + _MARGIN_DB, number
     return best, reached, tuple(name for name in order if name in gone)
 
 

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field, replace
 
 from qconvert.calibrate.gather import Gatherer
 from qconvert.conversion import Quantized, quantizes
-from qconvert.errors import DataError, QConvertError, RecipeError
+from qconvert.errors import DataError, ModelError, QConvertError, RecipeError
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.evaluate.latency import measure_latency, speedup
+from qconvert.forms import DYNAMIC
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
+from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import QuantizeJob, Started, finish, make_quantized, measure_accuracy, start
 from qconvert.plan.build import build_plan
+from qconvert.plan.forms import entries
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.tradeoff import Corner
 from qconvert.progress import Progress, Silent
@@ -103,7 +106,7 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
         front=front,
         recipe=replace(
             _placed_like(job.recipe, trial.quantized),
-            exclude=tuple(dict.fromkeys((*job.recipe.exclude, *point.float_nodes))),
+            exclude=tuple(dict.fromkeys((*job.recipe.exclude, *trial.whole, *point.float_nodes))),
         ),
     )
 
@@ -124,6 +127,7 @@ class _Trial:
         measured: the noise that they were found by.
         complete: the search ended by itself.
         lasting: seconds that the last model took.
+        whole: recurrent operators whose weights went back to float.
         gatherer: the statistics of the canonical model that the trials start from.
         notes: what went wrong.
     """
@@ -142,10 +146,12 @@ class _Trial:
     measured: Measured | None = None
     complete: bool = True
     lasting: float = 0.0
+    whole: tuple[str, ...] = ()
     gatherer: Gatherer = field(init=False)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        """Begin with ``quantized``."""
         self.best = self.quantized
         same = self.quantized.prepared is self.started.prepared
         given = self.started.run.gatherer
@@ -153,7 +159,22 @@ class _Trial:
         self.gatherer = given if same else Gatherer(options=given.options)
 
     def run(self) -> None:
-        """Try what is worth trying."""
+        """Try what is worth trying; recurrent operators, of which no corner knows, with less and less of integers."""
+        self._search()
+        for less in (_stored_states, _float_states):
+            if not self.points[self.chosen].shortfall or not self._in_time():
+                return
+            found = less(self.started, self.quantized)
+            if found is None:
+                continue
+            self.quantized, self.whole, note = found
+            self.notes.append(note)
+            self.chosen, self.points, self.known, self.corners = 0, {}, {}, []
+            self.__post_init__()
+            self._search()
+
+    def _search(self) -> None:
+        """Try what is worth trying of ``quantized``."""
         first = Corner(price=0.0, integer=_integers(self.quantized.plan), cost=0.0, noise=0.0)
         met = self.known[first.integer] = self._measure(0, first, self.quantized)
         self.lasting = time.monotonic() - self.began
@@ -270,6 +291,33 @@ class _Trial:
             self.best, self.chosen = made, number
         started.run.progress.note(f"point {number}: {len(point.float_nodes)} back in float, {point.sqnr_db:.1f} dB")
         return shortfall == 0
+
+
+def _stored_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[str, ...], str] | None:
+    """``base`` with LSTMs in float arithmetic, with stored weights, where it was measured that bytes at every step are
+    faster, and what to say of it; None where there are none."""
+    names = [n.node for n in base.plan.taken() if n.form == DYNAMIC and n.second is not None]
+    if not names or base.placement is None:
+        return None
+    forms = tuple(f for f in base.placement.pinned_forms if f not in entries(dict.fromkeys(names, DYNAMIC)))
+    run = replace(started.run, recipe=replace(_placed_like(started.run.recipe, base), forms=forms))
+    made = make_quantized(started.prepared, run)
+    note = f"computing in float for the budget, with weights stored as integers: {', '.join(names)}"
+    return replace(made, placement=replace(base.placement, pinned_forms=forms)), (), note
+
+
+def _float_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[str, ...], str] | None:
+    """``base`` with the weights of recurrent operators in float; likewise."""
+    names = tuple(n.node for n in base.plan.taken() if n.op_type in RECURRENT)
+    if not names:
+        return None
+    recipe = started.run.recipe  # what pays for the rest is measured anew
+    run = replace(started.run, recipe=replace(recipe, exclude=(*recipe.exclude, *names)))
+    try:
+        made = make_quantized(started.prepared, run)
+    except ModelError:  # nothing else is quantized
+        return None
+    return made, names, f"back in float for the budget: {', '.join(names)}"
 
 
 def _better(one: Point, other: Point) -> bool:

@@ -26,7 +26,7 @@ from onnx import helper
 from qconvert.graph.model import Model
 from qconvert.graph.session import open_session
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.numerics.affine import weight_params
+from qconvert.numerics.affine import dequantize, quantize, weight_params
 from qconvert.numerics.bias import quantize_bias
 from qconvert.numerics.spec import QParams
 from qconvert.ops.rule import Kind, Role, rule_of
@@ -120,6 +120,8 @@ class Bounds:
         op = node.op_type
         if op in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
             return [self._product(node, plan)]
+        if op in ("LSTM", "GRU", "RNN"):
+            return self._recurrent(node, plan)
         if op in _POINTWISE:
             values = [self.values[n] if n else None for n in node.inputs]
             bounds = [self._found[n] if n else None for n in node.inputs]
@@ -144,6 +146,16 @@ class Bounds:
         (through_x,) = self._run(node, {x_name: e_x, w_name: w + e_w}, without=bias)
         (through_w,) = self._run(node, {x_name: x, w_name: e_w}, without=bias)
         return np.abs(through_x) + np.abs(through_w) + e_b
+
+    def _recurrent(self, node: NodeView, plan: NodePlan) -> list[Array]:
+        """What rounding its weights does to it, computed: nothing else of it is rounded."""
+        assert not self._found[node.inputs[0] or ""].any(), f"{node.name} reads rounded values"
+        given = {}
+        for w in plan.constants:
+            params = weight_params(np.asarray(self.values[w.tensor], np.float32), w.spec)
+            given[w.tensor] = dequantize(quantize(np.asarray(self.values[w.tensor], np.float32), params), params)
+        pairs = zip(self._run(node, given), node.outputs, strict=True)
+        return [np.abs(value - self.values[name]) if name else np.zeros(()) for value, name in pairs]
 
     def _selected(self, node: NodeView, plan: NodePlan) -> list[Array]:
         """The operator on the bounds: what it moves, selects or averages keeps its bound."""

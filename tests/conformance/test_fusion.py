@@ -93,6 +93,16 @@ CASES = {
         inputs={"i": _ints(3, 0, 7)},
         constants={"t": (10, 16), "w": (16, 16)},
     ),
+    **{
+        op: Case(
+            name=f"fusion-{op}",
+            body=f"c = MatMul(x, u)\nm, h = {op}<hidden_size=24>(c, w, r)\ny = MatMul(m, v)",
+            inputs={"x": (7, 2, 16)},
+            constants={"u": (16, 32), "w": (1, n * 24, 32), "r": (1, n * 24, 24), "v": (24, 8)},
+            simplify=False,
+        )
+        for op, n in (("LSTM", 4), ("GRU", 3), ("RNN", 1))
+    },
     "ConvTranspose": _between("ConvTranspose", "m = ConvTranspose<strides=[2,2]>(c, k)", k=(8, 8, 2, 2)),
     "Sub": _between("Sub", "m = Sub(c, d)"),
     "Div": _between("Div", "m = Div(c, s)", s=np.linspace(1.0, 2.0, 8, dtype=np.float32)),

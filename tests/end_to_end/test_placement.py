@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from end_to_end.command import SAMPLES, Command, calib_of, model_of
+from networks.builder import Builder
 
 from qconvert.graph.model import load
 from qconvert.graph.signature import session_of
@@ -101,3 +103,80 @@ def test_wrong_pins_are_refused(recipe: str, says: str, qconvert: Command, tmp_p
     assert ran.code == 2
     assert says in ran.err
     assert not output.exists()
+
+
+def test_recurrent_weights_are_stored_by_default(qconvert: Command, tmp_path: Path) -> None:
+    source, output = model_of("digits_gru"), tmp_path / "q.onnx"
+    ran = qconvert("quantize", source, "--calib", calib_of("digits_gru"), "-o", output, "--json")
+    assert ran.code == 0, ran.err
+    assert output.stat().st_size < 0.35 * source.stat().st_size
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] > 20
+    (gru,) = (d for d in ran.report["decisions"] if d["op_type"] == "GRU")
+    assert gru["quantized"] and "weights stored as integers" in gru["reason"]
+
+
+def both_directions(folder: Path) -> tuple[Path, Path]:
+    """A model of an LSTM in both directions and a product, and data for it."""
+    b = Builder(opset=17)
+    x = b.input("x", [40, 1, 64])
+    w, r = b.weight(2, 384, 64, fan_in=128), b.weight(2, 384, 96, fan_in=128)
+    (y,) = b.nodes_out("LSTM", x, w, r, outs=["y"], hidden_size=96, direction="bidirectional")
+    y = b.node("Reshape", b.node("Transpose", y, perm=[2, 0, 1, 3]), b.ints(1, 40, 192))
+    b.output(b.matmul(y, 192, 10, out="logits"), [1, 40, 10])
+    onnx.save(b.model(), folder / "m.onnx")
+    steps = np.random.default_rng(0).normal(0, 0.4, (24, 40, 1, 64))
+    np.savez(folder / "calib.npz", x=np.tanh(np.cumsum(steps, axis=1)).astype(np.float32))
+    return folder / "m.onnx", folder / "calib.npz"
+
+
+def test_an_lstm_in_both_directions_by_default(qconvert: Command, tmp_path: Path) -> None:
+    """Whether its form is measured to be faster is the machine's affair; it has to be small and true in any case."""
+    (source, data), output = both_directions(tmp_path), tmp_path / "q.onnx"
+    ran = qconvert("quantize", source, "--calib", data, "-o", output, "--placement", "measured", "--json")
+    assert ran.code == 0, ran.err
+    assert output.stat().st_size < 0.35 * source.stat().st_size
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] > 20
+    (lstm,) = (d for d in ran.report["decisions"] if d["op_type"] == "LSTM")
+    assert lstm["quantized"] and "integer" in lstm["reason"]
+    assert {n.op_type for n in load(output).ir.graph} & {"LSTM", "DynamicQuantizeLSTM"}
+
+
+def test_a_budget_takes_back_what_is_stored_of_an_lstm(qconvert: Command, tmp_path: Path) -> None:
+    (source, data), output, again = both_directions(tmp_path), tmp_path / "q.onnx", tmp_path / "again.onnx"
+    common = ["quantize", source, "--calib", data]
+    ran = qconvert(*common, "-o", output, "--placement", "measured", "--json")
+    wanted = ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] + 3
+    ran = qconvert(
+        *common, "-o", output, "--force", "--json", "--placement", "measured", "--min-sqnr", f"{wanted:.2f}",
+        "--save-recipe", tmp_path / "recipe.yaml",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] >= wanted - 0.01
+    (node,) = (n for n in load(output).ir.graph if "LSTM" in n.op_type)
+    assert node.op_type == "LSTM"
+    assert qconvert(*common, "-o", again, "--recipe", tmp_path / "recipe.yaml").code == 0
+    assert output.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_weights_that_integers_cannot_hold_stay_float(kind: str, qconvert: Command, tmp_path: Path) -> None:
+    """Of each row one weight is 400 times the others, and what it is multiplied with is 0: 8 bits leave nothing."""
+    source, data, output = tmp_path / "m.onnx", tmp_path / "calib.npz", tmp_path / "q.onnx"
+    b = Builder(seed=2, opset=17)
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * 48
+    w = b.rng.normal(0, 0.15, (1, gates, 32)).astype(np.float32)
+    w[:, :, 5] = 60.0
+    x = b.input("x", [20, 1, 32])
+    (y,) = b.nodes_out(kind, x, b.const(w), b.weight(1, gates, 48, fan_in=96), outs=["y"], hidden_size=48)
+    b.output(b.matmul(b.node("Reshape", y, b.ints(20, 48)), 48, 10, out="logits"), [20, 10])
+    onnx.save(b.model(), source)
+    steps = np.tanh(np.cumsum(np.random.default_rng(0).normal(0, 0.4, (24, 20, 1, 32)), axis=1)).astype(np.float32)
+    steps[..., 5] = 0
+    np.savez(data, x=steps)
+    ran = qconvert("quantize", source, "--calib", data, "-o", output, "--placement", "measured", "--json")
+    assert ran.code == 0, ran.err
+    (decision,) = (d for d in ran.report["decisions"] if d["op_type"] == kind)
+    assert not decision["quantized"] and "accuracy" in decision["reason"]
+    assert any("back in float" in note for note in ran.report["notes"])
+    found = ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"]
+    assert found is None or found > 20

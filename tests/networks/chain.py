@@ -12,16 +12,14 @@ from networks.builder import Feed, Network
 from qconvert.calibrate.collect import collect
 from qconvert.calibrate.method import METHODS
 from qconvert.calibrate.solve import requests_for, solve
-from qconvert.emit.cleanup import clean
-from qconvert.emit.qdq import emit_qdq
-from qconvert.emit.qoperator import lower_to_qoperator
+from qconvert.conversion import emit, parted
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import load
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.inputs import least_opset
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
+from qconvert.schemes.application import least_opset
 from qconvert.targets.auto import target_of
 
 RECIPES = {
@@ -66,13 +64,12 @@ def convert_file(path: Path, feeds: Sequence[Feed], recipe: Recipe) -> Result:
 
 def quantize(prepared: Prepared, feeds: Sequence[Feed], recipe: Recipe) -> Result:
     """All stages after preparation."""
+    prepared = parted(prepared, recipe)
     view, target = view_of(prepared.model), target_of(recipe.target)
     method = METHODS.get(recipe.method)
     plan = build_plan(view, recipe, target)
     stats = collect(prepared.model, requests_for(plan, method), feeds).table
     plan = solve(plan, stats, method, view.constant)
-    model = clean(emit_qdq(prepared.model, plan, target).model, prepared.source)
-    if recipe.format == "qoperator":
-        model = clean(lower_to_qoperator(model, plan), prepared.source)
+    model, _ = emit(prepared.model, plan, recipe, prepared.source)
     blob = model.to_bytes()
     return Result(prepared=prepared, plan=plan, proto=onnx.load_from_string(blob), blob=blob)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from networks.builder import Builder
-from networks.sequence import encoder_layernorm
+from networks.sequence import encoder_layernorm, lstm_streaming
 from numpy.typing import NDArray
 
 from qconvert.conversion import Quantized, convert
@@ -156,6 +156,54 @@ def test_what_no_node_can_take_is_refused(forms: tuple[str, ...], target: str, s
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(RecipeError, match="forms cannot hold 'MatMul=quick'"):
         Recipe(forms=("MatMul=quick",))
+
+
+@pytest.fixture(scope="module")
+def lstm() -> Prepared:
+    net = lstm_streaming()
+    return prepare(Model(ir=ir.from_proto(net.proto)), net.feeds[0], min_opset=13)  # type: ignore[arg-type]
+
+
+def recurrent(lstm: Prepared, recipe: Recipe) -> Quantized:
+    return convert(lstm, Run(recipe=recipe, samples=Few(lstm_streaming().feeds)))  # type: ignore[arg-type]
+
+
+def test_an_lstm_takes_bytes_at_every_step(lstm: Prepared) -> None:
+    stored, dynamic = recurrent(lstm, RECIPE), recurrent(lstm, replace(RECIPE, forms=("LSTM=dynamic",)))
+    kernels = [take_census(r.model, [n.node for n in r.plan.taken() if n.multiplies]).ops for r in (stored, dynamic)]
+    assert [("LSTM" in k, "DynamicQuantizeLSTM" in k) for k in kernels] == [(True, False), (False, True)]
+    for result in (stored, dynamic):
+        (node,) = (n for n in result.plan.nodes.values() if n.op_type == "LSTM")
+        assert node.decision.taken and len(node.constants) == 2
+        floats = [t for t in result.model.ir.graph.initializers.values() if t.dtype == ir.DataType.FLOAT]
+        assert all(np.prod(t.shape) < 24 * 16 for t in floats if t.shape is not None), "a weight is left in float"
+        pairs = [(session_of(lstm.model).run(f), result.session.run(f)) for f in lstm_streaming().feeds]
+        exact, found = (np.concatenate([np.ravel(a) for p in pairs for a in p[i]]) for i in (0, 1))
+        assert db(exact, found) > 30
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"pinned_float": ("LSTM",)}, "its weights are pinned"),
+        ({"weights": "uint8", "activations": "uint8"}, "DynamicQuantizeLSTM gets signed bytes here"),
+        ({"exclude": ("LSTM",)}, "excluded"),
+    ],
+)
+def test_an_lstm_stays_as_it_is(lstm: Prepared, change: dict[str, object], why: str) -> None:
+    (name,) = (n for n, node in view_of(lstm.model).nodes.items() if node.op_type == "LSTM")
+    change = {k: (name,) if v == ("LSTM",) else v for k, v in change.items()}
+    result = recurrent(lstm, replace(RECIPE, forms=("LSTM=dynamic",), placement="pinned", **change))  # type: ignore[arg-type]
+    assert not result.plan.nodes[name].form, why
+    assert "LSTM" in {n.op_type for n in result.model.ir.graph}
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "openvino", "qnn"])
+def test_elsewhere_an_lstm_stays_float(lstm: Prepared, target: str) -> None:
+    model = recurrent(lstm, replace(RECIPE, target=target)).model
+    assert {n.domain for n in model.ir.graph} == {""}
+    (node,) = (n for n in model.ir.graph if n.op_type == "LSTM")
+    assert all(v is not None and v.dtype == ir.DataType.FLOAT and v.const_value is not None for v in node.inputs[1:3])
 
 
 @pytest.mark.parametrize("opset", [13, 18])

@@ -107,14 +107,15 @@ class Watcher:
         del text
 
 
-def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["w4", "fp16", "bf16"])
+def test_progress_is_told_in_bytes(scheme: str, tmp_path: Path) -> None:
     source, watcher = transformer(tmp_path, 4), Watcher()
     job = QuantizeJob(
-        model=source, output=tmp_path / "out.onnx", recipe=Recipe(scheme="w4"), measure=False, shard=1 << 30
+        model=source, output=tmp_path / "out.onnx", recipe=Recipe(scheme=scheme), measure=False, shard=1 << 30
     )
     quantize(job, watcher)
     (first, read, converted), (second, written, wrote) = watcher.stages
-    assert (first, second) == ("w4", "write")
+    assert (first, second) == (scheme, "write")
     assert read == converted == pytest.approx((tmp_path / "model.onnx.data").stat().st_size, rel=0.05)
     assert written == wrote == pytest.approx((tmp_path / "out.onnx.data").stat().st_size, rel=0.05)
 

@@ -47,11 +47,6 @@ def test_bodies_are_left_to_the_scheme_that_is_mixed_in(tmp_path: Path) -> None:
     assert any("control-flow bodies" in note for note in report.notes)
 
 
-def test_two_schemes_that_calibrate_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot be mixed"):
-        made("resnet", Recipe(scheme="a16w8", mix=("Gemm=int8",)), tmp_path)
-
-
 def test_a_pattern_that_selects_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such node"):
         made("resnet", Recipe(mix=("Gem=w8",)), tmp_path)

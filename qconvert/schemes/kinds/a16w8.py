@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qconvert.inputs import least_opset
+from qconvert.plan.widths import of_scheme
 from qconvert.schemes.scheme import SCHEMES, Scheme
 from qconvert.schemes.wide import check
 
@@ -11,7 +12,7 @@ SCHEMES.add(
     Scheme(
         name="a16w8",
         convert=None,
-        least_opset=least_opset,
+        least_opset=lambda recipe: least_opset(of_scheme(recipe, "a16w8")),
         check=check,
     ),
 )

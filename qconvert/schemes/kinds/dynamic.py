@@ -99,7 +99,7 @@ def convert(work: Work) -> Converted:
             rows = group[0].rows() * smoothed.get(group[0].name, np.float32(1))
             _products(group, int8_rows(rows, saturates=saturates), emitter, decisions, tally)
     for sites in recurrent.values():
-        _recurrent(sites, emitter, decisions, tally)
+        _recurrent(sites, emitter, decisions, tally, saturates=saturates)
     return Converted(
         model=model,
         nodes=decisions.nodes,
@@ -166,7 +166,9 @@ def _products(
         emitter.attention(site, rows) if site.kind is Kind.ATTENTION else emitter.product(site, rows)
 
 
-def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions, tally: Tally) -> None:
+def _recurrent(
+    sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions, tally: Tally, *, saturates: bool
+) -> None:
     node = sites[0].node
     reason = lstm_objection(node) or ("" if len(sites) == 2 else "one of its weights is too small or shared")
     if reason:
@@ -174,7 +176,7 @@ def _recurrent(sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decis
         return
     w, r = sorted(sites, key=lambda s: s.port)
     decisions.say(sites, _DONE[Kind.RECURRENT], taken=True)
-    codes = [(s, int8_rows(s.rows(), saturates=False)) for s in (w, r)]
+    codes = [(s, int8_rows(s.rows(), saturates=saturates)) for s in (w, r)]
     for site, rows in codes:
         tally.add(site.rows(), rows.real())
     emitter.lstm(node, *codes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qconvert.inputs import least_opset
+from qconvert.plan.widths import of_scheme
 from qconvert.schemes.scheme import SCHEMES, Scheme
 
 SCHEMES.add(
@@ -10,6 +11,6 @@ SCHEMES.add(
     Scheme(
         name="int8",
         convert=None,
-        least_opset=least_opset,
+        least_opset=lambda recipe: least_opset(of_scheme(recipe, "int8")),
     ),
 )
