@@ -24,6 +24,7 @@ from qconvert.ops import OPS
 from qconvert.ops.rule import Kind
 from qconvert.plan.build import build_plan, weighed
 from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.costs import Costs
 from qconvert.plan.integer_only import float_operators
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
@@ -59,6 +60,7 @@ class Quantized:
         warnings: what a person should look at.
         recoveries: the recovery passes that were tried.
         placement: how the placement was measured; None where it was not.
+        costs: what nodes and conversions were measured to cost for it; None where they were not.
     """
 
     model: Model
@@ -74,6 +76,7 @@ class Quantized:
     warnings: tuple[str, ...] = ()
     recoveries: tuple[RecoveryOutcome, ...] = ()
     placement: PlacementReport | None = None
+    costs: Costs | None = None
 
 
 def parted(prepared: Prepared, recipe: Recipe) -> Prepared:

@@ -185,7 +185,7 @@ class _Search:
             seconds=time.perf_counter() - started,
         )
         notes = (*result.notes, _told(report, best, len(able)), *_told_forms(gains))
-        return Placed(run=run, result=replace(result, placement=report, notes=notes))
+        return Placed(run=run, result=replace(result, placement=report, costs=costs, notes=notes))
 
     def _accepted(self, sessions: dict[str, Session], trials: list[_Trial]) -> dict[str, Latency] | None:
         """Latencies where the only trial is fast enough for this effort; None: what else there is has to be tried."""

@@ -101,7 +101,7 @@ def convert_and_recover(
                 result = convert_and_repair(
                     tried.prepared, anew, base=tried.base, kept_float=kept_float, required=required
                 )
-                result = replace(result, placement=state.result.placement)
+                result = replace(result, placement=state.result.placement, costs=state.result.costs)
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):

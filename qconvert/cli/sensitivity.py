@@ -171,7 +171,7 @@ def _facts(found: Sensitivity) -> Iterator[tuple[str, str]]:
     yield "alone", "SQNR of the outputs, before a last Softmax, with this group on integers and all else in float"
     yield "weight", "share of the group's error that rounding its weight makes; then clipping it"
     yield "act.", "that of rounding the activations around it, which neighbours share; then clipping them"
-    yield "float", "what the group alone would cost more there, by the target's estimates"
+    yield "float", "what the group alone would cost more there: measured, or else the target's estimate"
     apart = found.additivity_db
     if abs(apart) <= _ADDITIVE_DB:
         verdict = f"errors add up, to within {max(0.1, abs(apart)):.1f} dB"

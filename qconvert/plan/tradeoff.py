@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from qconvert.graph.view import GraphView
 from qconvert.plan.build import weighed
 from qconvert.plan.candidates import Candidate
-from qconvert.plan.costs import StaticCosts
+from qconvert.plan.costs import Costs, StaticCosts
 from qconvert.plan.damage import Damage, Term, noise_of
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.placement import cut
@@ -42,7 +42,7 @@ class Corner:
     Attributes:
         price: lambda, in ns for noise as strong as the outputs; the least at which it is among the best.
         integer: the nodes that run on integers.
-        cost: what they, the nodes that could be among them, and the conversions cost by the estimates, in ns.
+        cost: what they, the nodes that could be among them, and the conversions cost, in ns.
         noise: expected squared error of the outputs, as a share of their power.
     """
 
@@ -61,6 +61,7 @@ class Tradeoff:
         integer: the nodes that a plan of the graph runs on integers.
         absorbed: the clamps among them, and what absorbs each.
         terms: what they do to the outputs.
+        measured: what nodes and conversions were measured to cost; None: the target's estimates are used.
     """
 
     graph: GraphView
@@ -69,13 +70,30 @@ class Tradeoff:
     integer: frozenset[str]
     absorbed: Mapping[str, str]
     terms: Sequence[Term]
+    measured: Costs | None = None
 
     @classmethod
-    def of(cls, graph: GraphView, recipe: Recipe, target: Target, plan: QuantPlan, terms: Sequence[Term]) -> Tradeoff:
+    def of(
+        cls,
+        graph: GraphView,
+        recipe: Recipe,
+        target: Target,
+        plan: QuantPlan,
+        terms: Sequence[Term],
+        measured: Costs | None = None,
+    ) -> Tradeoff:
         """From ``plan``; what it does not run on integers stays float, and so do operators that only store integers."""
         integer = frozenset(n.node for n in plan.taken() if n.activations or n.table or n.absorbed_into)
         absorbed = {n.node: n.absorbed_into for n in plan.taken() if n.absorbed_into}
-        return cls(graph=graph, recipe=recipe, target=target, integer=integer, absorbed=absorbed, terms=terms)
+        return cls(
+            graph=graph,
+            recipe=recipe,
+            target=target,
+            integer=integer,
+            absorbed=absorbed,
+            terms=terms,
+            measured=measured,
+        )
 
     def corners(self, most: int) -> list[Corner]:
         """From everything on integers to nothing, by rising price and cost and falling noise; ``most`` at most, 2 at
@@ -84,7 +102,7 @@ class Tradeoff:
         Where there are more, the widest gaps of noise are filled first.
         """
         candidates = weighed(self.graph, self.recipe, self.target)
-        costs = _Costs(static=StaticCosts.of(self.graph, self.target, candidates))
+        costs = self._costs(candidates)
 
         def solve(price: float, allowed: frozenset[str]) -> Corner:
             damage = Damage(integer=allowed, terms=self.terms, price=price)
@@ -110,11 +128,15 @@ class Tradeoff:
         return [found[0], *(replace(b, price=_rate(a, b)) for a, b in itertools.pairwise(found) if a.noise > b.noise)]
 
     def extra(self, nodes: Iterable[str]) -> dict[str, float]:
-        """What each of ``nodes``, now on integers, would alone cost more in float by the estimates, with all
-        conversions around it, in ns."""
+        """What each of ``nodes``, now on integers, would alone cost more in float, with all conversions around it, in
+        ns."""
         candidates = weighed(self.graph, self.recipe, self.target)
-        costs = _Costs(static=StaticCosts.of(self.graph, self.target, candidates))
-        return {n: costs.in_float(candidates[n]) - costs.on_integers(candidates[n]) for n in nodes}
+        costs = self._costs(candidates)
+        return {n: costs.alone(candidates[n]) - costs.on_integers(candidates[n]) for n in nodes}
+
+    def _costs(self, candidates: Mapping[str, Candidate]) -> _Costs:
+        static = StaticCosts.of(self.graph, self.target, candidates)
+        return _Costs(static=static) if self.measured is None else _MeasuredCosts(static=static, measured=self.measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +155,18 @@ class _Costs:
     def in_float(self, candidate: Candidate) -> float:
         if not candidate.weighted:
             return self.static.node(candidate.node, candidate.capability, integer=False)
+        kernel = max(self._kernel(candidate, integer=False), self.on_integers(candidate))
+        return kernel + self.conversions(candidate) + _TIE_NS
+
+    def alone(self, candidate: Candidate) -> float:
+        """Running a node in float amid integers."""
+        return self.in_float(candidate)
+
+    def conversions(self, candidate: Candidate) -> float:
+        """All that a node may need."""
         node, tensors = candidate.node, self.static.graph.tensors
         read = [t for t in node.inputs if t and tensors[t].is_float and not tensors[t].is_constant]
-        conversions = sum(map(self.quantize, read)) + sum(map(self.dequantize, filter(None, node.outputs)))
-        return max(self._kernel(candidate, integer=False), self.on_integers(candidate)) + conversions + _TIE_NS
+        return sum(map(self.quantize, read)) + sum(map(self.dequantize, filter(None, node.outputs)))
 
     def on_integers(self, candidate: Candidate) -> float:
         return self._kernel(candidate, integer=True)
@@ -155,6 +185,38 @@ class _Costs:
         node = candidate.node
         by_shape = self.static.convolution(node, integer=integer) if node.op_type == "Conv" else None
         return self.static.node(node, candidate.capability, integer=integer) if by_shape is None else by_shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MeasuredCosts(_Costs):
+    """Measured costs, with every operator free to be float, tables too, which are estimated.
+
+    The placement that was measured to be the fastest is where the tradeoff begins, so no operator in it costs less in
+    float.
+    """
+
+    measured: Costs
+
+    def group(self, name: str) -> str:
+        return self.measured.group(name)
+
+    def in_float(self, candidate: Candidate) -> float:
+        found = self.measured.in_float(candidate)
+        if found is None:
+            return _Costs.in_float(self, candidate)
+        return max(found, self.on_integers(candidate)) + _TIE_NS
+
+    def alone(self, candidate: Candidate) -> float:
+        return self.in_float(candidate) + self.conversions(candidate)
+
+    def on_integers(self, candidate: Candidate) -> float:
+        return self.measured.on_integers(candidate)
+
+    def quantize(self, tensor: str) -> float:
+        return self.measured.quantize(tensor)
+
+    def dequantize(self, tensor: str) -> float:
+        return self.measured.dequantize(tensor)
 
 
 def _rate(low: Corner, high: Corner) -> float:

@@ -143,7 +143,9 @@ def analyze(started: Started, quantized: Quantized, options: MeasureOptions | No
     with run.watch.stage("sensitivity"):
         measured = measure(subject, plan, sources, groups, options or MeasureOptions(), run.progress)
     terms = tuple(Term(nodes=s.nodes, noise=n.noise) for s, n in zip(sources, measured.sources, strict=True))
-    tradeoff = Tradeoff.of(subject.graph, replace(run.recipe, include=(), exclude=()), target, plan, terms)
+    tradeoff = Tradeoff.of(
+        subject.graph, replace(run.recipe, include=(), exclude=()), target, plan, terms, quantized.costs
+    )
     return Analysis(graph=subject.graph, sources=sources, groups=groups, measured=measured, tradeoff=tradeoff)
 
 

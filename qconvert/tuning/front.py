@@ -17,7 +17,8 @@ class Point:
         price: lambda, in microseconds for noise as strong as the outputs.
         float_nodes: the nodes that went back to float.
         integer_nodes: how many run on integers.
-        estimated_us: cost of what can run on integers, and of conversions, by the target's estimates.
+        estimated_us: cost of what can run on integers, and of conversions: from what was measured for the placement, or
+            else by the target's estimates.
         expected_db: SQNR by the sum of noises, before a last Softmax.
         latency_ms, speedup: measured: median of a run on one sample, and how many times as fast as the float model.
         sqnr_db: of all outputs of all evaluation samples.
