@@ -77,14 +77,15 @@ def content(*parts: Collected) -> bytes:
     return ranges_to_bytes(merge_ranges(files) if len(files) > 1 else files[0][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method"),
     [
         ("digits_cnn", "percentile"),
-        pytest.param("digits_transformer", "moving-average", marks=pytest.mark.slow),
+        ("digits_transformer", "moving-average"),
         ("digits_gru", "mean-minmax"),
         ("mobilenet_v2", "minmax"),
-        pytest.param("digits_transformer", "percentile", marks=pytest.mark.slow),
+        ("digits_transformer", "percentile"),
     ],
 )
 @settings(max_examples=3, deadline=None)

@@ -15,6 +15,7 @@ REPO = Path(__file__).resolve().parents[2]
 PAGE = (REPO / "docs" / "python.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("sample_models", "calibration_data"):
         shutil.copytree(REPO / folder, tmp_path / folder)
