@@ -136,7 +136,14 @@ class Tradeoff:
 
     def _costs(self, candidates: Mapping[str, Candidate]) -> _Costs:
         static = StaticCosts.of(self.graph, self.target, candidates)
-        return _Costs(static=static) if self.measured is None else _MeasuredCosts(static=static, measured=self.measured)
+        if self.measured is None:
+            return _Costs(static=static)
+        around: dict[str, float] = {}
+        found = _MeasuredCosts(static=static, measured=self.measured, around=around)
+        for name, candidate in candidates.items():
+            group = found.group(name)
+            around[group] = around.get(group, 0.0) + found.conversions(candidate)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +198,16 @@ class _Costs:
 class _MeasuredCosts(_Costs):
     """Measured costs, with every operator free to be float, tables too, which are estimated.
 
-    The placement that was measured to be the fastest is where the tradeoff begins, so no operator in it costs less in
-    float.
+    The placement that was measured to be the fastest is where the tradeoff begins: no group costs less in float than on
+    integers with all conversions around it, whatever noise says.
+
+    Attributes:
+        measured: what was measured.
+        around: group -> all conversions that its nodes may need.
     """
 
     measured: Costs
+    around: Mapping[str, float]
 
     def group(self, name: str) -> str:
         return self.measured.group(name)
@@ -204,10 +216,12 @@ class _MeasuredCosts(_Costs):
         found = self.measured.in_float(candidate)
         if found is None:
             return _Costs.in_float(self, candidate)
-        return max(found, self.on_integers(candidate)) + _TIE_NS
+        around = self.around[candidate.node.name] if self.group(candidate.node.name) == candidate.node.name else 0.0
+        return max(found, self.on_integers(candidate) + around) + _TIE_NS
 
     def alone(self, candidate: Candidate) -> float:
-        return self.in_float(candidate) + self.conversions(candidate)
+        found, group = self.measured.in_float(candidate) or 0.0, self.group(candidate.node.name)
+        return max(found, self.on_integers(candidate)) + self.around[group]
 
     def on_integers(self, candidate: Candidate) -> float:
         return self.measured.on_integers(candidate)

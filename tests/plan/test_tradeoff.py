@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from networks.all import NETWORKS
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import load
 from qconvert.graph.prepare.canonical import prepare
+from qconvert.measure.boundary import BoundaryCosts, Line
+from qconvert.measure.costs import MeasuredCosts
 from qconvert.plan.build import build_plan
 from qconvert.plan.damage import Term, noise_of
 from qconvert.plan.tradeoff import Tradeoff
@@ -21,8 +24,9 @@ from qconvert.targets import TARGETS
 pytestmark = pytest.mark.slow
 
 
-def tradeoff(name: str, folder: Path, seed: int = 0) -> Tradeoff:
-    """With a term of random noise for every integer node, and one for every pair of neighbours."""
+def tradeoff(name: str, folder: Path, seed: int = 0, *, measured: bool = False) -> Tradeoff:
+    """With a term of random noise for every integer node, and one for every pair of neighbours; ``measured``: with
+    random times, a clamp in the group of what absorbs it."""
     path = folder / "model.onnx"
     path.write_bytes(NETWORKS[name]().proto.SerializeToString())
     graph = view_of(prepare(load(path)).model)
@@ -32,12 +36,29 @@ def tradeoff(name: str, folder: Path, seed: int = 0) -> Tradeoff:
     nodes = [n.node for n in plan.taken() if n.activations]
     sets = [frozenset((n,)) for n in nodes] + [frozenset(pair) for pair in itertools.pairwise(nodes)]
     terms = [Term(nodes=s, noise=float(10 ** rng.uniform(-6, -3))) for s in sets]
-    return Tradeoff.of(graph, Recipe(), target, plan, terms)
+    made = Tradeoff.of(graph, Recipe(), target, plan, terms)
+    if not measured:
+        return made
+    groups = {n: made.absorbed.get(n, n) for n in graph.nodes}
+    line = Line(base=2.0, slope=1e-4)
+    costs = MeasuredCosts(
+        graph=graph,
+        groups=groups,
+        float_us={g: float(rng.uniform(1, 100)) for g in sorted(set(groups.values()))},
+        integer_us={g: float(rng.uniform(1, 100)) for g in sorted(set(groups.values()))},
+        quantize_us={},
+        dequantize_us={},
+        sizes={},
+        boundaries=BoundaryCosts(quantize=line, dequantize=line, from_blocks=line, to_blocks=line, transpose=line),
+        blocked=frozenset(),
+    )
+    return replace(made, measured=costs)
 
 
+@pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_corners_are_a_monotone_front(name: str, tmp_path: Path) -> None:
-    made = tradeoff(name, tmp_path)
+def test_corners_are_a_monotone_front(name: str, measured: bool, tmp_path: Path) -> None:
+    made = tradeoff(name, tmp_path, measured=measured)
     corners = made.corners(16)
     assert corners[0].price == 0.0
     # what placement without damage says
@@ -59,6 +80,19 @@ def test_every_corner_is_the_best_at_its_price(tmp_path: Path) -> None:
     for corner in corners:
         totals = [c.cost + corner.price * c.noise for c in corners]
         assert corner.cost + corner.price * corner.noise == pytest.approx(min(totals))
+
+
+def test_a_node_that_was_measured_to_be_dear_in_float_goes_back_last(tmp_path: Path) -> None:
+    made = tradeoff("squeeze_excite", tmp_path, measured=True)
+    assert isinstance(made.measured, MeasuredCosts)
+    nodes = [n for n in sorted(made.integer) if made.measured.group(n) == n]
+    terms = [Term(nodes=frozenset((n,)), noise=1e-4) for n in nodes]
+    for dear in nodes[:3]:
+        times = {**made.measured.float_us, **dict.fromkeys(nodes, 50.0), dear: 1e6}
+        costs = replace(made.measured, float_us=times, integer_us=dict.fromkeys(times, 10.0))
+        corners = replace(made, terms=terms, measured=costs).corners(64)
+        assert dear in corners[-2].integer
+        assert corners[-1].price > 100 * corners[-2].price
 
 
 def test_the_number_of_corners_is_bounded(tmp_path: Path) -> None:
