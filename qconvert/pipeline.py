@@ -156,7 +156,7 @@ def finish(started: Started, quantized: Quantized, output: Path, reference: Sess
         delivered = deliver(quantized, target, data.calibration.feed(0))
         seen_here = target.name == machine.target or target.host == machine.processor.architecture
         seen_here &= not types_for(job.recipe, target).wide  # what fuses with 8 bits says nothing about 16
-        feeds = tuple(islice(data.calibration, MOST_FEEDS))
+        feeds = tuple(islice(data.calibration, MOST_FEEDS if LEVELS[job.recipe.effort].timing >= 1 else 1))
         verification = verify(quantized, delivered, reference, feeds, census=seen_here)
     with run.watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, started.labels, run.progress)
@@ -353,7 +353,8 @@ def measure_speed(reference: Session, quantized: Session, data: Data, effort: fl
     """Interleaved latency on the first evaluation sample, with ONNX Runtime's default threads, for ``effort`` s."""
     sessions = {"fp32": reference, "quantized": quantized}
     rounds = max(_FEWEST_ROUNDS, round(_ROUNDS * effort))
-    times = measure_latency(sessions, data.evaluation.feed(0), seconds=effort, min_runs=rounds)
+    # both have just run the evaluation samples
+    times = measure_latency(sessions, data.evaluation.feed(0), seconds=effort, min_runs=rounds, warmup=1)
     return LatencyReport(
         threads=0,
         fp32=times["fp32"],

@@ -141,8 +141,10 @@ class _Search:
         started = time.perf_counter()
         graph, recipe = view_of(self.prepared.model), self.run.recipe
         able = weighed(graph, recipe, target_of(recipe.target), self.kept_float)
-        self.converted.append((self._planned(self.run), self.plain))
-        trials = [self._trial(_STATIC, recipe)]
+        planned = self._planned(self.run)
+        self.converted.append((planned, self.plain))
+        static = replace(self.plain, plan=told_as(self.plain.plan, planned))
+        trials = [_Trial(name=_STATIC, recipe=recipe, result=static)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
         sessions = {_FP32: session_of(self.prepared.model, threads=1)}
@@ -333,6 +335,7 @@ class _Search:
             seconds=_CLEAR_SECONDS if clear else _TIMING_SECONDS * self._effort,
             min_runs=_FEWEST_ROUNDS if clear else max(_FEWEST_ROUNDS, int(_TIMING_ROUNDS * self._effort)),
             max_runs=_MOST_ROUNDS,
+            warmup=1 if clear else 3,
             clock=thread_clock(),
         )
 
