@@ -54,13 +54,13 @@ class MeasuredCosts:
 
     def group(self, name: str) -> str:
         """The group of a node."""
-        return self.groups[name]
+        return self.groups.get(name, name)  # recovery may have put it there since
 
     def in_float(self, candidate: Candidate) -> float | None:
         """The group's time in float, charged to the node that the group is named after; tables stay integers."""
         if candidate.table:
             return None
-        if self.groups[candidate.node.name] != candidate.node.name:
+        if self.group(candidate.node.name) != candidate.node.name:
             return 0.0
         return 1e3 * (self.float_us.get(candidate.node.name, 0.0) * MARGIN + MARGIN_US)
 
@@ -77,9 +77,9 @@ class MeasuredCosts:
         """Between a float producer and integer readers."""
         if tensor in self.quantize_us:
             return 1e3 * self.quantize_us[tensor]
-        size, view = self.sizes.get(tensor, 1), self.graph.tensors[tensor]
+        size, view = self.sizes.get(tensor, 1), self.graph.tensors.get(tensor)
         us = self.boundaries.quantize.at(size)
-        if view.producer in self.blocked:
+        if view is not None and view.producer in self.blocked:
             us += self.boundaries.from_blocks.at(size)
         return 1e3 * (us + self._transposed(tensor, size))
 
@@ -87,9 +87,9 @@ class MeasuredCosts:
         """Between an integer producer and float readers."""
         if tensor in self.dequantize_us:
             return 1e3 * self.dequantize_us[tensor]
-        size, view = self.sizes.get(tensor, 1), self.graph.tensors[tensor]
+        size, view = self.sizes.get(tensor, 1), self.graph.tensors.get(tensor)
         us = self.boundaries.dequantize.at(size)
-        if any(reader in self.blocked for reader, _ in view.consumers):
+        if view is not None and any(reader in self.blocked for reader, _ in view.consumers):
             us += self.boundaries.to_blocks.at(size)
         return 1e3 * (us + self._transposed(tensor, size))
 
@@ -107,7 +107,8 @@ class MeasuredCosts:
 
     def _transposed(self, tensor: str, size: int) -> float:
         """Integer convolutions want channels last."""
-        rank = self.graph.tensors[tensor].rank
+        view = self.graph.tensors.get(tensor)
+        rank = view.rank if view is not None else None
         return self.boundaries.transpose.at(size) if rank is not None and rank >= 3 and self.blocked else 0.0
 
 

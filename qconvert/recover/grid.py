@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.numerics.bias import quantize_bias
+from qconvert.numerics.dtypes import UINT8
 from qconvert.numerics.saturation import MOST_OF_A_PAIR, Order, shrink
 from qconvert.numerics.spec import QParams
 from qconvert.ops.rule import rule_of
@@ -55,10 +56,10 @@ def final_parameters(subject: Subject, plan: QuantPlan, layer: Layer, weight: Ar
     """
     params = parameters_of(subject, plan, layer.node, weight)
     bias = subject.bias(layer) if layer.op_type != "MatMul" else None
-    activation = plan.params_of()[layer.source]
-    if bias is not None:
+    activation = plan.params_of().get(layer.source)  # None: it is quantized as the model runs, to uint8
+    if bias is not None and activation is not None:
         params = quantize_bias(bias, float(activation.scale), params).weight
-    kind = activation.spec.qtype
+    kind = activation.spec.qtype if activation is not None else UINT8
     if not subject.saturates or not params.spec.qtype.signed or kind.signed or kind.bits > 8:
         return params, None
     order = _order(subject, layer, weight.shape)

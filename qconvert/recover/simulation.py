@@ -26,6 +26,12 @@ def integer_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
     return {n: layer for n, layer in found.items() if plan.nodes[n].weight is not None and plan.nodes[n].activations}
 
 
+def multiplying_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
+    """The layers that multiply integers: those that run on integers, and those that quantize what they read as the
+    model runs (:data:`qconvert.forms.DYNAMIC`)."""
+    return {n: layer for n, layer in find_layers(subject.graph).items() if plan.nodes[n].multiplies}
+
+
 def stored_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
     """The layers whose weights are stored as integers, whatever they compute in; transposed convolutions are among
     them."""

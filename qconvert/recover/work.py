@@ -8,7 +8,7 @@ from qconvert.graph.footprint import FLOAT_BYTES, value_bytes
 from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Layer, owns_weight
 from qconvert.recover.recovery import Subject
-from qconvert.recover.simulation import integer_layers
+from qconvert.recover.simulation import multiplying_layers
 
 
 def multiplications(subject: Subject, layers: Mapping[str, Layer]) -> float:
@@ -29,11 +29,12 @@ def outputs(subject: Subject, layer: Layer) -> int:
 def affordable(
     subject: Subject, plan: QuantPlan, cost: Callable[[int, int, int], float], operations: float
 ) -> dict[str, Layer]:
-    """The integer layers that own their weight, the cheapest ones up to so many multiplications, in graph order.
+    """The layers that multiply integers and own their weight, in graph order: the cheapest ones up to so many
+    multiplications.
 
     ``cost`` gives the multiplications of a layer from its groups, and from outputs and inputs of a group.
     """
-    found = {n: layer for n, layer in integer_layers(subject, plan).items() if owns_weight(subject.graph, layer)}
+    found = {n: layer for n, layer in multiplying_layers(subject, plan).items() if owns_weight(subject.graph, layer)}
     costs = {n: cost(*layer.by_outputs(subject.weight(layer)).shape) for n, layer in found.items()}
     spent, kept = 0.0, set()
     for name in sorted(found, key=lambda n: costs[n]):

@@ -27,11 +27,13 @@ from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, QConvertError
 from qconvert.evaluate.fidelity import TensorSums, sqnr_db
 from qconvert.evaluate.interval import score_interval
+from qconvert.forms import DYNAMIC
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
 from qconvert.placing import integer_nodes
+from qconvert.plan.forms import entries
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.samples import seen_and_judging
@@ -117,10 +119,11 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
         message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
         return _warned(quantized, f"{low}, and no other placement could be tried: {message[:300]}")
-    if not back:
+    if best is quantized:
         return _warned(quantized, f"{low}, and no placement that was tried does better")
     floats = f"{', '.join(back[:8])}{' and others' if len(back) > 8 else ''}"
-    note = f"accuracy: {found.db:.1f} -> {reached} with {len(back)} operators back in float: {floats}"
+    how = f"{len(back)} operators back in float: {floats}" if back else "fixed ranges for inputs of products"
+    note = f"accuracy: {found.db:.1f} -> {reached} with {how}"
     best = replace(best, notes=(*best.notes, note))
     return best if reached.least_db >= FLOOR_DB else _warned(best, f"{low}; the best placement has {reached}")
 
@@ -145,12 +148,24 @@ def _search(
     order = list(view_of(started.prepared.model).nodes)
     placed = quantized.placement
     pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else ((), run.recipe.forms)
+    best, reached, gone = quantized, found, frozenset[str]()
+    static = _static_forms(quantized, forms)
+    if static is not None:
+        # what these do to the outputs no analysis knows, and the way back costs the least
+        forms = static
+        recipe = replace(run.recipe, placement=PINNED, pinned_float=pinned, forms=forms)
+        made = make_quantized(started.prepared, replace(run, recipe=recipe))
+        quantized = _reported(made, quantized, recipe, ())
+        found = _sqnr(reference, made.session, feeds)
+        if found.least_db > reached.least_db:
+            best, reached = quantized, found
+        if found.least_db >= FLOOR_DB:
+            return best, reached, ()
     analysis = analyze(started, quantized, _OPTIONS)
     # of these no corner knows: they have no integer kernel, and what they store is rounded at every step
     states = frozenset(n.node for n in quantized.plan.taken() if n.op_type in RECURRENT)
     weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
     corners = corners_of(analysis.tradeoff, weighted)
-    best, reached, gone = quantized, found, frozenset[str]()
 
     def attempt(back: frozenset[str]) -> float:
         """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise."""
@@ -206,7 +221,15 @@ def _reported(made: Quantized, before: Quantized, recipe: Recipe, excluded: tupl
     report = before.placement
     if report is None:
         return made
-    return replace(made, placement=replace(report, pinned_float=recipe.pinned_float, excluded=excluded))
+    changed = replace(report, pinned_float=recipe.pinned_float, pinned_forms=recipe.forms, excluded=excluded)
+    return replace(made, placement=changed, costs=before.costs)
+
+
+def _static_forms(quantized: Quantized, forms: tuple[str, ...]) -> tuple[str, ...] | None:
+    """``forms`` without those of products that quantize what they read as the model runs; None where there are none."""
+    dynamic = {n.node: DYNAMIC for n in quantized.plan.taken() if n.form == DYNAMIC and n.second is None}
+    left = tuple(f for f in forms if f not in entries(dynamic))
+    return left if len(left) < len(forms) else None
 
 
 def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:

@@ -6,14 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from networks.builder import Builder, Feed
+from onnx import numpy_helper
 from sensitivity.nets import chain, chain_with_an_outlier, job, loudest
 
 from qconvert.conversion import Quantized
 from qconvert.evaluate.fidelity import sqnr_db
+from qconvert.forms import DYNAMIC
 from qconvert.graph.signature import session_of
 from qconvert.pipeline import Started, finish, make_quantized, start
 from qconvert.placing import integer_nodes
+from qconvert.plan.forms import entries
 from qconvert.progress import Silent
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC
 from qconvert.report.model import PlacementReport
@@ -97,6 +102,55 @@ def test_good_outputs_and_a_placement_of_the_user_are_left_alone(tmp_path: Path)
     started, made = converted(*chain_with_an_outlier(), tmp_path)
     theirs = replace(started, run=replace(started.run, recipe=replace(started.run.recipe, placement=STATIC)))
     assert guarded(theirs, made, session_of(theirs.source), seconds=60.0) is made
+
+
+def products_with_an_outlier() -> tuple[onnx.ModelProto, list[Feed]]:
+    """A chain of MatMuls whose third one reads a channel that drowns the others in 8 bits."""
+    b = Builder(seed=5)
+    x = b.input("x", [1, 4, 32])
+    for _ in range(4):
+        x = b.relu(b.matmul(x, 32, 32))
+    b.output(b.matmul(x, 32, 6, out="y"), [1, 4, 6])
+    proto = b.model()
+    weights = {t.name: t for t in proto.graph.initializer}
+    products = [n for n in proto.graph.node if n.op_type == "MatMul"]
+    sums = [n for n in proto.graph.node if n.op_type == "Add"]
+    for name, part, factor in (
+        (products[1].input[1], np.s_[:, 0], 2000.0),
+        (sums[1].input[1], np.s_[0], 2000.0),
+        (products[2].input[1], np.s_[0, :], 1 / 2000.0),
+    ):
+        array = numpy_helper.to_array(weights[name]).copy()
+        array[part] *= factor
+        weights[name].CopyFrom(numpy_helper.from_array(array, name))
+    return proto, b.feeds(48)
+
+
+def test_products_that_quantize_as_the_model_runs_get_fixed_ranges_first(tmp_path: Path) -> None:
+    proto, feeds = products_with_an_outlier()
+    names = [n.name for n in proto.graph.node if n.op_type == "MatMul"]
+    forms = entries(dict.fromkeys(names, DYNAMIC))
+    started, made = converted(proto, feeds, tmp_path, forms=forms)
+    assert {n.node for n in made.plan.taken() if n.form == DYNAMIC} == set(names)
+    assert made.placement is not None
+    made = replace(made, placement=replace(made.placement, pinned_forms=forms))
+    better = guarded(started, made, session_of(started.source), seconds=60.0)
+    assert not better.warnings
+    assert db(started, made) < FLOOR_DB <= db(started, better)
+    assert not any(n.form == DYNAMIC for n in better.plan.taken())
+    assert better.placement is not None and not better.placement.pinned_forms
+    # only what hurts is in float
+    left = integer_nodes(better.plan)
+    assert names[2] not in left and len(left.intersection(names)) >= 3
+    recipe = replace(
+        started.run.recipe,
+        placement=PINNED,
+        forms=better.placement.pinned_forms,
+        pinned_float=better.placement.pinned_float,
+        exclude=better.placement.excluded,
+    )
+    again = make_quantized(started.prepared, replace(started.run, recipe=recipe))
+    assert again.model.to_bytes() == better.model.to_bytes()
 
 
 def test_the_least_effort_only_warns(tmp_path: Path) -> None:

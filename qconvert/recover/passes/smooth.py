@@ -26,13 +26,18 @@ from qconvert.graph.constants import Port
 from qconvert.graph.scaling import Scaling
 from qconvert.graph.signature import session_of
 from qconvert.numerics.affine import dequantize, params_from_range, quantize, weight_params
+from qconvert.numerics.dtypes import UINT8
+from qconvert.numerics.spec import QuantSpec
 from qconvert.plan.model import QuantPlan
 from qconvert.recover.folding import Place, find_place
 from qconvert.recover.layers import Array, Layer, find_layers, owns_weight
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
-from qconvert.recover.simulation import integer_layers
+from qconvert.recover.simulation import multiplying_layers
 
 Vector = NDArray[np.float64]
+
+# What DynamicQuantizeLinear makes.
+_AS_IT_RUNS = QuantSpec(qtype=UINT8, symmetric=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +154,7 @@ class Smooth:
 def _candidates(subject: Subject, plan: QuantPlan) -> list[_Candidate]:
     """Tensors whose channels can be scaled for all the integer products that read them, in graph order."""
     graph, every = subject.graph, find_layers(subject.graph)
-    integer = integer_layers(subject, plan)
+    integer = multiplying_layers(subject, plan)
     found = []
     for tensor in dict.fromkeys(layer.source for layer in integer.values()):
         readers = tuple(layer for layer in integer.values() if layer.source == tensor)
@@ -180,7 +185,8 @@ def _rows(subject: Subject, found: Sequence[_Candidate], samples: int, count: in
 
 
 def _rounded_rows(plan: QuantPlan, tensor: str, x: Array) -> Array:
-    spec = plan.groups[plan.group_of()[tensor]].spec
+    group = plan.group_of().get(tensor)
+    spec = _AS_IT_RUNS if group is None else plan.groups[group].spec
     params = params_from_range(float(x.min(initial=0.0)), float(x.max(initial=0.0)), spec)
     return dequantize(quantize(x, params), params)
 
