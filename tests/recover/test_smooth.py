@@ -13,6 +13,7 @@ from recover.nets import prepared, quantized, sqnr, subject
 
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.view import GraphView
+from qconvert.recipe.recipe import Recipe
 from qconvert.recover.passes.smooth import Smooth
 from qconvert.recover.recovery import Changes, Stage
 
@@ -87,20 +88,22 @@ def made(net: Callable[[Builder], None]) -> tuple[Prepared, Feeds]:
     return prepared(b.model(), feeds[0]), feeds
 
 
-def smoothed(net: Callable[[Builder], None]) -> tuple[Prepared, Prepared, Changes, Feeds]:
+def smoothed(net: Callable[[Builder], None], recipe: Recipe | None = None) -> tuple[Prepared, Prepared, Changes, Feeds]:
     canonical, feeds = made(net)
-    changes = Smooth().apply(subject(canonical.model, feeds, quantized(canonical, feeds).plan))
+    changes = Smooth().apply(subject(canonical.model, feeds, quantized(canonical, feeds, recipe).plan))
     return canonical, replace(canonical, model=changes.applied(canonical.model)), changes, feeds
 
 
+@pytest.mark.parametrize("form", ["plain", "dynamic"])
 @pytest.mark.parametrize("net", [*FOLDED, residual], ids=lambda n: n.__name__)
-def test_an_outlier_channel_costs_nothing_any_more(net: Callable[[Builder], None]) -> None:
-    before, after, changes, feeds = smoothed(net)
+def test_an_outlier_channel_costs_nothing_any_more(net: Callable[[Builder], None], form: str) -> None:
+    recipe = Recipe(forms=(f"MatMul={form}",))
+    before, after, changes, feeds = smoothed(net, recipe)
     assert changes.changed == 1
     assert sqnr(before.model, after.model, feeds) > 105.0  # the same function
     assert len(after.model.ir.graph) == len(before.model.ir.graph) + (net is residual)
-    plain = sqnr(before.model, quantized(before, feeds).model, feeds)
-    assert sqnr(before.model, quantized(after, feeds).model, feeds) > plain + 6.0
+    plain = sqnr(before.model, quantized(before, feeds, recipe).model, feeds)
+    assert sqnr(before.model, quantized(after, feeds, recipe).model, feeds) > plain + 6.0
 
 
 def test_the_error_against_float64() -> None:
