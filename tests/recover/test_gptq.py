@@ -189,6 +189,23 @@ def test_a_net_of_correlated_inputs_gains(net: Callable[[Builder], str]) -> None
     assert len(after.to_bytes()) == len(result.model.to_bytes())
 
 
+def test_products_that_quantize_as_the_model_runs_gain_too() -> None:
+    b = Builder(seed=12)
+    x = b.relu(b.matmul(b.input("x", [1, 4, 16, 16]), 16, 32))
+    b.output(b.matmul(x, 32, 8, out="y"))
+    feeds = smooth()
+    canonical = prepared(b.model(), feeds[0])
+    recipe = Recipe(forms=("MatMul=dynamic",))
+    result = quantized(canonical, feeds, recipe)
+    assert [n.form for n in result.plan.taken() if n.weight is not None] == ["dynamic"] * 2
+    changes = Gptq().apply(subject(canonical.model, feeds, result.plan))
+    assert changes.changed == 2
+    base = with_constants(canonical.model, changes.constants)
+    after = emit(base, changes.planned(result.plan), recipe, canonical.source)[0]
+    assert sqnr(canonical.model, after, feeds) > sqnr(canonical.model, result.model, feeds) + 1.0
+    assert len(after.to_bytes()) == len(result.model.to_bytes())
+
+
 def test_a_shared_weight_and_a_large_one_are_left_alone() -> None:
     b = Builder(seed=13)
     w = b.weight(4, 4, 3, 3)
