@@ -12,6 +12,8 @@ from networks import chain
 from networks.all import NETWORKS
 from networks.contract import breaches, measured
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     *((name, "default") for name in NETWORKS),
     *(

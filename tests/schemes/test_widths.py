@@ -26,6 +26,8 @@ from qconvert.plan.widths import widths_of
 from qconvert.recipe.recipe import Recipe
 from qconvert.targets.auto import target_of
 
+pytestmark = pytest.mark.slow
+
 STATIC = Recipe(target="x86-vnni", placement="static", recover=("none",))
 ALL = Recipe(target="qnn", placement="all", recover=("none",))
 CASES = """resnet yolo mobilenet_v2 encoder_layernorm byte_classifier densenet ssd unet_resize_nearest squeeze_excite
