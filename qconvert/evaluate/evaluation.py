@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.calibrate.data import DataSpec, open_data_set
+from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.labels import Labels
 from qconvert.evaluate.comparison import open_named
 from qconvert.evaluate.fidelity import leading_axis
@@ -25,7 +26,7 @@ from qconvert.evaluate.latency import Latency, measure_latency
 from qconvert.evaluate.metric import METRICS, infer_metric
 from qconvert.evaluate.scoring import Scoring
 from qconvert.evaluate.shown import Shown
-from qconvert.graph.model import load
+from qconvert.graph.model import Model, load
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.size import file_bytes
@@ -152,6 +153,31 @@ class Evaluation(Shown):
     gates: tuple[Verdict, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What is to be evaluated, open and checked: the model, its session, samples, their labels."""
+
+    model: Model
+    session: Session
+    samples: FeedSet
+    labels: Labels | None
+
+
+def open_evaluated(job: EvaluateJob) -> Evaluated:
+    """Open all that ``job`` names.
+
+    Raises:
+        ModelError, DataError, RecipeError: as :func:`evaluate`.
+    """
+    if job.metric is not None:
+        METRICS.get(job.metric)
+    model = load(job.model)
+    session = open_named(model, job.model, job.threads)
+    samples = open_data_set(job.data, session.inputs)
+    known = open_labels(job.labels, job.metric, session, samples, job.data.name)
+    return Evaluated(model=model, session=session, samples=samples, labels=known)
+
+
 def evaluate(job: EvaluateJob, progress: Progress | None = None) -> Evaluation:
     """Run the model of ``job`` on its data.
 
@@ -162,12 +188,9 @@ def evaluate(job: EvaluateJob, progress: Progress | None = None) -> Evaluation:
     """
     progress = progress or Silent()
     start = perf_counter()
-    if job.metric is not None:
-        METRICS.get(job.metric)
-    model = load(job.model)
-    session = open_named(model, job.model, job.threads)
-    samples = open_data_set(job.data, session.inputs)
-    known = labelled(samples, open_labels(job.labels, job.metric, session, samples, job.data.name))
+    opened = open_evaluated(job)
+    model, session, samples = opened.model, opened.session, opened.samples
+    known = labelled(samples, opened.labels)
     watched = progress.track(iter(samples), label="evaluating", total=len(samples))
     outputs, scoring, rows = _run(session, watched, job.metric, known.labels)
     return Evaluation(

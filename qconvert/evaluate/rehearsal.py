@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from qconvert.calibrate.data import open_data_set
 from qconvert.calibrate.feeds import FeedSet
 from qconvert.calibrate.labels import Labels
 from qconvert.evaluate.benchmark import BenchJob, open_timed
-from qconvert.evaluate.comparison import CompareJob, open_compared, open_named
-from qconvert.evaluate.evaluation import EvaluateJob
-from qconvert.evaluate.labelled import open_labels
-from qconvert.evaluate.metric import METRICS, infer_metric
-from qconvert.graph.model import load
+from qconvert.evaluate.comparison import CompareJob, open_compared
+from qconvert.evaluate.evaluation import EvaluateJob, open_evaluated
+from qconvert.evaluate.metric import infer_metric
 from qconvert.graph.session import Feed, Session
 
 
@@ -59,14 +56,10 @@ def rehearse(job: CompareJob | EvaluateJob | BenchJob) -> Rehearsal:
     if isinstance(job, BenchJob):
         return _rehearse_timing(job)
     if isinstance(job, CompareJob):
-        opened = open_compared(job)
-        return _rehearse_scoring(job, opened.sessions, opened.samples, opened.labels)
-    if job.metric is not None:
-        METRICS.get(job.metric)
-    session = open_named(load(job.model), job.model, job.threads)
-    samples = open_data_set(job.data, session.inputs)
-    labels = open_labels(job.labels, job.metric, session, samples, job.data.name)
-    return _rehearse_scoring(job, {job.model.name: session}, samples, labels)
+        compared = open_compared(job)
+        return _rehearse_scoring(job, compared.sessions, compared.samples, compared.labels)
+    evaluated = open_evaluated(job)
+    return _rehearse_scoring(job, {job.model.name: evaluated.session}, evaluated.samples, evaluated.labels)
 
 
 def _rehearse_scoring(

@@ -7,7 +7,7 @@ else reads as codes is quantized no longer. So calibration, recovery and emissio
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qconvert.errors import RecipeError
@@ -78,6 +78,12 @@ def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Tar
 def entries(forms: Mapping[str, str]) -> tuple[str, ...]:
     """The entries of a recipe for node -> form."""
     return tuple(f"{glob.escape(name)}={form}" for name, form in forms.items())
+
+
+def without(listed: Sequence[str], names: Iterable[str], form: str) -> tuple[str, ...]:
+    """``listed``, entries of a recipe, but for those that give ``form`` to one of ``names``."""
+    gone = entries(dict.fromkeys(names, form))
+    return tuple(entry for entry in listed if entry not in gone)
 
 
 def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str, form: str) -> str:

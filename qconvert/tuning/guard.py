@@ -33,7 +33,7 @@ from qconvert.graph.session import Feed, Session
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
 from qconvert.placing import integer_nodes
-from qconvert.plan.forms import entries
+from qconvert.plan.forms import without
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.samples import seen_and_judging
@@ -102,9 +102,8 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
         seconds: what that took.
     """
     run, feeds = started.run, list(seen_and_judging(started.run.samples)[1].first(_SAMPLES))
-    if run.recipe.placement != MEASURED or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
-        return quantized
-    if not LEVELS[run.recipe.effort].guards:
+    asked = run.recipe.placement == MEASURED and LEVELS[run.recipe.effort].guards
+    if not asked or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
         return quantized
     found = _sqnr(reference, quantized.session, feeds)
     if not found.least_db < FLOOR_DB:
@@ -227,8 +226,8 @@ def _reported(made: Quantized, before: Quantized, recipe: Recipe, excluded: tupl
 
 def _static_forms(quantized: Quantized, forms: tuple[str, ...]) -> tuple[str, ...] | None:
     """``forms`` without those of products that quantize what they read as the model runs; None where there are none."""
-    dynamic = {n.node: DYNAMIC for n in quantized.plan.taken() if n.form == DYNAMIC and n.second is None}
-    left = tuple(f for f in forms if f not in entries(dynamic))
+    dynamic = [n.node for n in quantized.plan.taken() if n.form == DYNAMIC and n.second is None]
+    left = without(forms, dynamic, DYNAMIC)
     return left if len(left) < len(forms) else None
 
 

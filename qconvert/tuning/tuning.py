@@ -24,7 +24,7 @@ from qconvert.graph.signature import session_of
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import QuantizeJob, Started, finish, make_quantized, measure_accuracy, start
 from qconvert.plan.build import build_plan
-from qconvert.plan.forms import entries
+from qconvert.plan.forms import without
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.tradeoff import Corner
 from qconvert.progress import Progress, Silent
@@ -299,7 +299,7 @@ def _stored_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[
     names = [n.node for n in base.plan.taken() if n.form == DYNAMIC and n.second is not None]
     if not names or base.placement is None:
         return None
-    forms = tuple(f for f in base.placement.pinned_forms if f not in entries(dict.fromkeys(names, DYNAMIC)))
+    forms = without(base.placement.pinned_forms, names, DYNAMIC)
     run = replace(started.run, recipe=replace(_placed_like(started.run.recipe, base), forms=forms))
     made = make_quantized(started.prepared, run)
     note = f"computing in float for the budget, with weights stored as integers: {', '.join(names)}"
