@@ -303,7 +303,7 @@ def _stored_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[
     run = replace(started.run, recipe=replace(_placed_like(started.run.recipe, base), forms=forms))
     made = make_quantized(started.prepared, run)
     note = f"computing in float for the budget, with weights stored as integers: {', '.join(names)}"
-    return replace(made, placement=replace(base.placement, pinned_forms=forms)), (), note
+    return replace(made, placement=replace(base.placement, pinned_forms=forms), costs=base.costs), (), note
 
 
 def _float_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[str, ...], str] | None:
