@@ -22,6 +22,7 @@ from qconvert.conversion import plan_and_observe, quantizes
 from qconvert.errors import DataError, RecipeError
 from qconvert.graph.bodies import weighted_branches
 from qconvert.graph.build_view import view_of
+from qconvert.graph.deferred import ahead
 from qconvert.graph.digest import digest_ahead, graph_digest
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.memory import give_back
@@ -30,6 +31,7 @@ from qconvert.graph.segments import Observer
 from qconvert.graph.signature import session_of
 from qconvert.inputs import least_opset, load_float_model, open_data
 from qconvert.plan.build import build_plan
+from qconvert.plan.placement import CUT_LIBRARY
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
 from qconvert.recipe.resolve import resolve
@@ -249,6 +251,7 @@ def origin_of(
 
 
 def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
+    ahead(CUT_LIBRARY)
     with watch.stage("load"):
         source = load_float_model(job.model)
         digest = digest_ahead(source)

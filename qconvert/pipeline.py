@@ -28,6 +28,7 @@ from qconvert.gathering import gatherer_of, kept_statistics, source_of
 from qconvert.graph.bodies import body_parameters
 from qconvert.graph.census import take_census
 from qconvert.graph.check import check, interface_differences
+from qconvert.graph.deferred import ahead
 from qconvert.graph.digest import digest_ahead, model_digest
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import Model, save
@@ -36,6 +37,7 @@ from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.sparsity import sparsity_note
 from qconvert.inputs import ConversionJob, Data, load_float_model, open_data
+from qconvert.plan.placement import CUT_LIBRARY
 from qconvert.plan.widths import of_scheme
 from qconvert.progress import Progress
 from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
@@ -114,6 +116,7 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
         InputError: one of them is unusable.
     """
     watch = Stopwatch()
+    ahead(CUT_LIBRARY)
     _check_options(job, mixes=mixes)
     asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
     with watch.stage("load"):

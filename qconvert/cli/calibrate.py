@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -78,6 +79,7 @@ def command(
     from qconvert.recipe.recipe_file import load_recipe, merge
     from qconvert.report.renderers import phrases
 
+    gc.freeze()  # what has been imported stays, and need not be looked through for garbage
     job = CalibrateJob(
         model=model,
         calib=DataSpec(sources=calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def command(
     from qconvert.report.renderers.json import JSON
     from qconvert.tuning.budget import Budget
 
+    gc.freeze()  # what has been imported stays, and need not be looked through for garbage
     chosen = given(choices)
     if ranges is not None and "method" not in chosen and recipe_file is None:
         chosen["method"] = load_origin(ranges).method

@@ -48,6 +48,7 @@ class Bins:
     exponent: int = field(default=_MIN_EXPONENT, init=False)
     lo_bin: int = field(default=0, init=False)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64), init=False)
+    _fitted: tuple[float, float] | None = field(default=None, init=False, repr=False)
 
     @property
     def width(self) -> float:
@@ -56,6 +57,9 @@ class Bins:
 
     def fit(self, lo: float, hi: float) -> None:
         """Take the layout for data in [lo, hi], which contains what was counted; coarsen that."""
+        if (lo, hi) == self._fitted:
+            return
+        self._fitted = lo, hi
         exponent, lo_bin, size = layout(lo, hi, self.limit)
         if (exponent, lo_bin, size) == (self.exponent, self.lo_bin, self.counts.size):
             return
@@ -82,5 +86,9 @@ class Bins:
     def _absorb(self, exponent: int, lo_bin: int, counts: NDArray[np.int64]) -> None:
         # Indices are below 2**62, so a shift by 62 says the same as any longer one, and int64 allows no more than 63.
         doublings = min(self.exponent - exponent, 62)
+        if doublings == 0:
+            start = lo_bin - self.lo_bin
+            self.counts[start : start + counts.size] += counts
+            return
         index = (np.arange(lo_bin, lo_bin + counts.size, dtype=np.int64) >> doublings) - self.lo_bin
         np.add.at(self.counts, index, counts)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from qconvert.errors import DataError, InternalError
 from qconvert.stats.bins import Bins
 from qconvert.stats.minmax import MinMax, Span, is_near, single
-from qconvert.stats.sampling import Blocks, blocks_of, stride
+from qconvert.stats.sampling import Blocks, stride
 
 # At least 8 bins to a step of an 8-bit grid, as a range takes more than half of the bins.
 DEFAULT_BINS = 4096
@@ -106,9 +106,8 @@ class Histogram:
         if rows.size == 0:
             return
         step = stride(rows.shape[1], self.max_elements)
-        blocks = blocks_of(rows) if step > 1 else None
-        lo = float(blocks.least.min() if blocks else rows.min())
-        hi = float(blocks.most.max() if blocks else rows.max())
+        blocks = Blocks(rows, step) if step > 1 else None
+        lo, hi = (blocks.lo, blocks.hi) if blocks else (float(rows.min()), float(rows.max()))
         if not is_near(lo, hi):
             for row in rows:
                 self._sift(row)
@@ -124,7 +123,7 @@ class Histogram:
         for values, bins in ((near, self._near), (far, self._far)):
             if values.size:
                 step = stride(values.size, self.max_elements)
-                counted = _count(bins, blocks_of(values[None]) if step > 1 else values, step)
+                counted = _count(bins, Blocks(values[None], step) if step > 1 else values, step)
                 self.counted += counted if bins is self._near else 0
 
     def _fit(self) -> None:
@@ -191,7 +190,7 @@ def _count(bins: Bins, values: Blocks | NDArray[np.float32], step: int) -> int:
         How many elements were counted.
     """
     if isinstance(values, Blocks):
-        body, tails = values.pick(step)
+        body, tails = values.pick()
         bins.count(body, step)
         bins.count(tails, 1)
         return body.size + tails.size

@@ -11,12 +11,15 @@ dealt into B blocks (element i to block i mod B), whose extremes also give the r
 
 By construction at most m blocks hold elements above ``high``, all of which are found in them, and there are m such
 elements or more unless they tie. What is counted depends on the array alone. Source: arithmetic.
+
+After a Relu most blocks hold the least element. Where the sub-sample shows it in m + 1 blocks, ``low`` is known to be
+that element, nothing lies below it, and the minima of blocks need not be found.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,9 @@ _FEWEST, _BLOCKS, _SHALLOW, _DEPTH = 256, 4096, 64, 256
 
 # m: at least 16 elements at each end, or 1 of 65 536, more than the percentile method leaves out (1 of 200 000).
 _TAIL = 16
+
+# so many times m of the least elements of a sub-sample are looked at for m + 1 in different blocks
+_TIES = 3
 
 
 def stride(size: int, max_elements: int | None) -> int:
@@ -43,54 +49,72 @@ def stride(size: int, max_elements: int | None) -> int:
     return step
 
 
-@dataclass(slots=True, kw_only=True)
 class Blocks:
-    """Rows [n, elements] dealt into blocks, and the extremes of each block: ``least`` and ``most`` [n, blocks]."""
+    """Rows dealt into blocks, with the extremes of each block.
 
-    rows: NDArray[np.float32]
-    least: NDArray[np.float32]
-    most: NDArray[np.float32]
+    Args:
+        rows: [n, elements], contiguous, at least one element each.
+        step: of the sub-sample, see :func:`stride`.
 
-    def pick(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    Attributes:
+        lo, hi: least and greatest element; NaN if there is one among them.
+    """
+
+    def __init__(self, rows: NDArray[np.float32], step: int) -> None:
+        size = rows.shape[1]
+        self._rows, self._step = rows, step
+        self._sample = np.ascontiguousarray(rows[:, ::step])
+        self._count = min(size, max(_FEWEST, min(size // _SHALLOW, _BLOCKS), -(-size // _DEPTH)))
+        self._m = max(_TAIL, self._count // _DEPTH)
+        self._floor = self._tied_least()
+        self._least = self._extremes(np.minimum) if self._floor is None else None
+        self._most = self._extremes(np.maximum)
+        known = self._least if self._floor is None else self._floor
+        assert known is not None
+        self.lo, self.hi = float(known.min()), float(self._most.max())
+
+    def pick(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Elements, flat, that count ``step`` times, and those of the tails, which count once; no row holds a NaN."""
-        blocks = self.least.shape[1]
-        m = max(_TAIL, blocks // _DEPTH)
-        if m >= blocks:
-            return self.rows[:0, 0], self.rows.reshape(-1)
-        low = np.partition(self.least, m, axis=1)[:, m : m + 1]
-        high = np.partition(self.most, blocks - 1 - m, axis=1)[:, blocks - 1 - m : blocks - m]
-        sample = self.rows[:, ::step]
-        inside = sample >= low
-        inside &= sample <= high
-        tails = []
-        row, values = self._elements(self.least < low)
-        tails.append(values[values < low[row, 0]])
-        row, values = self._elements(self.most > high)
-        tails.append(values[values > high[row, 0]])
-        return sample[inside], np.concatenate(tails)
+        last = self._count - 1 - self._m
+        if last < 0:
+            return self._rows[:0, 0], self._rows.reshape(-1)
+        high = np.partition(self._most, last, axis=1)[:, last : last + 1]
+        inside = self._sample <= high
+        tails = [values[values > limit] for values, limit in self._blocks(self._most > high, high)]
+        if self._least is not None:
+            low = np.partition(self._least, self._m, axis=1)[:, self._m : self._m + 1]
+            inside &= self._sample >= low
+            tails += [values[values < limit] for values, limit in self._blocks(self._least < low, low)]
+        return self._sample[inside], np.concatenate(tails)
 
-    def _elements(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Row and value of each element of the ``chosen`` [n, blocks] blocks."""
-        blocks = chosen.shape[1]
-        row, block = np.divmod(np.flatnonzero(chosen), blocks)
-        size = self.rows.shape[1]
-        depth = size // blocks
-        index = block[:, None] + blocks * np.arange(depth + 1)
-        # Only the first blocks have an element in the last, incomplete round of dealing.
-        index, row = (a[index < size] for a in (index, np.broadcast_to(row[:, None], index.shape)))
-        return row, self.rows[row, index]
+    def _tied_least(self) -> NDArray[np.float32] | None:
+        """The least element of each row [n, 1], where m + 1 blocks of each row are seen to hold it."""
+        least = self._sample.min(axis=1, keepdims=True)
+        for tied in self._sample == least:
+            index = np.flatnonzero(tied)[: _TIES * self._m] * self._step
+            if len(set((index % self._count).tolist())) <= self._m:
+                return None
+        return least if np.array_equal(self._rows.min(axis=1, keepdims=True), least) else None
 
+    def _extremes(self, extreme: np.ufunc) -> NDArray[np.float32]:
+        """Of each block of each row [n, blocks]."""
+        whole = self._rows.shape[1] // self._count * self._count
+        dealt = self._rows[:, :whole].reshape(self._rows.shape[0], -1, self._count)
+        found: NDArray[np.float32] = extreme.reduce(dealt, axis=1)
+        rest = self._rows[:, whole:]
+        if rest.shape[1]:
+            head = found[:, : rest.shape[1]]
+            extreme(head, rest, out=head)
+        return found
 
-def blocks_of(rows: NDArray[np.float32]) -> Blocks:
-    """Deal ``rows`` [n, elements], at least one element each, into blocks."""
-    size = rows.shape[1]
-    blocks = min(size, max(_FEWEST, min(size // _SHALLOW, _BLOCKS), -(-size // _DEPTH)))
-    whole = size // blocks * blocks
-    dealt = rows[:, :whole].reshape(rows.shape[0], -1, blocks)
-    least, most = dealt.min(axis=1), dealt.max(axis=1)
-    rest = rows[:, whole:]
-    if rest.shape[1]:
-        head = np.s_[:, : rest.shape[1]]
-        np.minimum(least[head], rest, out=least[head])
-        np.maximum(most[head], rest, out=most[head])
-    return Blocks(rows=rows, least=least, most=most)
+    def _blocks(
+        self, chosen: NDArray[np.bool_], limits: NDArray[np.float32]
+    ) -> Iterator[tuple[NDArray[np.float32], np.float32]]:
+        """For each row, the elements of its ``chosen`` [n, blocks] blocks, and its limit of ``limits`` [n, 1]."""
+        size = self._rows.shape[1]
+        whole = size // self._count * self._count
+        for row, mask, limit in zip(self._rows, chosen, limits[:, 0], strict=True):
+            index = np.flatnonzero(mask)
+            yield row[:whole].reshape(-1, self._count).take(index, axis=1), limit
+            # only the first blocks have an element in the last, incomplete round of dealing
+            yield row[whole:].take(index[: np.searchsorted(index, size - whole)]), limit
