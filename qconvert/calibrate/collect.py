@@ -166,6 +166,8 @@ class _Job:
         observer: runs the model; None where only inputs are asked for.
         direct: requested tensors that are inputs.
         last: samples from this number on go into the second table; None where there is no second one.
+        counting: held by the thread that counts. Two that did would wait for the interpreter at every other call of
+            numpy (a pass over 224 sentences of MiniLM took 2.4 s instead of 1.8).
     """
 
     requests: tuple[StatRequest, ...]
@@ -175,6 +177,7 @@ class _Job:
     own: threading.local = field(default_factory=threading.local)
     tables: list[tuple[StatsTable, StatsTable]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     def go_through(self, groups: Iterator[tuple[tuple[int, ...], Feed]], workers: int) -> None:
         """Run every group, with at most ``workers`` at the same time and as many more waiting."""
@@ -202,8 +205,10 @@ class _Job:
         for name in self.direct:
             _add(first[name], second[name], feed[name], len(numbers), split)
         if self.observer is not None:
-            for name, value in self.observer.run(feed):
-                _add(first[name], second[name], value, len(numbers), split)
+            for values in self.observer.run_parts(feed):
+                with self.counting:
+                    for name, value in values:
+                        _add(first[name], second[name], value, len(numbers), split)
         first.samples += split
         second.samples += len(numbers) - split
 

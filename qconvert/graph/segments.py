@@ -45,6 +45,19 @@ class _Part:
     kept: frozenset[str] = frozenset()
     done_with: tuple[str, ...] = ()
 
+    def take(
+        self, found: list[NDArray[np.generic]], known: dict[str, NDArray[np.generic]]
+    ) -> Iterator[tuple[str, NDArray[np.generic]]]:
+        """Empty ``found``, a run's outputs: hand over what is observed, and put into ``known`` what is kept."""
+        found.reverse()
+        for name in self.outputs:
+            value = found.pop()
+            if name in self.kept:
+                known[name] = value
+            if name in self.observed:
+                yield name, value
+            del value
+
 
 class Observer:
     """Runs a model and hands over the values of some of its tensors.
@@ -89,17 +102,19 @@ class Observer:
         Raises:
             ModelError: ONNX Runtime could not run the model on this feed.
         """
+        for values in self.run_parts(feed):
+            yield from values
+
+    def run_parts(self, feed: Feed) -> Iterator[Iterator[tuple[str, NDArray[np.generic]]]]:
+        """:meth:`run`, part by part: ONNX Runtime works when a part is asked for, which needs all values of the last.
+
+        Raises:
+            ModelError: ONNX Runtime could not run the model on this feed.
+        """
         known: dict[str, NDArray[np.generic]] = dict(feed)
         for part in self._parts:
             found = part.session.run({n: known[n] for n in part.reads}, part.outputs)
-            found.reverse()
-            for name in part.outputs:
-                value = found.pop()
-                if name in part.kept:
-                    known[name] = value
-                if name in part.observed:
-                    yield name, value
-                del value
+            yield part.take(found, known)
             for name in part.done_with:
                 del known[name]
 

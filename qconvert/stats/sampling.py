@@ -91,7 +91,7 @@ class Blocks:
         """The least element of each row [n, 1], where m + 1 blocks of each row are seen to hold it."""
         least = self._sample.min(axis=1, keepdims=True)
         for tied in self._sample == least:
-            index = np.flatnonzero(tied)[: _TIES * self._m] * self._step
+            index = tied.nonzero()[0][: _TIES * self._m] * self._step
             if len(set((index % self._count).tolist())) <= self._m:
                 return None
         return least if np.array_equal(self._rows.min(axis=1, keepdims=True), least) else None
@@ -114,7 +114,7 @@ class Blocks:
         size = self._rows.shape[1]
         whole = size // self._count * self._count
         for row, mask, limit in zip(self._rows, chosen, limits[:, 0], strict=True):
-            index = np.flatnonzero(mask)
+            index = mask.nonzero()[0]
             yield row[:whole].reshape(-1, self._count).take(index, axis=1), limit
-            # only the first blocks have an element in the last, incomplete round of dealing
-            yield row[whole:].take(index[: np.searchsorted(index, size - whole)]), limit
+            if whole < size:  # only the first blocks have an element in the last, incomplete round of dealing
+                yield row[whole:].take(index[: np.searchsorted(index, size - whole)]), limit
