@@ -4,7 +4,9 @@
 
 for the model with the sources S switched on and nothing else; y without any. SQNR = -10 log10(noise). Outputs are taken
 before a last Softmax or Sigmoid (:mod:`qconvert.graph.tails`). A sample costs a run for each group, two for each source
-(one for a weight that is not clipped), one with everything and one with nothing: runs grow as the groups do.
+(one for a weight that is not clipped), one with everything and one with nothing: runs grow as the groups do. Where
+nobody wants to read them (``sources_only``), groups cost none, and a source one; and where little noise does not matter
+(``negligible``), neighbours that together make no more than that share it evenly, for one run of them all.
 
 Samples come in rounds, each doubling them: until, for the sources that make nine tenths of the noise, the standard
 error of the noise is a quarter of it, and within limits of samples and of work. Everything is deterministic.
@@ -27,12 +29,14 @@ from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress
 from qconvert.recover.outputs import energy, mixed, part
 from qconvert.recover.recovery import Subject
-from qconvert.recover.simulation import integer_layers
-from qconvert.recover.work import multiplications
+from qconvert.recover.work import run_work
 from qconvert.sensitivity.sources import NodeGroup, Source
 from qconvert.sensitivity.switchboard import Part, Switchboard
 
 Energies = NDArray[np.float64]
+
+# sources that are measured together before each is measured by itself
+_BUNDLE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +46,11 @@ class MeasureOptions:
     Attributes:
         least, most: samples.
         held: bytes of samples that are kept in memory.
-        operations: multiplications of weighted operators; 1e12 take about 20 s of two cores.
+        operations: work in multiplications; 1e12 take about 20 s of two cores.
         share: of the noise, that of the sources whose noise must be known well.
         error: standard error of a noise, as a share of it, that is good enough.
+        sources_only: no groups, and the noise of a source in one, as rounding.
+        negligible: with it, noise of a bundle of sources that need not be told apart.
     """
 
     least: int = 2
@@ -53,6 +59,8 @@ class MeasureOptions:
     operations: float = 2e12
     share: float = 0.9
     error: float = 0.25
+    sources_only: bool = False
+    negligible: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +82,7 @@ class Measured:
 
     Attributes:
         sources: noise of each source, in their order.
-        groups: noise of each group with all its sources, in their order.
+        groups: noise of each group with all its sources, in their order; none where only sources were measured.
         together: noise of all sources at once.
         samples, runs: how many samples were used, and how often the model was run.
     """
@@ -121,45 +129,99 @@ def measure(
     """Run the samples of ``subject`` with every source and group switched on by itself."""
     tails = before_squashing(subject.model)
     board = Switchboard.of(tails, subject.graph, plan, subject.changes, sources)
-    parts = {
-        (i, p): _Setting(make=partial(_one_part, board, s, p))
-        for i, s in enumerate(sources)
-        for p in (Part.ROUNDING, Part.CLIPPING)
-        if board.setting(s, p) is not None
-    }
+    count = len(sources) if options.sources_only else 2 * len(sources) + len(groups)
+    feeds = mixed(list(subject.samples.first(_most_samples(subject, count, options))))
+    runs = _Runs(board=board, progress=progress)
+    runs.add(feeds[: options.least])
+    even: dict[int, float] = {}
+    if options.sources_only:
+        even, groups = _negligible(runs, sources, options.negligible), ()
+        parts = {
+            (i, Part.ROUNDING): _Setting(make=partial(_one_part, board, s, Part.BOTH))
+            for i, s in enumerate(sources)
+            if i not in even
+        }
+    else:
+        parts = {
+            (i, p): _Setting(make=partial(_one_part, board, s, p))
+            for i, s in enumerate(sources)
+            for p in (Part.ROUNDING, Part.CLIPPING)
+            if board.setting(s, p) is not None
+        }
     alone = [_Setting(make=partial(all_of, board, [sources[i] for i in g.sources])) for g in groups]
     together = _Setting(make=partial(all_of, board, sources))
     settings = [*parts.values(), *alone, together]
-
-    feeds = mixed(list(subject.samples.first(_most_samples(subject, plan, len(settings), options))))
-    signal: list[list[float]] = []
-    runs = done = 0
-    upto = min(options.least, len(feeds))
-    while done < upto:
-        batch = feeds[done:upto]
-        expected = [[part(a) for a in board.run(feed, {})] for feed in batch]
-        signal += [[energy(a) for a in arrays] for arrays in expected]
-        for setting in progress.track(settings, label="sensitivity", total=len(settings)):
-            on = setting.make()
-            for feed, reference in zip(batch, expected, strict=True):
-                outputs = board.run(feed, on)
-                setting.errors.append([energy(part(y) - r) for y, r in zip(outputs, reference, strict=True)])
-        runs += len(batch) * (1 + len(settings))
-        done = upto
-        power = np.asarray(signal, np.float64).mean(axis=0)
-        if not _known_well([s.noise(power) for s in parts.values()], options):
-            upto = min(2 * done, len(feeds))
-    noise = {key: float(s.noise(power).mean()) for key, s in parts.items()}
+    runs.through(settings)
+    while runs.samples < len(feeds) and not _known_well([s.noise(runs.power) for s in parts.values()], options):
+        runs.add(feeds[runs.samples : 2 * runs.samples])
+        runs.through(settings)
+    noise = {key: float(s.noise(runs.power).mean()) for key, s in parts.items()}
     return Measured(
         sources=tuple(
-            SourceNoise(rounding=noise.get((i, Part.ROUNDING), 0.0), clipping=noise.get((i, Part.CLIPPING), 0.0))
+            SourceNoise(
+                rounding=even.get(i, noise.get((i, Part.ROUNDING), 0.0)), clipping=noise.get((i, Part.CLIPPING), 0.0)
+            )
             for i in range(len(sources))
         ),
-        groups=tuple(float(s.noise(power).mean()) for s in alone),
-        together=float(together.noise(power).mean()),
-        samples=done,
-        runs=runs,
+        groups=tuple(float(s.noise(runs.power).mean()) for s in alone),
+        together=float(together.noise(runs.power).mean()),
+        samples=runs.samples,
+        runs=runs.count,
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Runs:
+    """Samples, and what comes of them with nothing switched on.
+
+    Attributes:
+        board, progress: what runs, and who is told.
+        count: runs so far.
+    """
+
+    board: Switchboard
+    progress: Progress
+    count: int = 0
+    _feeds: list[Feed] = field(default_factory=list)
+    _expected: list[list[NDArray[np.float32]]] = field(default_factory=list)
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return len(self._feeds)
+
+    @property
+    def power(self) -> Energies:
+        """Mean sum of squares of each output, [outputs]."""
+        powers = np.asarray([[energy(a) for a in arrays] for arrays in self._expected], np.float64)
+        return np.asarray(powers.mean(axis=0))
+
+    def add(self, feeds: Sequence[Feed]) -> None:
+        """Take in more samples."""
+        self._feeds += feeds
+        self._expected += [[part(a) for a in self.board.run(feed, {})] for feed in feeds]
+        self.count += len(feeds)
+
+    def through(self, settings: Sequence[_Setting]) -> None:
+        """Run the samples that ``settings`` have not seen."""
+        for setting in self.progress.track(settings, label="sensitivity", total=len(settings)):
+            on = setting.make()
+            seen = len(setting.errors)
+            for feed, expected in zip(self._feeds[seen:], self._expected[seen:], strict=True):
+                outputs = self.board.run(feed, on)
+                setting.errors.append([energy(part(y) - r) for y, r in zip(outputs, expected, strict=True)])
+                self.count += 1
+
+
+def _negligible(runs: _Runs, sources: Sequence[Source], noise: float) -> dict[int, float]:
+    """Source -> its share of the noise of its bundle, for bundles that make no more than ``noise``."""
+    if not noise:
+        return {}
+    bundles = [range(i, min(i + _BUNDLE, len(sources))) for i in range(0, len(sources), _BUNDLE)]
+    settings = [_Setting(make=partial(all_of, runs.board, [sources[i] for i in bundle])) for bundle in bundles]
+    runs.through(settings)
+    found = [float(s.noise(runs.power).mean()) for s in settings]
+    return {i: n / len(bundle) for bundle, n in zip(bundles, found, strict=True) if n <= noise for i in bundle}
 
 
 def all_of(board: Switchboard, sources: Sequence[Source]) -> Feed:
@@ -174,10 +236,10 @@ def _one_part(board: Switchboard, source: Source, part: Part) -> Feed:
     return board.setting(source, part) or {}
 
 
-def _most_samples(subject: Subject, plan: QuantPlan, settings: int, options: MeasureOptions) -> int:
+def _most_samples(subject: Subject, settings: int, options: MeasureOptions) -> int:
     first = next(iter(subject.samples))
     size = sum(np.asarray(a).nbytes for a in first.values())
-    each = multiplications(subject, integer_layers(subject, plan)) * (settings + 1)
+    each = run_work(subject) * (settings + 1)
     affordable = int(options.operations / max(1.0, each))
     return min(options.most, max(options.least, min(affordable, options.held // max(1, size))))
 

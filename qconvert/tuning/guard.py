@@ -58,7 +58,8 @@ _MARGIN_DB = 1.0
 _SHARE, _LEAST_SECONDS = 3.0, 30.0
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
-_OPTIONS = MeasureOptions(most=4, operations=1e11)
+# Noise is measured with the samples and the detail that placements need: what a bundle adds up to may be a fiftieth.
+_OPTIONS = MeasureOptions(most=4, operations=1e11, sources_only=True, negligible=0.02 * 10 ** (-FLOOR_DB / 10))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from qconvert.recovery import convert_and_recover
 from qconvert.report.model import Report
 from qconvert.report.output import check_output
 from qconvert.sensitivity.analysis import Analysis, analyze
-from qconvert.sensitivity.measure import Measured
+from qconvert.sensitivity.measure import Measured, MeasureOptions
 from qconvert.targets.auto import target_of
 from qconvert.tuning.budget import Budget
 from qconvert.tuning.front import Front, Point, dominated
@@ -187,7 +187,7 @@ class _Trial:
             self.complete = False
             return
         try:
-            self._lay_out(analyze(self.started, self.quantized))
+            self._lay_out(analyze(self.started, self.quantized, MeasureOptions(sources_only=True)))
         except DataError:
             raise
         except QConvertError as error:  # there is a good model already

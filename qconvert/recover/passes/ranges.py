@@ -24,8 +24,8 @@ from qconvert.plan.model import Group, QuantPlan
 from qconvert.recover.outputs import energy, mixed, part
 from qconvert.recover.range_search import RangeSearch
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
-from qconvert.recover.simulation import integer_layers, simulation
-from qconvert.recover.work import multiplications
+from qconvert.recover.simulation import simulation
+from qconvert.recover.work import run_work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class RangesOptions:
     Attributes:
         least, most: samples to judge a range by.
         held: bytes of samples that are kept in memory.
-        operations: multiplications that the search may cost; 1e12 take about 10 s of two cores.
+        operations: work that the search may cost, in multiplications; 6e11 take about 10 s of two cores.
         runs: runs of the model that it may cost, however small the model is.
         a_group: runs a group below which the search is not begun.
     """
@@ -43,7 +43,7 @@ class RangesOptions:
     least: int = 8
     most: int = 128
     held: int = 64 << 20
-    operations: float = 1e12
+    operations: float = 6e11
     runs: int = 2000
     a_group: int = 12
 
@@ -66,7 +66,7 @@ class Ranges:
         count = min(len(subject.samples), self.options.most, self.options.held // max(1, size))
         if not free or count < self.options.least:
             return Changes()
-        each = multiplications(subject, integer_layers(subject, plan))
+        each = run_work(subject)
         budget = int(subject.work * min(self.options.runs, self.options.operations / max(1.0, each)))
         if budget < self.options.a_group * len(free):
             return Changes()
