@@ -17,15 +17,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 _VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
-def outcome_options(function: F) -> F:
-    """--fail-if, --report, --github-summary and --track: the arguments fail_if, reports, github_summary, track."""
+def outcome_options(gates: str) -> Callable[[F], F]:
+    """--fail-if, --report, --github-summary and --track: the arguments fail_if, reports, github_summary, track.
+
+    Args:
+        gates: conditions that the command knows, for its help page.
+    """
     options = [
         click.option(
             "--fail-if",
             multiple=True,
             metavar="CONDITION",
-            help='Exit with 3 if CONDITION holds, such as "top1_drop > 0.5%", "sqnr < 20" or "speedup < 1.2" '
-            "(repeatable); everything is measured and written first.",
+            help=f"Exit with 3 if CONDITION holds, such as {gates} (repeatable); everything is measured and written "
+            "first. A wrong name is answered with all of them.",
         ),
         click.option(
             "--report",
@@ -49,7 +53,7 @@ def outcome_options(function: F) -> F:
             "(repeatable).",
         ),
     ]
-    return stacked(options, function)
+    return lambda function: stacked(options, function)
 
 
 def tell(result: Result, *, as_json: bool, verbose: bool = False) -> None:

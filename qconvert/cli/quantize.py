@@ -38,7 +38,7 @@ from qconvert.cli.terminal import TerminalProgress
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
-@outcome_options
+@outcome_options('"top1_drop > 0.5%", "size_ratio > 30%" or "speedup < 1.2"')
 @click.option("--track-model", is_flag=True, help="Log the quantized model, too.")
 @data_options
 @pass_options

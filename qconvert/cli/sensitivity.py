@@ -25,7 +25,7 @@ _SHOWN = 15
 _ADDITIVE_DB = 1.5
 
 
-@click.command()
+@click.command(short_help="Say what each operator alone does to the outputs.")
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}", required=True)
 @source_option("--eval", "eval_data", "Evaluation data for the metric, same forms as --calib")

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import beginning
+from qconvert.cli.options import TARGET_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
     from qconvert.targets.target import Capability, Target
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(short_help="List the targets, or show what one runs as integers.")
+@click.argument("name", required=False, shell_complete=beginning(TARGET_NAMES))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(name: str | None, as_json: bool) -> None:
     """List the targets, or show what NAME runs as integers, operator by operator, and why.

@@ -12,7 +12,7 @@ from qconvert.cli.options import dry_run_option, given, recipe_options, verbosit
 from qconvert.cli.terminal import TerminalProgress, show_warnings
 
 
-@click.command()
+@click.command(short_help="Trade speed for accuracy, and show the front.")
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}", required=True)
 @click.option(
