@@ -9,7 +9,7 @@ import click
 
 from qconvert.cli.options import dry_run_option
 from qconvert.cli.outcome import outcome_options, tell
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,9 +140,7 @@ def command(
     if as_json:
         tell(result, as_json=True)
     else:
-        from rich.console import Console
-
-        show(result, Console())
+        show(result, stdout())
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     if require_speedup is not None:

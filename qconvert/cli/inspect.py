@@ -10,6 +10,7 @@ import click
 
 from qconvert.cli.choices import RecipeFile
 from qconvert.cli.options import target_option
+from qconvert.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,9 +55,7 @@ def command(model: Path, recipe_file: Path | None, target: str | None, as_json: 
 
         click.echo(json.dumps(to_plain(inspection), indent=2, allow_nan=False))
     else:
-        from rich.console import Console
-
-        show(inspection, Console(), verbose=verbose)
+        show(inspection, stdout(), verbose=verbose)
     if inspection.refusal:
         raise ModelError(
             f"{model}: {inspection.refusal}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from qconvert.cli.options import stacked
+from qconvert.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from qconvert.report.result import Result
@@ -58,8 +59,6 @@ def outcome_options(gates: str) -> Callable[[F], F]:
 
 def tell(result: Result, *, as_json: bool, verbose: bool = False) -> None:
     """Print ``result``, on stdout: one JSON document, or tables for people."""
-    from rich.console import Console
-
     from qconvert.report.renderer import RENDERERS
     from qconvert.report.renderers.console import render_summary
     from qconvert.report.summaries import summary_of
@@ -67,4 +66,4 @@ def tell(result: Result, *, as_json: bool, verbose: bool = False) -> None:
     if as_json:
         click.echo(RENDERERS.get("json").render(result), nl=False)
     else:
-        render_summary(summary_of(result, everything=verbose), Console())
+        render_summary(summary_of(result, everything=verbose), stdout())

@@ -12,7 +12,7 @@ from qconvert.cli.budget_options import budget_options, front_document, require_
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import dry_run_option, given, pass_options, recipe_options, verbosity_options
 from qconvert.cli.outcome import outcome_options
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 
 @click.command()
@@ -119,7 +119,7 @@ def command(
     from qconvert.recipe.recipe import DEFAULT_SCHEME, PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
-    from qconvert.report.renderers.console import print_report
+    from qconvert.report.renderers.console import render_console
     from qconvert.report.renderers.json import JSON
     from qconvert.tuning.budget import Budget
 
@@ -211,12 +211,10 @@ def command(
     if as_json:
         click.echo(JSON.render(report))
     else:
-        print_report(report, verbosity=verbosity)
+        render_console(report, stdout(), verbosity)
         if front is not None and verbosity >= 0:
-            from rich.console import Console
-
             click.echo()
-            show_front(front, Console())
+            show_front(front, stdout())
     if front is not None:
         require_met(front, output)
     raise_if_broken(report.gates)

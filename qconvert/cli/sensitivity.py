@@ -9,7 +9,7 @@ import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import dry_run_option, given, recipe_options
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,9 +89,7 @@ def command(
 
         click.echo(json.dumps(document(found), indent=2, allow_nan=False))
         return
-    from rich.console import Console
-
-    show(found, Console(), verbose=verbose)
+    show(found, stdout(), verbose=verbose)
 
 
 def document(found: Sensitivity) -> object:

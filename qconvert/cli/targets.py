@@ -8,6 +8,7 @@ import click
 
 from qconvert.cli.choices import beginning
 from qconvert.cli.options import TARGET_NAMES
+from qconvert.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,12 +45,10 @@ def command(name: str | None, as_json: bool) -> None:
         shown = document(chosen) if chosen is not None else [summary(t, machine) for t in TARGETS]
         click.echo(json.dumps(shown, indent=2, allow_nan=False))
         return
-    from rich.console import Console
-
     if chosen is not None:
-        show(_one(chosen), Console())
+        show(_one(chosen), stdout())
     else:
-        show(_all(list(TARGETS), machine), Console())
+        show(_all(list(TARGETS), machine), stdout())
 
 
 def summary(target: Target, machine: Detected) -> dict[str, object]:

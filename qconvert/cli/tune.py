@@ -9,7 +9,7 @@ import click
 from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import dry_run_option, given, recipe_options, verbosity_options
-from qconvert.cli.terminal import TerminalProgress, show_warnings
+from qconvert.cli.terminal import TerminalProgress, show_warnings, stdout
 
 
 @click.command(short_help="Trade speed for accuracy, and show the front.")
@@ -121,11 +121,9 @@ def command(
     if as_json:
         click.echo(front_document(tuned.front), nl=False)
     else:
-        from rich.console import Console
-
         click.echo(phrases.headline(tuned.report))
         if not quiet:
             click.echo()
-            show_front(tuned.front, Console())
+            show_front(tuned.front, stdout())
     show_warnings(tuned.report.warnings)
     require_met(tuned.front, output)
