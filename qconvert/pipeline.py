@@ -75,12 +75,14 @@ class QuantizeJob(ConversionJob):
         force: replace an existing output.
         measure: run both models to compare them; static int8 always does.
         shard: most bytes of a data file beside the model, 0 for no limit.
+        examine: measure what each operator alone does to the outputs, for a report that shows it; static int8 only.
     """
 
     output: Path
     force: bool = False
     measure: bool = True
     shard: int = 0
+    examine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

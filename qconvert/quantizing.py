@@ -45,6 +45,7 @@ from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, least_opset, schemes_of
 from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
 from qconvert.schemes.scheme import check_combination
+from qconvert.sensitivity.reported import examined, with_damages
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
 from qconvert.tuning.guard import guarded, told
@@ -89,7 +90,10 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
         quantized = with_others(quantized, started.job.recipe, samples, trials, progress)
     else:
         quantized = guarded(started, quantized, reference, seconds)
-    return told(finish(started, quantized, job.output, reference), started.job.recipe)
+    damages, notes = examined(started, quantized) if job.examine and not others else ((), ())
+    quantized = replace(quantized, notes=(*quantized.notes, *notes))
+    report = with_damages(finish(started, quantized, job.output, reference), damages)
+    return told(report, started.job.recipe)
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:

@@ -71,7 +71,8 @@ def quantize(
         measure: False: do not run the models; for other schemes than int8.
         shard: most MB of a data file beside the model, 0 for no limit; for other schemes than int8.
         fail_if: gates, such as "top1_drop > 0.5%": judged in ``.gates`` of the report; :func:`require` raises.
-        reports: files to write; the suffix decides the form.
+        reports: files to write; the suffix decides the form. For .html, what each operator alone does to the outputs
+            is measured, too, as :func:`sensitivity` does it.
         github_summary: append Markdown to the file that $GITHUB_STEP_SUMMARY names.
         track, track_model: what the run is logged with (docs/tracking.md), and whether the model is, too.
         force: replace files that exist.
@@ -117,7 +118,8 @@ def quantize(
         force=force,
         inputs=job.inputs,
     )
-    return settled.settle(run(replace(job, metric=metric_for(settled.gates, metric)), progress))
+    job = replace(job, metric=metric_for(settled.gates, metric), examine=settled.shows_layers)
+    return settled.settle(run(job, progress))
 
 
 def tune(

@@ -186,7 +186,7 @@ def command(
         tracked_models=[output] if track_model else [],
     )
     verbosity = -1 if quiet else int(verbose)
-    job = replace(job, metric=metric_for(settled.gates, metric))
+    job = replace(job, metric=metric_for(settled.gates, metric), examine=settled.shows_layers)
     front = None
     if budget is None:
         report = settled.settle(quantize(job, TerminalProgress(verbosity)))

@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from qconvert.errors import ModelError
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.graph.session import Feed
 from qconvert.graph.tails import before_squashing
@@ -34,6 +35,9 @@ from qconvert.sensitivity.switchboard import Part, Switchboard
 
 Energies = NDArray[np.float64]
 
+# multiplications a second of two cores
+_SPEED = 5e10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureOptions:
@@ -42,7 +46,8 @@ class MeasureOptions:
     Attributes:
         least, most: samples.
         held: bytes of samples that are kept in memory.
-        operations: multiplications of weighted operators; 1e12 take about 20 s of two cores.
+        operations: multiplications of weighted operators, which decide how many; 1e12 take about 20 s of two cores.
+        dearest: multiplications beyond which nothing is measured.
         share: of the noise, that of the sources whose noise must be known well.
         error: standard error of a noise, as a share of it, that is good enough.
     """
@@ -51,6 +56,7 @@ class MeasureOptions:
     most: int = 16
     held: int = 64 << 20
     operations: float = 2e12
+    dearest: float = math.inf
     share: float = 0.9
     error: float = 0.25
 
@@ -118,7 +124,11 @@ def measure(
     options: MeasureOptions,
     progress: Progress,
 ) -> Measured:
-    """Run the samples of ``subject`` with every source and group switched on by itself."""
+    """Run the samples of ``subject`` with every source and group switched on by itself.
+
+    Raises:
+        ModelError: it is dearer than ``options`` allow.
+    """
     tails = before_squashing(subject.model)
     board = Switchboard.of(tails, subject.graph, plan, subject.changes, sources)
     parts = {
@@ -178,6 +188,10 @@ def _most_samples(subject: Subject, plan: QuantPlan, settings: int, options: Mea
     first = next(iter(subject.samples))
     size = sum(np.asarray(a).nbytes for a in first.values())
     each = multiplications(subject, integer_layers(subject, plan)) * (settings + 1)
+    if options.least * each > options.dearest:
+        raise ModelError(
+            f"it would take about {options.least * each / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time"
+        )
     affordable = int(options.operations / max(1.0, each))
     return min(options.most, max(options.least, min(affordable, options.held // max(1, size))))
 

@@ -64,6 +64,12 @@ def test_the_destructive_group_goes_to_float(tmp_path: Path) -> None:
     assert decisions["Gemm_0"]
     assert found.report.accuracy.comparison.fidelity.sqnr_db == point.sqnr_db
     assert loudest(proto) in found.recipe.exclude
+    shown = found.report.front
+    assert shown is not None and (shown.quantity, shown.unit) == ("SQNR", "dB")
+    assert [p.value for p in shown.points] == [p.sqnr_db for p in found.front.points]
+    assert [p.value for p in shown.points if p.chosen] == [point.sqnr_db]
+    damage = {d.node: d.sqnr_db for d in found.report.decisions if d.sqnr_db is not None}
+    assert min(damage, key=damage.__getitem__) == loudest(proto)
 
 
 def test_a_budget_that_is_kept_anyway_changes_nothing(tmp_path: Path) -> None:
