@@ -119,7 +119,7 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
     """
     watch = Stopwatch()
     ahead(CUT_LIBRARY)
-    _check_options(job, mixes=mixes)
+    check_options(job, mixes=mixes)
     asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
     with watch.stage("load"):
         source = load_float_model(job.model)
@@ -223,7 +223,7 @@ def _notes_on_types(recipe: Recipe, target: Target) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_options(job: ConversionJob, *, mixes: bool) -> None:
+def check_options(job: ConversionJob, *, mixes: bool) -> None:
     """Refuse options that do not go together.
 
     Raises:

@@ -32,15 +32,7 @@ def outcome_options(gates: str) -> Callable[[F], F]:
             help=f"Exit with 3 if CONDITION holds, such as {gates} (repeatable); everything is measured and written "
             "first. A wrong name is answered with all of them.",
         ),
-        click.option(
-            "--report",
-            "reports",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Write a report; the suffix decides the form: .html, .json, .md (Markdown), .xml (JUnit), .txt "
-            "(repeatable).",
-        ),
+        report_option,
         click.option(
             "--github-summary",
             is_flag=True,
@@ -55,6 +47,19 @@ def outcome_options(gates: str) -> Callable[[F], F]:
         ),
     ]
     return lambda function: stacked(options, function)
+
+
+def report_option(function: F) -> F:
+    """--report: the argument reports."""
+    return click.option(
+        "--report",
+        "reports",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write a report; the suffix decides the form: .html, .json, .md (Markdown), .xml (JUnit), .txt "
+        "(repeatable).",
+    )(function)
 
 
 def tell(result: Result, *, as_json: bool, verbose: bool = False) -> None:

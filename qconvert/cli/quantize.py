@@ -59,7 +59,7 @@ from qconvert.cli.terminal import TerminalProgress, stdout
     metavar="MB",
     help="Schemes other than int8: write weights to data files of at most so many megabytes.",
 )
-@dry_run_option("what would be observed and how long it would take")
+@dry_run_option("whether all of it fits together, what would be observed, and how long that would take")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @verbosity_options
@@ -116,7 +116,7 @@ def command(
     from qconvert.outcome import outcome
     from qconvert.pipeline import QuantizeJob
     from qconvert.quantizing import quantize, resolved
-    from qconvert.recipe.recipe import DEFAULT_SCHEME, PINNED, Recipe
+    from qconvert.recipe.recipe import PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
     from qconvert.report.renderers.console import render_console
@@ -139,21 +139,9 @@ def command(
         spec = DataSpec(sources=sources, samples=wanted, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
         return spec if sources else None
 
-    calibration = data(calib)
-    if dry_run:
-        if calibration is None or recipe.scheme != DEFAULT_SCHEME:
-            raise click.UsageError("--dry-run forecasts the calibration of --scheme int8, and needs --calib")
-        from qconvert.calibration import CalibrateJob, forecast
-        from qconvert.cli.forecast import show_forecast
-
-        show_forecast(
-            forecast(CalibrateJob(model=model, calib=calibration, output=output, recipe=recipe, options=options)),
-            verbose=verbose,
-        )
-        return
     job = QuantizeJob(
         model=model,
-        calib=calibration,
+        calib=data(calib),
         ranges=ranges,
         output=output,
         recipe=recipe,
@@ -187,6 +175,11 @@ def command(
     )
     verbosity = -1 if quiet else int(verbose)
     job = replace(job, metric=metric_for(settled.gates, metric), examine=settled.shows_layers)
+    if dry_run:
+        from qconvert.cli.forecast import show_conversion
+
+        show_conversion(job, settled, reports, verbose=verbose)
+        return
     front = None
     if budget is None:
         report = settled.settle(quantize(job, TerminalProgress(verbosity)))
