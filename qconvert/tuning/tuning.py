@@ -25,7 +25,7 @@ from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import QuantizeJob, Started, finish, make_quantized, measure_accuracy, start
 from qconvert.plan.build import build_plan
 from qconvert.plan.forms import without
-from qconvert.plan.model import QuantPlan
+from qconvert.plan.model import QuantPlan, told_as
 from qconvert.plan.tradeoff import Corner
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import DEFAULT_SCHEME, MEASURED, NO_RECOVERY, PINNED, STATIC, Recipe
@@ -253,6 +253,7 @@ class _Trial:
             return self.known[integer]
         try:
             made = convert_and_recover(base.prepared, run, base=base.base, kept_float=kept, required=False)
+            made = replace(made, plan=told_as(made.plan, base.plan))  # what was measured, and why
             self.known[integer] = self._measure(number, corner, _with_branches(made, base))
         except DataError:
             raise
