@@ -47,7 +47,8 @@ class MeasureOptions:
         least, most: samples.
         held: bytes of samples that are kept in memory.
         operations: multiplications of weighted operators, which decide how many; 1e12 take about 20 s of two cores.
-        dearest: multiplications beyond which nothing is measured.
+        dearest: multiplications beyond which sources are left out, and groups alone are measured on one sample; beyond
+            which, with that, nothing is.
         share: of the noise, that of the sources whose noise must be known well.
         error: standard error of a noise, as a share of it, that is good enough.
     """
@@ -141,10 +142,16 @@ def measure(
     together = _Setting(make=partial(all_of, board, sources))
     settings = [*parts.values(), *alone, together]
 
-    feeds = mixed(list(subject.samples.first(_most_samples(subject, plan, len(settings), options))))
+    least, once = options.least, multiplications(subject, integer_layers(subject, plan))
+    if least * once * (len(settings) + 1) > options.dearest:
+        parts, settings, least = {}, [*alone, together], 1
+        if (dear := once * (len(settings) + 1)) > options.dearest:
+            raise ModelError(f"it would take about {dear / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time")
+
+    feeds = mixed(list(subject.samples.first(_most_samples(subject, once * (len(settings) + 1), least, options))))
     signal: list[list[float]] = []
     runs = done = 0
-    upto = min(options.least, len(feeds))
+    upto = min(least, len(feeds))
     while done < upto:
         batch = feeds[done:upto]
         expected = [[part(a) for a in board.run(feed, {})] for feed in batch]
@@ -184,16 +191,12 @@ def _one_part(board: Switchboard, source: Source, part: Part) -> Feed:
     return board.setting(source, part) or {}
 
 
-def _most_samples(subject: Subject, plan: QuantPlan, settings: int, options: MeasureOptions) -> int:
+def _most_samples(subject: Subject, each: float, least: int, options: MeasureOptions) -> int:
+    """How many samples of ``each`` multiplications ``options`` allow."""
     first = next(iter(subject.samples))
     size = sum(np.asarray(a).nbytes for a in first.values())
-    each = multiplications(subject, integer_layers(subject, plan)) * (settings + 1)
-    if options.least * each > options.dearest:
-        raise ModelError(
-            f"it would take about {options.least * each / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time"
-        )
     affordable = int(options.operations / max(1.0, each))
-    return min(options.most, max(options.least, min(affordable, options.held // max(1, size))))
+    return min(options.most, max(least, min(affordable, options.held // max(1, size))))
 
 
 def _known_well(noises: Sequence[Energies], options: MeasureOptions) -> bool:

@@ -12,7 +12,8 @@ from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import GroupDamage, analyze, damages_of
 from qconvert.sensitivity.measure import MeasureOptions
 
-# 1e11 multiplications take about 2 s of two cores: a report may cost that, or five times as much where two samples do.
+# 1e11 multiplications take about 2 s of two cores: a report may cost that, or five times as much where that is what
+# two samples take; dearer models are looked at with less.
 # Which errors are larger than others by 10 dB, a few samples show.
 _OPTIONS = MeasureOptions(most=8, operations=1e11, dearest=5e11)
 

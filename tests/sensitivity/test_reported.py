@@ -44,6 +44,18 @@ def test_a_page_shows_what_each_operator_does_and_the_model_stays_the_same(tmp_p
     assert "weight rounding" in page and f"{known[0]['sqnr_db']:.1f} dB" in page
 
 
+def test_a_dear_model_is_measured_on_one_sample_without_the_error_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = report_of(tmp_path, "--report", str(tmp_path / "r.html"))
+    monkeypatch.setattr(reported, "_OPTIONS", replace(reported._OPTIONS, dearest=1.2e8))
+    found = report_of(tmp_path, "--report", str(tmp_path / "r.html"))
+    pairs = [(d["sqnr_db"], e["sqnr_db"]) for d, e in zip(full["decisions"], found["decisions"], strict=True)]
+    assert [a is None for a, _ in pairs] == [b is None for _, b in pairs]
+    assert all(abs(a - b) < 6 for a, b in pairs if a is not None)
+    assert not any(d["error_split"] for d in found["decisions"])
+
+
 def test_what_would_take_long_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reported, "_OPTIONS", replace(reported._OPTIONS, dearest=1e6))
     found = report_of(tmp_path, "--report", str(tmp_path / "r.html"))
