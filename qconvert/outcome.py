@@ -39,6 +39,11 @@ class Outcome:
     trackers: Mapping[str, Tracker] = field(default_factory=dict)
     models: tuple[Path, ...] = ()
 
+    @property
+    def shows_layers(self) -> bool:
+        """Whether a report is to be written that has a table of layers."""
+        return RENDERERS.get("html") in [renderer for _, renderer in self.renderers]
+
     def settle(self, result: R) -> R:
         """Judge ``result``, write its reports and log it; returns it with the verdicts.
 

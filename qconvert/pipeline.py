@@ -75,12 +75,14 @@ class QuantizeJob(ConversionJob):
         force: replace an existing output.
         measure: run both models to compare them; static int8 always does.
         shard: most bytes of a data file beside the model, 0 for no limit.
+        examine: measure what each operator alone does to the outputs, for a report that shows it; static int8 only.
     """
 
     output: Path
     force: bool = False
     measure: bool = True
     shard: int = 0
+    examine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,7 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
     """
     watch = Stopwatch()
     ahead(CUT_LIBRARY)
-    _check_options(job, mixes=mixes)
+    check_options(job, mixes=mixes)
     asked, job = job.recipe.target, replace(job, recipe=resolve(job.recipe))
     with watch.stage("load"):
         source = load_float_model(job.model)
@@ -221,7 +223,7 @@ def _notes_on_types(recipe: Recipe, target: Target) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_options(job: ConversionJob, *, mixes: bool) -> None:
+def check_options(job: ConversionJob, *, mixes: bool) -> None:
     """Refuse options that do not go together.
 
     Raises:

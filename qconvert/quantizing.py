@@ -24,6 +24,7 @@ from qconvert.inputs import Data, load_float_model
 from qconvert.pipeline import (
     TRIALS,
     QuantizeJob,
+    check_options,
     data_of,
     finish,
     make_quantized,
@@ -45,6 +46,7 @@ from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, least_opset, schemes_of
 from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
 from qconvert.schemes.scheme import check_combination
+from qconvert.sensitivity.reported import examined, with_damages
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
 from qconvert.tuning.guard import guarded, told
@@ -60,15 +62,30 @@ def quantize(job: QuantizeJob, progress: Progress | None = None) -> Report:
     Raises:
         InputError: the model, the data, the recipe or the output place is unusable; nothing has been written.
     """
+    check_job(job)
+    return (_quantize if _is_static(job.recipe) else _rewrite)(job, progress or Silent())
+
+
+def check_job(job: QuantizeJob) -> None:
+    """Refuse choices and options that do not go together, before anything is read.
+
+    Raises:
+        RecipeError: which, and what to do.
+    """
     check_combination(job.recipe)
-    if any(name in STATIC_SCHEMES for name in schemes_of(job.recipe)):
-        if not job.measure or job.shard:
-            raise RecipeError(
-                "--no-measure and --shard do not go with --scheme int8, which runs the model to calibrate it",
-                hint="leave them out, or use --scheme w8, which needs no data",
-            )
-        return _quantize(job, progress or Silent())
-    return _rewrite(job, progress or Silent())
+    if not _is_static(job.recipe):
+        _check_options(job)
+    elif not job.measure or job.shard:
+        raise RecipeError(
+            "--no-measure and --shard do not go with --scheme int8, which runs the model to calibrate it",
+            hint="leave them out, or use --scheme w8, which needs no data",
+        )
+    else:
+        check_options(job, mixes=True)
+
+
+def _is_static(recipe: Recipe) -> bool:
+    return any(name in STATIC_SCHEMES for name in schemes_of(recipe))
 
 
 def _quantize(job: QuantizeJob, progress: Progress) -> Report:
@@ -89,13 +106,15 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
         quantized = with_others(quantized, started.job.recipe, samples, trials, progress)
     else:
         quantized = guarded(started, quantized, reference, seconds)
-    return told(finish(started, quantized, job.output, reference), started.job.recipe)
+    damages, notes = examined(started, quantized) if job.examine and not others else ((), ())
+    quantized = replace(quantized, notes=(*quantized.notes, *notes))
+    report = with_damages(finish(started, quantized, job.output, reference), damages)
+    return told(report, started.job.recipe)
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
     watch = Stopwatch()
     check_output(job.output, force=job.force, inputs=job.inputs)
-    _check_options(job)
     with watch.stage("load"):
         source = load_float_model(job.model)
     has_data = job.calib is not None or job.eval_data is not None
@@ -197,7 +216,7 @@ def resolved(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: there is no such target, or it does not run what the recipe asks for.
     """
-    if any(name in STATIC_SCHEMES for name in schemes_of(recipe)):
+    if _is_static(recipe):
         return resolve(with_static_first(recipe))
     return replace(recipe, target=target_of(recipe.target).name)
 

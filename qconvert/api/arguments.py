@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from qconvert.errors import DataError
+
 if TYPE_CHECKING:
     from qconvert.calibrate.data import DataSpec
     from qconvert.recipe.recipe import Recipe
@@ -66,16 +68,32 @@ def data_of(
 
     Raises:
         RecipeError: a number makes no sense.
+        DataError: it is no name of samples, but for example an array.
     """
     from qconvert.calibrate.data import DataSpec
 
     if isinstance(source, Mapping):
-        texts = tuple(f"{name}={os.fspath(path)}" for name, path in source.items())
-    elif isinstance(source, str | os.PathLike):
-        texts = (os.fspath(source),)
+        texts = tuple(f"{name}={_name_of(path)}" for name, path in source.items())
+    elif isinstance(source, list | tuple):
+        texts = tuple(map(_name_of, source))
     else:
-        texts = tuple(source)
+        texts = (_name_of(source),)
     return DataSpec(sources=texts, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+
+
+def _name_of(source: object) -> str:
+    """A path, or another name of samples, as text.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    raise DataError(
+        f"samples are given by name, and not as {type(source).__name__}",
+        hint='save arrays with np.savez("samples.npz", INPUT=array), or name a function that yields them: '
+        '"python:MODULE:FUNCTION"',
+    )
 
 
 def path_of(path: PathLike | None) -> Path | None:

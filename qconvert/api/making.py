@@ -71,7 +71,8 @@ def quantize(
         measure: False: do not run the models; for other schemes than int8.
         shard: most MB of a data file beside the model, 0 for no limit; for other schemes than int8.
         fail_if: gates, such as "top1_drop > 0.5%": judged in ``.gates`` of the report; :func:`require` raises.
-        reports: files to write; the suffix decides the form.
+        reports: files to write; the suffix decides the form. For .html, what each operator alone does to the outputs
+            is measured, too, as :func:`sensitivity` does it.
         github_summary: append Markdown to the file that $GITHUB_STEP_SUMMARY names.
         track, track_model: what the run is logged with (docs/tracking.md), and whether the model is, too.
         force: replace files that exist.
@@ -93,8 +94,12 @@ def quantize(
         model,
         output,
         chosen,
-        calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad) if calib else None,
-        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad) if eval_data else None,
+        calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+        if calib is not None
+        else None,
+        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+        if eval_data is not None
+        else None,
         labels=labels,
         force=force,
     )
@@ -117,7 +122,8 @@ def quantize(
         force=force,
         inputs=job.inputs,
     )
-    return settled.settle(run(replace(job, metric=metric_for(settled.gates, metric)), progress))
+    job = replace(job, metric=metric_for(settled.gates, metric), examine=settled.shows_layers)
+    return settled.settle(run(job, progress))
 
 
 def tune(
@@ -133,6 +139,7 @@ def tune(
     min_sqnr: float | None = None,
     time_budget: float | None = None,
     points: int = 8,
+    reports: Sequence[PathLike] = (),
     samples: int | None = None,
     seed: int = 0,
     preprocess: str | None = None,
@@ -149,6 +156,7 @@ def tune(
         min_sqnr: least SQNR of the outputs, in dB.
         time_budget: begin no trial that would end later than so many seconds after the start.
         points: models to measure, at least.
+        reports: files to write on the best model and on the front; the suffix decides the form.
         samples, seed, preprocess, skip_bad, force, progress, choices: as in :func:`quantize`.
 
     Returns:
@@ -158,6 +166,8 @@ def tune(
     Raises:
         ModelError, DataError, RecipeError, OutputError: as in :func:`quantize`.
     """
+    from qconvert.outcome import outcome
+    from qconvert.report.output import check_distinct
     from qconvert.tuning.budget import Budget
     from qconvert.tuning.tuning import TuneOptions
     from qconvert.tuning.tuning import tune as run
@@ -167,12 +177,19 @@ def tune(
         output,
         recipe_of(recipe, choices),
         calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
-        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad) if eval_data else None,
+        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+        if eval_data is not None
+        else None,
         labels=labels,
         force=force,
     )
+    places = tuple(map(Path, reports))
+    check_distinct([("output", job.output), *(("reports", place) for place in places)])
+    settled = outcome("quantize", fail_if=(), reports=places, github_summary=False, force=force, inputs=job.inputs)
     budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr)
-    return run(replace(job, metric=metric), budget, TuneOptions(points=points, seconds=time_budget), progress)
+    tuned = run(replace(job, metric=metric), budget, TuneOptions(points=points, seconds=time_budget), progress)
+    settled.settle(tuned.report)
+    return tuned
 
 
 def sensitivity(
@@ -201,7 +218,9 @@ def sensitivity(
         model=Path(model),
         calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
         recipe=recipe_of(recipe, choices),
-        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad) if eval_data else None,
+        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+        if eval_data is not None
+        else None,
         labels=path_of(labels),
         metric=metric,
     )
@@ -299,7 +318,7 @@ def convert(
     from qconvert.converting import convert as run
 
     place = beside(model, f".{to}.onnx") if output is None else Path(output)
-    spec = data_of(data) if data else None
+    spec = data_of(data) if data is not None else None
     return run(ConvertJob(model=Path(model), output=place, to=to, data=spec, force=force, write=not dry_run))
 
 

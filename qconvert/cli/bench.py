@@ -9,7 +9,7 @@ import click
 
 from qconvert.cli.options import dry_run_option
 from qconvert.cli.outcome import outcome_options, tell
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     metavar="X",
     help="Exit with 3 if a later model is not at least X times as fast as the first.",
 )
-@outcome_options
+@outcome_options('"speedup < 1.2", "p95_ms > 5" or "memory_mb > 100"')
 @dry_run_option("whether all of it fits together, and how long it would take")
 @click.option("--force", is_flag=True, help="Replace reports that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -140,9 +140,7 @@ def command(
     if as_json:
         tell(result, as_json=True)
     else:
-        from rich.console import Console
-
-        show(result, Console())
+        show(result, stdout())
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     if require_speedup is not None:

@@ -25,7 +25,7 @@ class Shard(click.ParamType[tuple[int, int]]):
         return int(share), int(of)
 
 
-@click.command()
+@click.command(short_help="Keep the statistics of a model's activations in a file.")
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}", required=True)
 @click.option(

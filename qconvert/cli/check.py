@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qconvert.cli.choices import Choice
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,7 @@ def command(model: Path, data: Path | None, isa: str | None, fail_on: str | None
 
         click.echo(json.dumps(document(found), indent=2, allow_nan=False))
     else:
-        from rich.console import Console
-
-        show(found, Console(), verbose=verbose)
+        show(found, stdout(), verbose=verbose)
     if fail_on is not None:
         bad = found.worse_than(Severity(fail_on))
         if bad:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class Choice(click.Choice[str]):
@@ -14,6 +15,29 @@ class Choice(click.Choice[str]):
     def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
         """What is wrong, with the nearest name in front of all of them."""
         return f"{super().get_invalid_choice_message(value, ctx).rstrip('.')}.{near(str(value), list(self.choices))}"
+
+
+class RecipeFile(click.Path):
+    """A file, or the name of a recipe that comes along; a shell completes both."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names that begin with ``incomplete``, then the shell's own files."""
+        return [*recipe_names(ctx, param, incomplete), *super().shell_complete(ctx, param, incomplete)]
+
+
+def recipe_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The recipes that come along whose names begin with ``incomplete``, with what they are for."""
+    del ctx, param
+    from qconvert.recipe.examples import examples, purpose
+
+    return [
+        CompletionItem(name, help=purpose(text)) for name, text in examples().items() if name.startswith(incomplete)
+    ]
+
+
+def beginning(names: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What a shell is offered of ``names``."""
+    return lambda ctx, param, incomplete: [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def near(name: str, valid: Sequence[str]) -> str:

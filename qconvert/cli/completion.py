@@ -10,7 +10,7 @@ PROGRAM, VARIABLE = "qconvert", "_QCONVERT_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@click.command(short_help="Print what bash, zsh or fish needs to complete commands.")
 @click.argument("shell", type=Choice(SHELLS))
 def command(shell: str) -> None:
     """Print the completion script for SHELL (bash, zsh or fish).

@@ -11,7 +11,7 @@ from qconvert.cli.data_options import SOURCE_HELP, source_option
 from qconvert.cli.options import dry_run_option
 
 
-@click.command()
+@click.command(short_help="Bring a quantized model into another form.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--to", "form", required=True, type=Choice(["qdq", "qoperator", "float", "fp16"]), help="The form to make."

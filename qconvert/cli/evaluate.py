@@ -12,7 +12,7 @@ from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress
 
 
-@click.command()
+@click.command(short_help="Run one model on data: metric, outputs, worst samples.")
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--data", "data", f"Samples to run: {SOURCE_HELP}", required=True)
 @label_options("--data")
@@ -20,7 +20,7 @@ from qconvert.cli.terminal import TerminalProgress
 @click.option(
     "--threads", type=click.IntRange(min=0), default=0, metavar="N", help="Threads; 0 is ONNX Runtime's choice."
 )
-@outcome_options
+@outcome_options('"top1 < 98%" or "nonfinite > 0"')
 @dry_run_option("whether all of it fits together, and how long it would take")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace reports that exist.")

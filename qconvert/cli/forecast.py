@@ -9,6 +9,7 @@ import click
 from qconvert.cli.terminal import show_warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qconvert.calibration import Forecast
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from qconvert.evaluate.comparison import CompareJob
     from qconvert.evaluate.evaluation import EvaluateJob
     from qconvert.inputs import ConversionJob
+    from qconvert.outcome import Outcome
+    from qconvert.pipeline import QuantizeJob
 
 _NAMES = 5
 
@@ -27,6 +30,46 @@ def show_job(job: ConversionJob, *, verbose: bool) -> None:
     if job.calib is not None:
         made = CalibrateJob(model=job.model, calib=job.calib, output=job.model, recipe=job.recipe, options=job.options)
         show_forecast(forecast(made), verbose=verbose)
+
+
+def show_conversion(job: QuantizeJob, settled: Outcome, reports: Sequence[Path], *, verbose: bool) -> None:
+    """Check all that a quantization was given, and say what would be done; fails as it does.
+
+    Of static schemes with calibration data that is the forecast of the pass; of others, that model and data fit.
+    """
+    from qconvert.graph.signature import session_of
+    from qconvert.graph.size import file_bytes
+    from qconvert.inputs import load_float_model
+    from qconvert.pipeline import data_of, open_labels
+    from qconvert.quantizing import check_job
+    from qconvert.recipe.recipe import STATIC_SCHEMES
+    from qconvert.report.renderers import phrases
+
+    check_job(job)
+    source = load_float_model(job.model)
+    original = session_of(source, optimize=False) if job.measure else None
+    data = None
+    if original is not None and (job.calib is not None or job.eval_data is not None):
+        data = data_of(job, original.inputs)
+        open_labels(job, original, data.evaluation)
+        show_warnings(data.warnings)
+    click.echo(f"model     {job.model.name}, {phrases.size(file_bytes(job.model, source))}")
+    click.echo(f"scheme    {job.recipe.scheme}{''.join(f', {entry}' for entry in job.recipe.mix)}")
+    click.echo(f"output    {job.output}")
+    if data is not None:
+        click.echo(f"measured  on {phrases.count(len(data.evaluation), 'sample')} of {data.evaluation_source}")
+    _show_outcome(settled, reports)
+    if job.recipe.scheme in STATIC_SCHEMES and job.calib is not None:
+        show_job(job, verbose=verbose)
+    else:
+        click.echo("nothing was written")
+
+
+def _show_outcome(settled: Outcome, reports: Sequence[Path]) -> None:
+    for gate in settled.gates:
+        click.echo(f"gate      fail if {gate.text}")
+    for path in reports:
+        click.echo(f"report    {path}")
 
 
 def show_forecast(found: Forecast, *, verbose: bool) -> None:
@@ -90,10 +133,7 @@ def show_rehearsal(
     click.echo(f"samples   {found.samples} of {found.source}" if found.source else "samples   made from the inputs")
     if not timing:
         click.echo(f"metric    {found.metric or 'none, since there are no labels'}")
-    for gate in settled.gates:
-        click.echo(f"gate      fail if {gate.text}")
-    for path in reports:
-        click.echo(f"report    {path}")
+    _show_outcome(settled, reports)
     runs = f"{phrases.count(found.runs, 'run')} of each model" if found.runs else "as many runs as fit"
     inside = "; the tensors inside come on top" if isinstance(job, CompareJob) and job.tensors else ""
     memory = "; load and memory come on top" if timing else ""

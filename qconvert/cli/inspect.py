@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import RecipeFile
 from qconvert.cli.options import target_option
+from qconvert.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
     from qconvert.inspection import Inspection, TensorInfo
 
 
-@click.command()
+@click.command(short_help="Show what is in a model, and what would be quantized.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--recipe",
     "recipe_file",
-    type=click.Path(path_type=Path),
+    type=RecipeFile(path_type=Path),
     metavar="FILE",
-    help="Plan with the choices of a YAML recipe.  [default: the default recipe]",
+    help="Plan with the choices of a YAML recipe, or one of `qconvert recipes` by name.  [default: the default recipe]",
 )
 @target_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -53,9 +55,7 @@ def command(model: Path, recipe_file: Path | None, target: str | None, as_json: 
 
         click.echo(json.dumps(to_plain(inspection), indent=2, allow_nan=False))
     else:
-        from rich.console import Console
-
-        show(inspection, Console(), verbose=verbose)
+        show(inspection, stdout(), verbose=verbose)
     if inspection.refusal:
         raise ModelError(
             f"{model}: {inspection.refusal}",

@@ -9,7 +9,7 @@ import click
 from qconvert.cli.options import dry_run_option
 
 
-@click.command()
+@click.command(short_help="Merge the statistics that `calibrate` wrote in shares.")
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
 @dry_run_option("whether they belong together, and what they come to")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from qconvert.cli.choices import Choice
+from qconvert.cli.choices import Choice, RecipeFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -164,7 +164,7 @@ def recipe_options(function: F) -> F:
         click.option(
             "--recipe",
             "recipe_file",
-            type=click.Path(path_type=Path),
+            type=RecipeFile(path_type=Path),
             metavar="FILE",
             help="Take the choices from a YAML recipe, or one of `qconvert recipes` by name; flags win over it.",
         ),

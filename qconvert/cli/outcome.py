@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from qconvert.cli.options import stacked
+from qconvert.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from qconvert.report.result import Result
@@ -17,25 +18,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 _VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
-def outcome_options(function: F) -> F:
-    """--fail-if, --report, --github-summary and --track: the arguments fail_if, reports, github_summary, track."""
+def outcome_options(gates: str) -> Callable[[F], F]:
+    """--fail-if, --report, --github-summary and --track: the arguments fail_if, reports, github_summary, track.
+
+    Args:
+        gates: conditions that the command knows, for its help page.
+    """
     options = [
         click.option(
             "--fail-if",
             multiple=True,
             metavar="CONDITION",
-            help='Exit with 3 if CONDITION holds, such as "top1_drop > 0.5%", "sqnr < 20" or "speedup < 1.2" '
-            "(repeatable); everything is measured and written first.",
+            help=f"Exit with 3 if CONDITION holds, such as {gates} (repeatable); everything is measured and written "
+            "first. A wrong name is answered with all of them.",
         ),
-        click.option(
-            "--report",
-            "reports",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Write a report; the suffix decides the form: .html, .json, .md (Markdown), .xml (JUnit), .txt "
-            "(repeatable).",
-        ),
+        report_option,
         click.option(
             "--github-summary",
             is_flag=True,
@@ -49,13 +46,24 @@ def outcome_options(function: F) -> F:
             "(repeatable).",
         ),
     ]
-    return stacked(options, function)
+    return lambda function: stacked(options, function)
+
+
+def report_option(function: F) -> F:
+    """--report: the argument reports."""
+    return click.option(
+        "--report",
+        "reports",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write a report; the suffix decides the form: .html, .json, .md (Markdown), .xml (JUnit), .txt "
+        "(repeatable).",
+    )(function)
 
 
 def tell(result: Result, *, as_json: bool, verbose: bool = False) -> None:
     """Print ``result``, on stdout: one JSON document, or tables for people."""
-    from rich.console import Console
-
     from qconvert.report.renderer import RENDERERS
     from qconvert.report.renderers.console import render_summary
     from qconvert.report.summaries import summary_of
@@ -63,4 +71,4 @@ def tell(result: Result, *, as_json: bool, verbose: bool = False) -> None:
     if as_json:
         click.echo(RENDERERS.get("json").render(result), nl=False)
     else:
-        render_summary(summary_of(result, everything=verbose), Console())
+        render_summary(summary_of(result, everything=verbose), stdout())

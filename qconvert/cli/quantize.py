@@ -12,7 +12,7 @@ from qconvert.cli.budget_options import budget_options, front_document, require_
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import dry_run_option, given, pass_options, recipe_options, verbosity_options
 from qconvert.cli.outcome import outcome_options
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 
 @click.command()
@@ -38,7 +38,7 @@ from qconvert.cli.terminal import TerminalProgress
 @click.option(
     "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Write the choices as a YAML recipe."
 )
-@outcome_options
+@outcome_options('"top1_drop > 0.5%", "size_ratio > 30%" or "speedup < 1.2"')
 @click.option("--track-model", is_flag=True, help="Log the quantized model, too.")
 @data_options
 @pass_options
@@ -59,7 +59,7 @@ from qconvert.cli.terminal import TerminalProgress
     metavar="MB",
     help="Schemes other than int8: write weights to data files of at most so many megabytes.",
 )
-@dry_run_option("what would be observed and how long it would take")
+@dry_run_option("whether all of it fits together, what would be observed, and how long that would take")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @verbosity_options
@@ -116,10 +116,10 @@ def command(
     from qconvert.outcome import outcome
     from qconvert.pipeline import QuantizeJob
     from qconvert.quantizing import quantize, resolved
-    from qconvert.recipe.recipe import DEFAULT_SCHEME, PINNED, Recipe
+    from qconvert.recipe.recipe import PINNED, Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
     from qconvert.report.output import check_distinct, check_output, write_text
-    from qconvert.report.renderers.console import print_report
+    from qconvert.report.renderers.console import render_console
     from qconvert.report.renderers.json import JSON
     from qconvert.tuning.budget import Budget
 
@@ -139,21 +139,9 @@ def command(
         spec = DataSpec(sources=sources, samples=wanted, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
         return spec if sources else None
 
-    calibration = data(calib)
-    if dry_run:
-        if calibration is None or recipe.scheme != DEFAULT_SCHEME:
-            raise click.UsageError("--dry-run forecasts the calibration of --scheme int8, and needs --calib")
-        from qconvert.calibration import CalibrateJob, forecast
-        from qconvert.cli.forecast import show_forecast
-
-        show_forecast(
-            forecast(CalibrateJob(model=model, calib=calibration, output=output, recipe=recipe, options=options)),
-            verbose=verbose,
-        )
-        return
     job = QuantizeJob(
         model=model,
-        calib=calibration,
+        calib=data(calib),
         ranges=ranges,
         output=output,
         recipe=recipe,
@@ -186,7 +174,12 @@ def command(
         tracked_models=[output] if track_model else [],
     )
     verbosity = -1 if quiet else int(verbose)
-    job = replace(job, metric=metric_for(settled.gates, metric))
+    job = replace(job, metric=metric_for(settled.gates, metric), examine=settled.shows_layers)
+    if dry_run:
+        from qconvert.cli.forecast import show_conversion
+
+        show_conversion(job, settled, reports, verbose=verbose)
+        return
     front = None
     if budget is None:
         report = settled.settle(quantize(job, TerminalProgress(verbosity)))
@@ -211,12 +204,10 @@ def command(
     if as_json:
         click.echo(JSON.render(report))
     else:
-        print_report(report, verbosity=verbosity)
+        render_console(report, stdout(), verbosity)
         if front is not None and verbosity >= 0:
-            from rich.console import Console
-
             click.echo()
-            show_front(front, Console())
+            show_front(front, stdout())
     if front is not None:
         require_met(front, output)
     raise_if_broken(report.gates)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import recipe_names
+
 if TYPE_CHECKING:
     from qconvert.recipe.recipe import Recipe
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(short_help="List the recipes that come along, or print one.")
+@click.argument("name", required=False, shell_complete=recipe_names)
 @click.option(
     "--check",
     "files",

@@ -9,7 +9,7 @@ import click
 
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import dry_run_option, given, recipe_options
-from qconvert.cli.terminal import TerminalProgress
+from qconvert.cli.terminal import TerminalProgress, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ _SHOWN = 15
 _ADDITIVE_DB = 1.5
 
 
-@click.command()
+@click.command(short_help="Say what each operator alone does to the outputs.")
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}", required=True)
 @source_option("--eval", "eval_data", "Evaluation data for the metric, same forms as --calib")
@@ -89,9 +89,7 @@ def command(
 
         click.echo(json.dumps(document(found), indent=2, allow_nan=False))
         return
-    from rich.console import Console
-
-    show(found, Console(), verbose=verbose)
+    show(found, stdout(), verbose=verbose)
 
 
 def document(found: Sensitivity) -> object:

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import beginning
+from qconvert.cli.options import TARGET_NAMES
+from qconvert.cli.terminal import stdout
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -16,8 +20,8 @@ if TYPE_CHECKING:
     from qconvert.targets.target import Capability, Target
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(short_help="List the targets, or show what one runs as integers.")
+@click.argument("name", required=False, shell_complete=beginning(TARGET_NAMES))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(name: str | None, as_json: bool) -> None:
     """List the targets, or show what NAME runs as integers, operator by operator, and why.
@@ -41,12 +45,10 @@ def command(name: str | None, as_json: bool) -> None:
         shown = document(chosen) if chosen is not None else [summary(t, machine) for t in TARGETS]
         click.echo(json.dumps(shown, indent=2, allow_nan=False))
         return
-    from rich.console import Console
-
     if chosen is not None:
-        show(_one(chosen), Console())
+        show(_one(chosen), stdout())
     else:
-        show(_all(list(TARGETS), machine), Console())
+        show(_all(list(TARGETS), machine), stdout())
 
 
 def summary(target: Target, machine: Detected) -> dict[str, object]:

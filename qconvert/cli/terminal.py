@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 T = TypeVar("T")
+
+# columns where nobody's terminal says how many there are
+LOG_WIDTH = 120
+
+
+def stdout() -> Console:
+    """What tables are printed on: as wide as the terminal, or as $COLUMNS, or, in the log of a pipeline, as LOG_WIDTH.
+
+    Libraries take 80 columns there, where names of tensors break into pieces.
+    """
+    from rich.console import Console
+
+    seen = "COLUMNS" in os.environ or any(s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr) if s is not None)
+    return Console() if seen else Console(width=LOG_WIDTH)
 
 
 class TerminalProgress:

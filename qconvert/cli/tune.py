@@ -9,10 +9,11 @@ import click
 from qconvert.cli.budget_options import budget_options, front_document, require_met, show_front
 from qconvert.cli.data_options import SOURCE_HELP, data_options, label_options, source_option
 from qconvert.cli.options import dry_run_option, given, recipe_options, verbosity_options
-from qconvert.cli.terminal import TerminalProgress, show_warnings
+from qconvert.cli.outcome import report_option
+from qconvert.cli.terminal import TerminalProgress, show_warnings, stdout
 
 
-@click.command()
+@click.command(short_help="Trade speed for accuracy, and show the front.")
 @click.argument("model", type=click.Path(path_type=Path))
 @source_option("--calib", "calib", f"Calibration data: {SOURCE_HELP}", required=True)
 @click.option(
@@ -35,8 +36,9 @@ from qconvert.cli.terminal import TerminalProgress, show_warnings
     metavar="FILE",
     help="Write a recipe that gives the same model again, as YAML.",
 )
+@report_option
 @data_options
-@dry_run_option("what would be observed and how long it would take")
+@dry_run_option("whether all of it fits together, what would be observed, and how long that would take")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as one JSON document on stdout.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @verbosity_options
@@ -54,6 +56,7 @@ def command(
     pareto: Path | None,
     points: int,
     save_recipe: Path | None,
+    reports: tuple[Path, ...],
     samples: int | None,
     seed: int,
     preprocess: str | None,
@@ -78,6 +81,7 @@ def command(
     """
     from qconvert.calibrate.data import DataSpec
     from qconvert.cli.quantize import default_output
+    from qconvert.outcome import outcome
     from qconvert.pipeline import QuantizeJob
     from qconvert.recipe.recipe import Recipe
     from qconvert.recipe.recipe_file import load_recipe, merge, recipe_to_yaml
@@ -102,18 +106,20 @@ def command(
         metric=metric,
         force=force,
     )
-    if dry_run:
-        from qconvert.cli.forecast import show_job
-
-        show_job(job, verbose=verbose)
-        return
     budget = Budget(max_drop=max_drop, min_sqnr=min_sqnr)
     extras = [(option, path) for option, path in (("--pareto", pareto), ("--save-recipe", save_recipe)) if path]
-    check_distinct([("--output", output), *extras])
-    for _, path in extras:
+    check_distinct([("--output", output), *extras, *(("--report", path) for path in reports)])
+    for path in (output, *(path for _, path in extras)):
         check_output(path, force=force, inputs=job.inputs)
+    settled = outcome("quantize", fail_if=(), reports=reports, github_summary=False, force=force, inputs=job.inputs)
+    if dry_run:
+        from qconvert.cli.forecast import show_conversion
+
+        show_conversion(job, settled, reports, verbose=verbose)
+        return
     progress = TerminalProgress(-1 if quiet else int(verbose))
     tuned = tune(job, budget, TuneOptions(points=points, seconds=time_budget), progress)
+    settled.settle(tuned.report)
     if pareto is not None:
         write_text(pareto, front_document(tuned.front))
     if save_recipe is not None:
@@ -121,11 +127,9 @@ def command(
     if as_json:
         click.echo(front_document(tuned.front), nl=False)
     else:
-        from rich.console import Console
-
         click.echo(phrases.headline(tuned.report))
         if not quiet:
             click.echo()
-            show_front(tuned.front, Console())
+            show_front(tuned.front, stdout())
     show_warnings(tuned.report.warnings)
     require_met(tuned.front, output)

@@ -162,9 +162,17 @@ def raise_if_broken(verdicts: Sequence[Verdict]) -> None:
 def told(verdict: Verdict) -> str:
     """top1_drop > 0.5% (it is 0.8 %)."""
     of = f" of {verdict.model}" if verdict.model else ""
+    run = " in this run" if verdict.value is None else ""
+    return f"{verdict.gate} ({verdict.quantity}{of} is {found(verdict)}{run})"
+
+
+def found(verdict: Verdict) -> str:
+    """The value of ``verdict``, or "unknown"; of a share in percent where the gate is: 30.27 %."""
     if verdict.value is None:
-        return f"{verdict.gate} ({verdict.quantity}{of} is unknown in this run)"
-    return f"{verdict.gate} ({verdict.quantity}{of} is {shown(verdict.value, verdict.unit)})"
+        return "unknown"
+    if verdict.unit == "share" and verdict.gate.endswith("%"):
+        return shown(100 * verdict.value, "%")
+    return shown(verdict.value, verdict.unit)
 
 
 def shown(value: float, unit: str) -> str:

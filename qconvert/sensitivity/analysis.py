@@ -167,7 +167,8 @@ def _subject(started: Started, quantized: Quantized) -> Subject:
     )
 
 
-def _told(started: Started, found: Analysis, scores: GroupScores | None, notes: tuple[str, ...]) -> Sensitivity:
+def damages_of(found: Analysis, scores: GroupScores | None = None) -> tuple[GroupDamage, ...]:
+    """What every group of ``found`` does, in graph order; ``scores`` say what it does to the metric."""
     measured = found.measured
     extra = found.tradeoff.extra(g.name for g in found.groups)
     damages = []
@@ -188,9 +189,14 @@ def _told(started: Started, found: Analysis, scores: GroupScores | None, notes: 
                 extra_us=extra[group.name] / 1000,
             )
         )
+    return tuple(damages)
+
+
+def _told(started: Started, found: Analysis, scores: GroupScores | None, notes: tuple[str, ...]) -> Sensitivity:
+    measured = found.measured
     return Sensitivity(
         model=str(started.job.model),
-        groups=tuple(sorted(damages, key=lambda d: -d.noise)),
+        groups=tuple(sorted(damages_of(found, scores), key=lambda d: -d.noise)),
         sqnr_db=sqnr_db(1.0, measured.together),
         together=measured.together,
         summed=measured.summed,

@@ -22,6 +22,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from qconvert.errors import ModelError
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.graph.session import Feed
 from qconvert.graph.tails import before_squashing
@@ -38,6 +39,9 @@ Energies = NDArray[np.float64]
 # sources that are measured together before each is measured by itself
 _BUNDLE = 8
 
+# work a second of two cores, in multiplications
+_SPEED = 5e10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureOptions:
@@ -46,7 +50,9 @@ class MeasureOptions:
     Attributes:
         least, most: samples.
         held: bytes of samples that are kept in memory.
-        operations: work in multiplications; 1e12 take about 20 s of two cores.
+        operations: work in multiplications, which decides how many; 1e12 take about 20 s of two cores.
+        dearest: work beyond which sources are left out, and groups alone are measured on one sample; beyond which,
+            with that, nothing is.
         share: of the noise, that of the sources whose noise must be known well.
         error: standard error of a noise, as a share of it, that is good enough.
         sources_only: no groups, and the noise of a source in one, as rounding.
@@ -57,6 +63,7 @@ class MeasureOptions:
     most: int = 16
     held: int = 64 << 20
     operations: float = 2e12
+    dearest: float = math.inf
     share: float = 0.9
     error: float = 0.25
     sources_only: bool = False
@@ -126,15 +133,18 @@ def measure(
     options: MeasureOptions,
     progress: Progress,
 ) -> Measured:
-    """Run the samples of ``subject`` with every source and group switched on by itself."""
+    """Run the samples of ``subject`` with every source and group switched on by itself.
+
+    Raises:
+        ModelError: it is dearer than ``options`` allow.
+    """
     tails = before_squashing(subject.model)
     board = Switchboard.of(tails, subject.graph, plan, subject.changes, sources)
-    count = len(sources) if options.sources_only else 2 * len(sources) + len(groups)
-    feeds = mixed(list(subject.samples.first(_most_samples(subject, count, options))))
+    feeds = mixed(list(subject.samples.first(_most_samples(subject, 0.0, options.least, options))))
     runs = _Runs(board=board, progress=progress)
-    runs.add(feeds[: options.least])
     even: dict[int, float] = {}
     if options.sources_only:
+        runs.add(feeds[: options.least])
         even, groups = _negligible(runs, sources, options.negligible), ()
         parts = {
             (i, Part.ROUNDING): _Setting(make=partial(_one_part, board, s, Part.BOTH))
@@ -151,6 +161,15 @@ def measure(
     alone = [_Setting(make=partial(all_of, board, [sources[i] for i in g.sources])) for g in groups]
     together = _Setting(make=partial(all_of, board, sources))
     settings = [*parts.values(), *alone, together]
+
+    least, once = options.least, run_work(subject)
+    if least * once * (len(settings) + 1) > options.dearest:
+        parts, settings, least = {}, [*alone, together], 1
+        if (dear := once * (len(settings) + 1)) > options.dearest:
+            raise ModelError(f"it would take about {dear / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time")
+
+    feeds = feeds[: _most_samples(subject, once * (len(settings) + 1), least, options)]
+    runs.add(feeds[runs.samples : least])
     runs.through(settings)
     while runs.samples < len(feeds) and not _known_well([s.noise(runs.power) for s in parts.values()], options):
         runs.add(feeds[runs.samples : 2 * runs.samples])
@@ -236,12 +255,12 @@ def _one_part(board: Switchboard, source: Source, part: Part) -> Feed:
     return board.setting(source, part) or {}
 
 
-def _most_samples(subject: Subject, settings: int, options: MeasureOptions) -> int:
+def _most_samples(subject: Subject, each: float, least: int, options: MeasureOptions) -> int:
+    """How many samples of so much work ``each`` the ``options`` allow."""
     first = next(iter(subject.samples))
     size = sum(np.asarray(a).nbytes for a in first.values())
-    each = run_work(subject) * (settings + 1)
     affordable = int(options.operations / max(1.0, each))
-    return min(options.most, max(options.least, min(affordable, options.held // max(1, size))))
+    return min(options.most, max(least, min(affordable, options.held // max(1, size))))
 
 
 def _known_well(noises: Sequence[Energies], options: MeasureOptions) -> bool:

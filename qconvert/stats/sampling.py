@@ -67,10 +67,10 @@ class Blocks:
         self._count = min(size, max(_FEWEST, min(size // _SHALLOW, _BLOCKS), -(-size // _DEPTH)))
         self._m = max(_TAIL, self._count // _DEPTH)
         self._floor = self._tied_least()
-        self._least = self._extremes(np.minimum) if self._floor is None else None
+        self._least: NDArray[np.float32] | None = None
         self._most = self._extremes(np.maximum)
-        known = self._least if self._floor is None else self._floor
-        assert known is not None
+        if (known := self._floor) is None:
+            known = self._least = self._extremes(np.minimum)
         self.lo, self.hi = float(known.min()), float(self._most.max())
 
     def pick(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qconvert.evaluate.compare import MetricResult
+from qconvert.report import model as report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,28 @@ class Front:
     def point(self) -> Point:
         """The one that was written."""
         return next(p for p in self.points if p.corner == self.chosen)
+
+
+def reported(front: Front) -> report.Front | None:
+    """``front`` as a report shows it, by the metric where there is one; None where a single model was made."""
+    if len(front.points) < 2:
+        return None
+    metric = front.point.metric
+    return report.Front(
+        quantity=metric.name if metric is not None else "SQNR",
+        unit=metric.unit if metric is not None else "dB",
+        higher_is_better=metric.higher_is_better if metric is not None else True,
+        reference=metric.reference if metric is not None else None,
+        points=tuple(
+            report.FrontPoint(
+                label=f"{len(p.float_nodes)} back in float" if p.float_nodes else "all that pays on integers",
+                speedup=p.speedup,
+                value=p.metric.quantized if p.metric is not None else p.sqnr_db,
+                chosen=p.corner == front.chosen,
+            )
+            for p in front.points
+        ),
+    )
 
 
 def dominated(point: Point, others: Iterable[Point]) -> bool:

@@ -25,7 +25,7 @@ from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import QuantizeJob, Started, finish, make_quantized, measure_accuracy, start
 from qconvert.plan.build import build_plan
 from qconvert.plan.forms import without
-from qconvert.plan.model import QuantPlan
+from qconvert.plan.model import QuantPlan, told_as
 from qconvert.plan.tradeoff import Corner
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import DEFAULT_SCHEME, MEASURED, NO_RECOVERY, PINNED, STATIC, Recipe
@@ -33,11 +33,12 @@ from qconvert.recover.recovery import RECOVERIES, Stage
 from qconvert.recovery import convert_and_recover
 from qconvert.report.model import Report
 from qconvert.report.output import check_output
-from qconvert.sensitivity.analysis import Analysis, analyze
-from qconvert.sensitivity.measure import Measured, MeasureOptions
+from qconvert.sensitivity.analysis import Analysis, GroupDamage, analyze, damages_of
+from qconvert.sensitivity.measure import Measured
+from qconvert.sensitivity.reported import with_damages
 from qconvert.targets.auto import target_of
 from qconvert.tuning.budget import Budget
-from qconvert.tuning.front import Front, Point, dominated
+from qconvert.tuning.front import Front, Point, dominated, reported
 from qconvert.tuning.search import Search, corners_of, expected, noise_at
 
 FOR_ACCURACY = "back to float for the accuracy of the outputs"
@@ -96,13 +97,13 @@ def tune(job: QuantizeJob, budget: Budget, options: TuneOptions, progress: Progr
         quantized=make_quantized(started.prepared, started.run),
     )
     trial.run()
-    report = finish(started, trial.best, job.output, trial.reference)
+    report = with_damages(finish(started, trial.best, job.output, trial.reference), trial.damages)
     front = trial.front()
     point = front.point
     floats = f": {', '.join(point.float_nodes)}" if point.float_nodes else ""
     note = f"{front.budget or 'no budget'}: {len(point.float_nodes)} operations went back to float{floats}"
     return Tuned(
-        report=replace(report, notes=(*report.notes, note)),
+        report=replace(report, notes=(*report.notes, note), front=reported(front)),
         front=front,
         recipe=replace(
             _placed_like(job.recipe, trial.quantized),
@@ -124,7 +125,7 @@ class _Trial:
         points: by corner.
         known: whether a plan keeps the budget, by the nodes that it runs on integers: none is measured twice.
         corners: what there is to try.
-        measured: the noise that they were found by.
+        measured, damages: the noise that they were found by, and what each operator has of it.
         complete: the search ended by itself.
         lasting: seconds that the last model took.
         whole: recurrent operators whose weights went back to float.
@@ -144,6 +145,7 @@ class _Trial:
     known: dict[frozenset[str], bool] = field(default_factory=dict)
     corners: list[Corner] = field(default_factory=list)
     measured: Measured | None = None
+    damages: tuple[GroupDamage, ...] = ()
     complete: bool = True
     lasting: float = 0.0
     whole: tuple[str, ...] = ()
@@ -187,7 +189,7 @@ class _Trial:
             self.complete = False
             return
         try:
-            self._lay_out(analyze(self.started, self.quantized, MeasureOptions(sources_only=True)))
+            self._lay_out(analyze(self.started, self.quantized))
         except DataError:
             raise
         except QConvertError as error:  # there is a good model already
@@ -220,7 +222,7 @@ class _Trial:
         plan = self.quantized.plan
         weighted = {n.node for n in plan.taken() if n.weight is not None or n.table is not None}
         corners = self.corners = corners_of(found.tradeoff, weighted)
-        self.measured = found.measured
+        self.measured, self.damages = found.measured, damages_of(found)
         self.points[0] = replace(
             self.points[0],
             estimated_us=corners[0].cost / 1000,
@@ -251,6 +253,7 @@ class _Trial:
             return self.known[integer]
         try:
             made = convert_and_recover(base.prepared, run, base=base.base, kept_float=kept, required=False)
+            made = replace(made, plan=told_as(made.plan, base.plan))  # what was measured, and why
             self.known[integer] = self._measure(number, corner, _with_branches(made, base))
         except DataError:
             raise

@@ -181,3 +181,26 @@ def test_shares_merge_to_the_whole(tmp_path: Path) -> None:
     qconvert.calibrate(CNN, tmp_path / "whole.npz", calib=tmp_path / "d.npz", method="minmax")
     qconvert.merge([tmp_path / "2.npz", tmp_path / "1.npz"], tmp_path / "merged.npz")
     assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_an_array_in_place_of_a_name_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    array = np.zeros((4, 1, 8, 8), np.float32)
+    for source in (array, {"image": array}, [array]):
+        with pytest.raises(qconvert.DataError, match="not as ndarray") as caught:
+            qconvert.quantize(CNN, tmp_path / "out.onnx", calib=source)  # type: ignore[arg-type]
+        assert "np.savez" in caught.value.hint
+
+
+def test_a_search_writes_its_reports(tmp_path: Path) -> None:
+    tuned = qconvert.tune(
+        CNN,
+        tmp_path / "out.onnx",
+        calib=DATA / "calib.npz",
+        samples=24,
+        points=2,
+        reports=[tmp_path / "r.html"],
+        recover=["none"],
+        placement="static",
+    )
+    assert tuned.report.front is not None and len(tuned.report.front.points) == len(tuned.front.points) == 2
+    assert "Speed against accuracy" in (tmp_path / "r.html").read_text()

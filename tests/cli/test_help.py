@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 from qconvert.cli import COMMANDS, cli, run
+from qconvert.evaluate.gates import parse_gate
 from qconvert.recipe.examples import examples, purpose
 from qconvert.recipe.recipe_file import load_recipe, recipe_to_yaml
 from qconvert.recipe.schema import schema_text
+from qconvert.report.quantities import quantities
 
 ROOT = Path(__file__).resolve().parents[2]
 CNN = ROOT / "sample_models" / "digits_cnn.onnx"
@@ -55,6 +57,29 @@ def test_every_page_has_an_example_that_runs(
         short = SHORT if shlex.split(line)[1] in ("quantize", "tune", "sensitivity") else ()
         short = short[:4] if "--ranges" in line else short  # these have been calibrated
         assert run([*shlex.split(line)[1:], *short]) == 0, f"{name}: {line}\n{capsys.readouterr().err}"
+
+
+def test_the_list_of_commands_says_what_each_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a line each, on a terminal of 80 columns, and none cut short."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...") or len(line) > 79] == []
+
+
+@pytest.mark.parametrize("name", ["quantize", "compare", "evaluate", "bench"])
+def test_the_gates_on_a_help_page_are_ones_of_the_command(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    (option,) = [p for p in command.params if p.name == "fail_if"]
+    assert isinstance(option, click.Option) and option.help is not None
+    shown = re.findall(r'"([^"]+)"', option.help)
+    assert len(shown) > 1
+    for text in shown:
+        parse_gate(text, quantities(name))  # an unknown name is an error
 
 
 @pytest.mark.parametrize(
@@ -192,6 +217,10 @@ def completions(words: str, shell: str = "bash") -> str:
         ("qconvert quantize m --target ten", "zsh", "tensorrt"),
         ("qconvert inspect mod", "bash", "file,mod"),
         ("qconvert mer", "fish", "plain,merge"),
+        ("qconvert targets tens", "bash", "plain,tensorrt"),
+        ("qconvert recipes we", "bash", "plain,weights4"),
+        ("qconvert quantize m --recipe we", "bash", "plain,weights4"),
+        ("qconvert quantize m --recipe mine", "bash", "file,mine"),
     ],
 )
 def test_shells_are_answered(words: str, shell: str, wanted: str) -> None:

@@ -1,4 +1,4 @@
-"""``--dry-run`` of compare, evaluate and bench: says what would be done, fails as the command does, writes nothing."""
+"""``--dry-run`` of quantize, compare, evaluate, bench: says what would be done, fails as they do, writes nothing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ LABELS = ("--labels", str(DATA / "labels.npy"))
         (("evaluate", CNN, *SAMPLES, *LABELS, "--metric", "top5"), ("metric    top5\n", "500 runs of each model")),
         (("bench", CNN, CNN, "--batch", "2"), ("image: float32 [2, 1, 8, 8]", "made from the inputs", "about 5.0 s")),
         (("bench", CNN, *SAMPLES, "--rounds", "3"), ("3 runs of each model",)),
+        (
+            ("quantize", CNN, "--calib", str(DATA / "calib.npz"), "--fail-if", "sqnr < 20"),
+            ("scheme    int8\n", "fail if sqnr < 20", "samples   88 of", "measured  on 12 samples", "output    "),
+        ),
+        (("quantize", CNN, "--scheme", "w4", "--mix", "Gemm=w8"), ("scheme    w4, Gemm=w8\n", "output    ")),
     ],
     ids=lambda value: " ".join(v for v in value if v.isalnum()),
 )
@@ -47,6 +52,12 @@ def test_what_would_be_done(
         (("evaluate", CNN, "--data", str(DATA / "calib.npz"), *LABELS), "100"),
         (("bench", CNN, "--report", "bench.docx"), ".docx"),
         (("bench", str(DATA / "none.onnx")), "no such file"),
+        (("quantize", CNN), "--calib DATA"),
+        (("quantize", CNN, "--calib", str(DATA / "calib.npz"), "--fail-if", "tpo1 < 90"), "did you mean 'top1'"),
+        (("quantize", CNN, "--calib", str(DATA / "calib.npz"), "--report", "r.docx"), ".docx"),
+        (("quantize", CNN, "--calib", str(DATA / "calib.npz"), "-o", CNN), "is the model itself"),
+        (("quantize", CNN, "--scheme", "w8", "--labels", str(DATA / "labels.npy")), "--labels needs --eval"),
+        (("quantize", CNN, "--scheme", "fp16", "--calib", "nowhere"), "nowhere"),
     ],
     ids=lambda value: "" if isinstance(value, str) else value[0],
 )

@@ -38,6 +38,13 @@ def scripts(pipeline: dict[Any, Any]) -> Iterator[str]:
         yield from (step for step in steps if not step.startswith("pip install"))
 
 
+def test_what_the_pipelines_install_is_this_repository() -> None:
+    """The one step that a test does not take, since it needs a network: its path holds a project all the same."""
+    installed = re.findall(r"^ +- (?:run: )?pip install (\S+)", PAGE, re.MULTILINE)
+    assert len(installed) == len(pipelines())
+    assert [path for path in installed if not (REPO / path / "pyproject.toml").exists()] == []
+
+
 def run(pipeline: dict[Any, Any], place: Path) -> str:
     """Execute a pipeline in ``place``, which looks like the repository; returns what it prints."""
     for folder in ("sample_models", "calibration_data"):

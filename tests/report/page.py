@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-VOID = frozenset({"meta", "input", "br", "hr", "img", "link"})
+VOID = frozenset({"meta", "input", "br", "hr", "img", "link", "wbr"})
 SHAPES = frozenset({"path", "rect", "line", "circle"})
 
 

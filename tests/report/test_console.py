@@ -13,7 +13,7 @@ from rich.console import Console
 
 from qconvert.evaluate.latency import Speedup
 from qconvert.report.model import Report
-from qconvert.report.renderers.console import ConsoleRenderer, print_report, render_console
+from qconvert.report.renderers.console import ConsoleRenderer, render_console
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "console"
 
@@ -92,13 +92,6 @@ def test_without_labels_the_headline_tells_the_agreement(classifier: Report) -> 
     comparison = replace(classifier.accuracy.comparison, metric=None)
     report = replace(classifier, accuracy=replace(classifier.accuracy, comparison=comparison))
     assert "same top-1 class for 99.8 % of samples" in text(report, 80, -1)
-
-
-def test_print_report_writes_to_stdout(classifier: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(classifier, verbosity=-1)
-    captured = capsys.readouterr()
-    assert captured.out == text(classifier, 80, -1)
-    assert captured.err == ""
 
 
 def test_a_text_file_holds_every_decision(classifier: Report) -> None:

@@ -64,6 +64,12 @@ def test_the_destructive_group_goes_to_float(tmp_path: Path) -> None:
     assert decisions["Gemm_0"]
     assert found.report.accuracy.comparison.fidelity.sqnr_db == point.sqnr_db
     assert loudest(proto) in found.recipe.exclude
+    shown = found.report.front
+    assert shown is not None and (shown.quantity, shown.unit) == ("SQNR", "dB")
+    assert [p.value for p in shown.points] == [p.sqnr_db for p in found.front.points]
+    assert [p.value for p in shown.points if p.chosen] == [point.sqnr_db]
+    damage = {d.node: d.sqnr_db for d in found.report.decisions if d.sqnr_db is not None}
+    assert min(damage, key=damage.__getitem__) == loudest(proto)
 
 
 def test_a_budget_that_is_kept_anyway_changes_nothing(tmp_path: Path) -> None:
@@ -236,3 +242,20 @@ def test_a_guess_is_scaled_by_what_was_found() -> None:
     assert expected([4.0, 2.0, 1.0], found=8.0, limit=4.0) == 1
     assert expected([4.0, 2.0, 1.0], found=8.0, limit=1.0) is None
     assert expected([0.0], found=1.0, limit=1.0) is None
+
+
+def test_a_report_tells_what_was_measured_and_writes_the_front(tmp_path: Path) -> None:
+    """Also of a model with less on integers than the one that was timed."""
+    at = f"{tmp_path}/r"
+    arguments = f"tune {CNN} --calib {CNN_DATA} --samples 40 --recover none --min-sqnr 46 --points 2 -o {at}.onnx"
+    done = CliRunner().invoke(cli, [*arguments.split(), "--report", f"{at}.html", "--report", f"{at}.json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(Path(f"{at}.json").read_text())
+    points = report["front"]["points"]
+    assert len(points) > 1 and [p["chosen"] for p in points].count(True) == 1 and not points[0]["chosen"]
+    assert Path(f"{at}.html").read_text().count("<circle") == len(points)
+    convolutions = [d for d in report["decisions"] if d["op_type"] == "Conv"]
+    assert all(d["float_ms"] is not None for d in convolutions)
+    reasons = {d["reason"] for d in report["decisions"] if not d["quantized"]}
+    assert "back to float for the accuracy of the outputs" in reasons
+    assert not any("recipe" in reason for reason in reasons), "nobody gave one"

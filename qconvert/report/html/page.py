@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from qconvert.report.html.charts import front_chart, interval_chart, latency_chart, tensor_chart
 from qconvert.report.html.rows import Kind, TensorRef, columns_of, regions_of, rows_of
@@ -24,6 +25,9 @@ from qconvert.report.renderers import phrases
 from qconvert.report.renderers.facts import Fact, Level, facts, scheme
 from qconvert.report.renderers.suggestions import suggestions
 from qconvert.report.summary import Summary
+
+# Where a name may be broken: not within 0.125, nor within an entity such as &#39;
+_SEPARATOR = re.compile(r"([/_]+|[.:]+(?=[A-Za-z]))(?=\w)")
 
 
 def render_page(report: Report) -> str:
@@ -54,6 +58,7 @@ def render_page(report: Report) -> str:
             largest=max(report.model.bytes, report.output.bytes, 1),
             interval=interval,
             rows=rows,
+            causes=next((tuple(r.decision.error_split) for r in rows if r.decision.error_split), ()),
             columns=columns_of(rows),
             kinds=[k for k in Kind if any(r.kind is k for r in rows)],
             operators=sorted({r.decision.op_type for r in rows}),
@@ -125,6 +130,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["soft"] = _soft
     made.globals.update(
         phrases=phrases,
         tensor_chart=tensor_chart,
@@ -133,6 +139,11 @@ def _environment() -> Environment:
         front_chart=front_chart,
     )
     return made
+
+
+def _soft(name: str) -> Markup:
+    """``name`` with places where a line may end: behind the parts that node names are made of."""
+    return Markup(_SEPARATOR.sub(r"\1<wbr>", str(escape(name))))
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:

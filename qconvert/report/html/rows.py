@@ -75,12 +75,12 @@ class Row:
 
     @property
     def strongest(self) -> str:
-        """The largest part of the error, with its share: "activation rounding 71 %"; "" where it was not measured."""
+        """The largest part of the error, with its share: "71 % activation rounding"; "" where it was not measured."""
         split = self.decision.error_split
         if not split:
             return ""
         cause = max(split, key=lambda c: split[c])
-        return f"{cause} {phrases.percent(split[cause])}"
+        return f"{split[cause]:.0%} {cause}".replace("% ", "\u00a0% ", 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,11 +33,6 @@ _GOOD, _BAD, _DIM, _HEAD = "green", "bold red", "dim", "bold"
 _STYLES = {Level.BAD: _BAD, Level.WARNING: "yellow", Level.GOOD: _GOOD, Level.PLAIN: "", Level.QUIET: _DIM}
 
 
-def print_report(report: Report, *, verbosity: int = 0) -> None:
-    """Print ``report`` on stdout; see :func:`render_console`."""
-    render_console(report, Console(), verbosity)
-
-
 def render_console(report: Report, console: Console, verbosity: int = 0) -> None:
     """Print ``report``.
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from qconvert.evaluate.gates import Verdict, shown
+from qconvert.evaluate.gates import Verdict, found
 from qconvert.report.renderer import register
 from qconvert.report.renderers.facts import GATE_LABELS, Level
 from qconvert.report.result import Result
@@ -58,7 +58,7 @@ def _gates(verdicts: Sequence[Verdict]) -> Grid:
                 "BROKEN" if v.broken else "kept",
                 *((v.model,) if several else ()),
                 v.gate,
-                "unknown" if v.value is None else shown(v.value, v.unit),
+                found(v),
             )
             for v in verdicts
         ),
