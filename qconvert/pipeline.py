@@ -49,6 +49,7 @@ from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetR
 from qconvert.report.output import write_bytes
 from qconvert.run import Run, Stopwatch
 from qconvert.schemes.application import least_opset
+from qconvert.schemes.bodies import StoredBodies, with_forms_of_bodies, with_stored_bodies
 from qconvert.schemes.mixing import branches_of_others
 from qconvert.targets import TARGETS
 from qconvert.targets.auto import AUTO, detected, target_of
@@ -268,7 +269,8 @@ def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> L
 def make_quantized(
     prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({}), *, required: bool = True
 ) -> Quantized:
-    """Quantize the branches of If nodes, then the main graph around them, without the nodes ``others``.
+    """Quantize the branches of If nodes, store what is float in bodies, then quantize the graph around them, all
+    without the nodes ``others``.
 
     ``required``: refuse a model of which nothing is quantized.
 
@@ -276,8 +278,9 @@ def make_quantized(
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    inner = branches_of_others(prepared.model, others) or quantize_branches(prepared, run)
-    held = body_parameters(prepared.model)
+    left = branches_of_others(prepared.model, others)
+    bodies = StoredBodies(inner=left) if left else with_stored_bodies(quantize_branches(prepared, run), prepared, run)
+    inner, held = bodies.inner, body_parameters(prepared.model)
     recipe, kept_float = inner.outer_recipe(run.recipe, prepared)
     within = replace(run, recipe=recipe)
 
@@ -290,14 +293,15 @@ def make_quantized(
     except InternalError as error:
         if inner.model is prepared.model:
             raise
-        note = f"the branches of If stay float: {error.message}"
+        note = f"control-flow bodies stay float: {error.message}"
+        bodies = StoredBodies(inner=inner)
         inner = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
         outer = main_graph(prepared.model)
     warnings: tuple[str, ...] = ()
-    if held and not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
+    if held and not quantizes(outer.plan) and not any(p.taken() for p in inner.plans.values()):
         warnings = (
-            f"nothing was quantized: {held:,} float parameters sit in control-flow bodies that no calibration sample "
-            "reached or that qconvert cannot quantize yet; the model was written in float",
+            f"nothing was quantized: {held:,} float parameters sit in control-flow bodies, and none of them can be "
+            "stored as integers; the model was written in float",
         )
     calibration = replace(
         outer.calibration,
@@ -305,7 +309,7 @@ def make_quantized(
         skipped_values=outer.calibration.skipped_values + inner.skipped_values,
     )
     return replace(
-        outer,
+        with_forms_of_bodies(outer, bodies),
         calibration=calibration,
         notes=(*inner.notes, *outer.notes),
         branches=inner.plans,
