@@ -278,25 +278,26 @@ def make_quantized(
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    left = branches_of_others(prepared.model, others)
-    bodies = StoredBodies(inner=left) if left else with_stored_bodies(quantize_branches(prepared, run), prepared, run)
-    inner, held = bodies.inner, body_parameters(prepared.model)
-    recipe, kept_float = inner.outer_recipe(run.recipe, prepared)
-    within = replace(run, recipe=recipe)
+    left, held = branches_of_others(prepared.model, others), body_parameters(prepared.model)
+    inner = left or quantize_branches(prepared, run)
 
-    def main_graph(base: Model) -> Quantized:
-        kept = {**others, **kept_float}
-        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=required and not held)
+    def around(bodies: StoredBodies) -> Quantized:
+        recipe, kept_float = bodies.inner.outer_recipe(run.recipe, prepared)
+        kept, needed = {**others, **kept_float}, required and not held
+        within, base = replace(run, recipe=recipe), bodies.inner.model
+        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=needed)
 
+    bodies = StoredBodies(inner=inner) if left else with_stored_bodies(inner, prepared, run)
     try:
-        outer = main_graph(inner.model)
+        outer = around(bodies)
     except InternalError as error:
-        if inner.model is prepared.model:
+        if bodies.inner.model is prepared.model:
             raise
-        note = f"control-flow bodies stay float: {error.message}"
-        bodies = StoredBodies(inner=inner)
-        inner = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
-        outer = main_graph(prepared.model)
+        note = f"nothing in control-flow bodies runs on integers: {error.message}"
+        floats = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
+        bodies = with_stored_bodies(floats, prepared, run)
+        outer = around(bodies)
+    inner = bodies.inner
     warnings: tuple[str, ...] = ()
     if held and not quantizes(outer.plan) and not any(p.taken() for p in inner.plans.values()):
         warnings = (

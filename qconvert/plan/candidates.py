@@ -144,7 +144,7 @@ def _objection(
     if node.op_type == "If" and node.has_bodies:
         return "control flow; its branches are decided on their own"
     if node.has_bodies:
-        return "control flow; what is in its bodies stays float"
+        return "control flow; weights in its body are decided on their own"
     if node.op_type == "Identity":
         return "passes a value on to operators of another integer type"
     if rule is None:

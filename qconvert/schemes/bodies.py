@@ -155,6 +155,21 @@ def with_forms_of_bodies(outer: Quantized, bodies: StoredBodies) -> Quantized:
     return replace(outer, placement=placed)
 
 
+def nodes_with_bytes(plans: Mapping[str, QuantPlan]) -> tuple[str, ...]:
+    """Nodes of bodies that take bytes, as recipes name them; ``plans`` by place."""
+    return tuple(f"{place}/{n.node}" for place, plan in plans.items() for n in plan.taken() if n.form == DYNAMIC)
+
+
+def stored_nodes(plans: Mapping[str, QuantPlan]) -> tuple[str, ...]:
+    """Nodes of bodies whose weights are bytes for arithmetic in float, likewise."""
+    return tuple(
+        f"{place}/{n.node}"
+        for place, plan in plans.items()
+        for n in plan.taken()
+        if not (n.form or n.activations or n.absorbed_into or n.table or n.quantized_outputs)
+    )
+
+
 def _wanted(recipe: Recipe) -> Chooser:
     def wanted(place: str, name: str, op_type: str) -> bool:
         def fits(patterns: Sequence[str]) -> bool:
@@ -205,7 +220,7 @@ def _plans(plans: Mapping[str, QuantPlan], nodes: Sequence[BodyNode]) -> dict[st
     for n in nodes:
         plan = found.get(n.place, QuantPlan(nodes={}, groups=()))
         known = plan.nodes.get(n.node)
-        if known is not None and known.decision.taken:
+        if known is not None and (known.decision.taken or not n.stored):
             continue
         decided = NodePlan(
             node=n.node,
