@@ -1,8 +1,9 @@
 """Quantizing the branches of If nodes, each as a model of its own: extract, prepare, convert, splice.
 
 A branch is calibrated on the samples that select it: for each, the main graph gives the condition and the values that
-the branch reads. Nothing is kept between samples. A branch that no sample selects stays float, and so does one that
-fails anywhere on the way; a note says so. Branches within branches are done first, by the same function.
+the branch reads. Nothing is kept between samples. In a branch that no sample selects nothing runs on integers, nor in
+one that fails anywhere on the way: a note says so, and weights there are stored as bytes
+(:mod:`qconvert.schemes.bodies`). Branches within branches are done first, by the same function.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def quantize_branches(prepared: Prepared, run: Run) -> QuantizedBranches:
             raise
         except Exception as error:  # a branch that cannot be quantized is no reason to fail, whatever the reason is
             message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
-            done = replace(done, notes=(*done.notes, f"{place} stays float: {message[:300]}"))
+            done = replace(done, notes=(*done.notes, f"{place}: nothing there runs on integers: {message[:300]}"))
     return done
 
 
@@ -132,7 +133,9 @@ def _quantize_branch(
     with run.watch.stage("calibrate"):
         first = next(feeds.pairs(), None)
     if first is None:
-        return replace(done, notes=(*done.notes, f"{place} stays float: no calibration sample selects it"))
+        return replace(
+            done, notes=(*done.notes, f"{place}: nothing there runs on integers: no calibration sample selects it")
+        )
     with run.watch.stage("prepare"):
         inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset)
         inner = parted(inner, recipe)

@@ -49,6 +49,7 @@ from qconvert.report.model import AccuracyReport, LatencyReport, Report, TargetR
 from qconvert.report.output import write_bytes
 from qconvert.run import Run, Stopwatch
 from qconvert.schemes.application import least_opset
+from qconvert.schemes.bodies import StoredBodies, with_forms_of_bodies, with_stored_bodies
 from qconvert.schemes.mixing import branches_of_others
 from qconvert.targets import TARGETS
 from qconvert.targets.auto import AUTO, detected, target_of
@@ -270,7 +271,8 @@ def open_labels(job: ConversionJob, original: Session, evaluation: FeedSet) -> L
 def make_quantized(
     prepared: Prepared, run: Run, others: Mapping[str, str] = MappingProxyType({}), *, required: bool = True
 ) -> Quantized:
-    """Quantize the branches of If nodes, then the main graph around them, without the nodes ``others``.
+    """Quantize the branches of If nodes, store what is float in bodies, then quantize the graph around them, all
+    without the nodes ``others``.
 
     ``required``: refuse a model of which nothing is quantized.
 
@@ -278,28 +280,31 @@ def make_quantized(
         ModelError: there is nothing to quantize, and no control flow whose bodies could be the reason.
         InternalError: ONNX Runtime refuses the result.
     """
-    inner = branches_of_others(prepared.model, others) or quantize_branches(prepared, run)
-    held = body_parameters(prepared.model)
-    recipe, kept_float = inner.outer_recipe(run.recipe, prepared)
-    within = replace(run, recipe=recipe)
+    left, held = branches_of_others(prepared.model, others), body_parameters(prepared.model)
+    inner = left or quantize_branches(prepared, run)
 
-    def main_graph(base: Model) -> Quantized:
-        kept = {**others, **kept_float}
-        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=required and not held)
+    def around(bodies: StoredBodies) -> Quantized:
+        recipe, kept_float = bodies.inner.outer_recipe(run.recipe, prepared)
+        kept, needed = {**others, **kept_float}, required and not held
+        within, base = replace(run, recipe=recipe), bodies.inner.model
+        return convert_and_recover(prepared, within, base=base, kept_float=kept, required=needed)
 
+    bodies = StoredBodies(inner=inner) if left else with_stored_bodies(inner, prepared, run)
     try:
-        outer = main_graph(inner.model)
+        outer = around(bodies)
     except InternalError as error:
-        if inner.model is prepared.model:
+        if bodies.inner.model is prepared.model:
             raise
-        note = f"the branches of If stay float: {error.message}"
-        inner = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
-        outer = main_graph(prepared.model)
+        note = f"nothing in control-flow bodies runs on integers: {error.message}"
+        floats = QuantizedBranches(model=prepared.model, notes=(*inner.notes, note))
+        bodies = with_stored_bodies(floats, prepared, run)
+        outer = around(bodies)
+    inner = bodies.inner
     warnings: tuple[str, ...] = ()
-    if held and not quantizes(outer.plan) and not any(quantizes(p) for p in inner.plans.values()):
+    if held and not quantizes(outer.plan) and not any(p.taken() for p in inner.plans.values()):
         warnings = (
-            f"nothing was quantized: {held:,} float parameters sit in control-flow bodies that no calibration sample "
-            "reached or that qconvert cannot quantize yet; the model was written in float",
+            f"nothing was quantized: {held:,} float parameters sit in control-flow bodies, and none of them can be "
+            "stored as integers; the model was written in float",
         )
     calibration = replace(
         outer.calibration,
@@ -307,7 +312,7 @@ def make_quantized(
         skipped_values=outer.calibration.skipped_values + inner.skipped_values,
     )
     return replace(
-        outer,
+        with_forms_of_bodies(outer, bodies),
         calibration=calibration,
         notes=(*inner.notes, *outer.notes),
         branches=inner.plans,

@@ -81,7 +81,7 @@ def check_job(job: QuantizeJob) -> None:
             hint="leave them out, or use --scheme w8, which needs no data",
         )
     else:
-        check_options(job, mixes=True)
+        check_options(replace(job, recipe=with_static_first(job.recipe)), mixes=True)
 
 
 def _is_static(recipe: Recipe) -> bool:

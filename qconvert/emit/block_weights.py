@@ -3,7 +3,8 @@
     DEQUANTIZE   codes -> DequantizeLinear -> the operator as it was. ONNX alone; ONNX Runtime makes MatMulNBits of it
                  where a MatMul or a Gemm without transB reads it (1.32), other weights are unpacked at each run
     NBITS        com.microsoft MatMulNBits in place of MatMul and Gemm, GatherBlockQuantized in place of Gather
-    UNPACK       Cast, Sub, Mul, which ONNX Runtime computes when it loads the model: filters and LSTMs at float speed
+    UNPACK       Cast, Sub, Mul, which ONNX Runtime computes when it loads the model, in bodies of control flow, too,
+                 codes of an outer graph included: filters, LSTMs and products at float speed
     ROWS         Gather(codes, i), Gather(scale, i), Cast, Sub, Mul: a table of 8-bit rows by operators that all have
 
 A weight that several operators read (an embedding table that is the output matrix, too) is stored once: MatMulNBits
@@ -138,13 +139,15 @@ class BlockEmitter:
 
     def _unpack(self, site: Site, stored: _Stored) -> None:
         add, name = self.additions, f"{site.name}_{site.port}"
-        node = site.node if site.node.graph is stored.graph else stored.graph[0]
-        codes, scale, zero = stored.unpacked(site)
+        node = site.node
+        codes, scale, zero = stored.unpacked(site, node)
         real = add.node(node, "Cast", [codes], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
         if zero is not None:
             real = add.node(node, "Sub", [real, zero], name=f"{name}_Sub")
         real = add.node(node, "Mul", [real, scale], name=f"{name}_Mul")
-        site.node.replace_input_with(site.port, real)
+        node.replace_input_with(site.port, real)
+        if node.op_type == "Gemm":
+            node.attributes.pop("transB", None)
 
     def _rows(self, site: Site, stored: _Stored) -> None:
         node, add, name = site.node, self.additions, site.name
@@ -254,15 +257,23 @@ class _Stored:
         codes = self._constant("like", "q", self._typed(np.moveaxis(moved, 0, axis)))
         return codes, *self._vectors(), {"axis": axis}
 
-    def unpacked(self, site: Site) -> tuple[ir.Value, ir.Value, ir.Value | None]:
-        """(codes shaped like the weight, scale, zero point or None), the latter float32 to broadcast over it."""
+    def unpacked(self, site: Site, before: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+        """(codes shaped like the weight, scale, zero point or None), the latter float32 to broadcast over it.
+
+        Those of a product are [K, N], whatever way round the initializer was.
+        """
         shape, axis = site.shape, site.axis
+        if site.kind is Kind.PRODUCT:
+            codes, scale = self._product_codes(before), self._constant("vector scale", "s", self.codes.scale[:, 0])
+            if self.codes.spec.symmetric:
+                return codes, scale, None
+            return codes, scale, self._constant("real zero", "z", self.codes.zero[:, 0].astype(np.float32))
         if site.kind is Kind.RECURRENT:  # rows are [d G]
-            codes, ends = self.codes.codes.reshape(shape), (*shape[:-1], 1)
+            shaped, ends = self.codes.codes.reshape(shape), (*shape[:-1], 1)
         else:
             moved = self.codes.codes.reshape(shape[axis], *(d for i, d in enumerate(shape) if i != axis))
-            codes, ends = np.moveaxis(moved, 0, axis), tuple(d if i == axis else 1 for i, d in enumerate(shape))
-        stored = self._constant("shaped", "q", self._typed(codes))
+            shaped, ends = np.moveaxis(moved, 0, axis), tuple(d if i == axis else 1 for i, d in enumerate(shape))
+        stored = self._constant("shaped", "q", self._typed(shaped))
         scale = self._constant("shaped scale", "s", self.codes.scale.reshape(ends))
         if self.codes.spec.symmetric:
             return stored, scale, None

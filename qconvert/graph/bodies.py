@@ -50,6 +50,35 @@ class Branch:
         return self.attribute == "then_branch"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A control-flow body, at any depth.
+
+    Attributes:
+        place: where it is: "loop/body", "If_12/then_branch/loop/body".
+        repeats: it is, or lies within, the body of a Loop or Scan: it runs again and again in one run of the model.
+    """
+
+    place: str
+    repeats: bool
+
+
+def bodies(model: Model) -> dict[ir.Graph, Body]:
+    """Every control-flow body of ``model``, outer ones before those within them."""
+    found: dict[ir.Graph, Body] = {}
+
+    def walk(graph: ir.Graph, place: str, repeats: bool) -> None:
+        for node in graph:
+            for attribute in node.attributes.values():
+                for body in _graphs(attribute):
+                    here = f"{place}/{node.name}/{attribute.name}".lstrip("/")
+                    found[body] = Body(place=here, repeats=repeats or node.op_type != "If")
+                    walk(body, here, found[body].repeats)
+
+    walk(model.ir.graph, "", False)
+    return found
+
+
 def weighted_branches(model: Model) -> tuple[Branch, ...]:
     """The If branches of the main graph that hold or read float weights, in graph order."""
     found: list[Branch] = []
@@ -148,7 +177,7 @@ def observer(model: Model, outputs: Sequence[str]) -> Session:
 def body_parameters(model: Model) -> int:
     """Number of float parameters of control-flow bodies: held there, or held for them alone by the main graph.
 
-    Scales and whatever else only integer operators read do not count.
+    Scales, zero points and whatever else only integer operators read do not count.
     """
     graph = model.ir.graph
     values = [v for v in graph.initializers.values() if v.uses() and all(u.node.graph is not graph for u in v.uses())]
@@ -156,7 +185,7 @@ def body_parameters(model: Model) -> int:
     count = 0
     for value in values:
         uses = list(value.uses())
-        only_integer = bool(uses) and all(is_quantized_op(u.node.op_type) for u in uses)
+        only_integer = bool(uses) and all(is_quantized_op(u.node.op_type) or _scales(u.node, value) for u in uses)
         if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT and not only_integer:
             count += int(value.const_value.size)
     for node in graph.all_nodes():
@@ -164,6 +193,23 @@ def body_parameters(model: Model) -> int:
         if constant is not None and constant.type == ir.AttributeType.TENSOR:
             count += int(constant.as_tensor().size)
     return count
+
+
+def _scales(node: ir.Node, constant: ir.Value) -> bool:
+    """Whether ``node`` takes ``constant`` for the scale or zero point of codes: what it meets there comes of codes."""
+    if node.op_type not in ("Mul", "Sub") or len(node.inputs) != 2:
+        return False
+    other = node.inputs[1 - list(node.inputs).index(constant)]
+    producer = other.producer() if other is not None else None
+    while producer is not None and producer.op_type == "Sub" and producer.inputs[0] is not None:
+        producer = producer.inputs[0].producer()
+    if producer is None or producer.op_type == "DynamicQuantizeLinear":
+        return producer is not None
+    codes = producer.inputs[0] if producer.op_type == "Cast" else None
+    while codes is not None and (made := codes.producer()) is not None and made.op_type == "Transpose":
+        codes = made.inputs[0]
+    known = codes.const_value if codes is not None else None
+    return known is not None and known.dtype in (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 def _node(model: Model, branch: Branch) -> ir.Node:
@@ -176,8 +222,13 @@ def _body(model: Model, branch: Branch) -> ir.Graph:
 
 def bodies_of(node: ir.Node) -> list[ir.Graph]:
     """The control-flow bodies that ``node`` holds, without those within them."""
-    graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-    return [*graphs, *(g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs())]
+    return [body for attribute in node.attributes.values() for body in _graphs(attribute)]
+
+
+def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else ()
 
 
 def captured(body: ir.Graph) -> list[ir.Value]:

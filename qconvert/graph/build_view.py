@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.bodies import body_parameters
+from qconvert.graph.bodies import bodies, body_parameters
 from qconvert.graph.model import Model, unmap
 from qconvert.graph.view import Dim, GraphView, NodeView, TensorView
 
@@ -51,6 +51,7 @@ def view_of(model: Model) -> GraphView:
         constant=constant,
         largest=largest,
         body_parameters=body_parameters(model),
+        inner=tuple((where.place, _name(n), n.op_type) for body, where in bodies(model).items() for n in body),
     )
 
 

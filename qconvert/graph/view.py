@@ -104,6 +104,7 @@ class GraphView:
         largest: gives the largest absolute value of a constant tensor by name: inf if it holds NaN or infinite values,
             NaN if it is empty.
         body_parameters: number of float parameters held inside control-flow bodies.
+        inner: (place, name, operator type) of each node of these bodies, at any depth.
     """
 
     nodes: Mapping[str, NodeView]
@@ -114,6 +115,7 @@ class GraphView:
     constant: Callable[[str], NDArray[np.generic]]
     largest: Callable[[str], float]
     body_parameters: int = 0
+    inner: tuple[tuple[str, str, str], ...] = ()
 
     def producer(self, tensor: str) -> NodeView | None:
         """The node that makes ``tensor``."""

@@ -46,7 +46,7 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
     """
     for option in ("include", "exclude"):
         for pattern in getattr(recipe, option):
-            if not any(matches(node, pattern) for node in graph.nodes.values()):
+            if not any(matches(node, pattern) for node in graph.nodes.values()) and not matches_inside(graph, pattern):
                 names = sorted({n.op_type for n in graph.nodes.values()} | set(graph.nodes))
                 raise RecipeError(
                     f"--{option} {pattern!r} matches no node name and no operator type",
@@ -65,6 +65,17 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
 def matches(node: NodeView, pattern: str) -> bool:
     """Whether ``pattern`` (a name, a glob or an operator type) selects ``node``."""
     return pattern in (node.op_type, node.name) or fnmatch.fnmatchcase(node.name, pattern)
+
+
+def matches_inside(graph: GraphView, pattern: str) -> bool:
+    """Whether ``pattern`` selects a node of a control-flow body of ``graph``."""
+    return any(matches_at(place, name, op_type, pattern) for place, name, op_type in graph.inner)
+
+
+def matches_at(place: str, name: str, op_type: str, pattern: str) -> bool:
+    """Whether ``pattern`` selects the node ``name`` of the body at ``place``, which reports call "place/name"."""
+    names = (name, f"{place}/{name}")
+    return pattern in (op_type, *names) or any(fnmatch.fnmatchcase(n, pattern) for n in names)
 
 
 def _candidate(graph: GraphView, node: NodeView, recipe: Recipe, target: Target) -> Candidate:
@@ -133,7 +144,7 @@ def _objection(
     if node.op_type == "If" and node.has_bodies:
         return "control flow; its branches are decided on their own"
     if node.has_bodies:
-        return "control flow; what is in its bodies stays float"
+        return "control flow; weights in its body are decided on their own"
     if node.op_type == "Identity":
         return "passes a value on to operators of another integer type"
     if rule is None:

@@ -15,7 +15,7 @@ from qconvert.forms import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8
 from qconvert.ops.rule import key
-from qconvert.plan.candidates import matches
+from qconvert.plan.candidates import matches, matches_inside
 from qconvert.plan.model import NodePlan, QuantPlan
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
@@ -170,6 +170,8 @@ def _wanted(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, str]:
     for entry in recipe.forms:
         pattern, _, form = entry.rpartition("=")
         fits = [n for n, node in graph.nodes.items() if matches(node, pattern) or n == pattern]
+        if not fits and matches_inside(graph, pattern):
+            continue  # of bodies, which are not this plan's
         if not fits:
             names = sorted({n.op_type for n in graph.nodes.values()} | set(graph.nodes))
             raise RecipeError(f"forms: {pattern!r} matches no node", hint=suggest(pattern, names[:40]))

@@ -20,15 +20,14 @@ import numpy as np
 from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
 from qconvert.emit.dynamic import product_objection
-from qconvert.emit.signs import never_negative
+from qconvert.emit.filters import filter_rows
 from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
-from qconvert.numerics.blocks import BlockCodes, BlockSpec, Rows
+from qconvert.numerics.blocks import BlockCodes, BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
 from qconvert.rounding.method import ROUNDINGS, Moments, Rounded
-from qconvert.rounding.sums import keeping_sums
 from qconvert.schemes.moments import SAMPLES, each_with_moments
 from qconvert.schemes.scheme import Converted, Work
 from qconvert.schemes.tally import Tally
@@ -211,19 +210,12 @@ class _Rounder:
         parts = []
         for start in range(0, view.shape[0], step):
             rows = np.ascontiguousarray(view[start : start + step], np.float32)
-            parts.append(_filters(rows, plan) if is_filter else method.round(rows, plan.spec, moments))
+            parts.append(
+                filter_rows(plan.sites, rows, plan.spec) if is_filter else method.round(rows, plan.spec, moments)
+            )
             tally.add(rows, parts[-1].real())
         tally.weights += 1
         return parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _filters(rows: Rows, plan: _Plan) -> Rounded:
-    """Rows of filters, so that the sums of their errors stay small (:mod:`qconvert.rounding.sums`)."""
-    site = plan.sites[0]
-    apart = site.node.op_type == "ConvTranspose" and site.node.attributes.get_int("group", 1) > 1
-    across = not apart and all(never_negative(s.node.inputs[0]) for s in plan.sites)
-    taps = math.prod(site.shape[2:])
-    return Rounded(codes=keeping_sums(rows, plan.spec, taps, across=across), method="sums")
 
 
 def _joined(parts: Sequence[Rounded]) -> Rounded:

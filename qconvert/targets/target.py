@@ -138,6 +138,11 @@ class Target:
         """The preferred integer type of weights."""
         return self.types[0][1]
 
+    @property
+    def unpacks(self) -> bool:
+        """Whether weights of operators that compute in float are stored as integers and unpacked before they run."""
+        return any(c.weights_only for c in self.capabilities.values())
+
     def capability(self, op: str) -> Capability:
         """What the target can do with operator ``op``."""
         return self.capabilities.get(

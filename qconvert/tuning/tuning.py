@@ -33,6 +33,7 @@ from qconvert.recover.recovery import RECOVERIES, Stage
 from qconvert.recovery import convert_and_recover
 from qconvert.report.model import Report
 from qconvert.report.output import check_output
+from qconvert.schemes.bodies import nodes_with_bytes, stored_nodes
 from qconvert.sensitivity.analysis import Analysis, GroupDamage, analyze, damages_of
 from qconvert.sensitivity.measure import Measured
 from qconvert.sensitivity.reported import with_damages
@@ -128,7 +129,7 @@ class _Trial:
         measured, damages: the noise that they were found by, and what each operator has of it.
         complete: the search ended by itself.
         lasting: seconds that the last model took.
-        whole: recurrent operators whose weights went back to float.
+        whole: recurrent operators, and nodes of bodies, whose weights went back to float.
         gatherer: the statistics of the canonical model that the trials start from.
         notes: what went wrong.
     """
@@ -161,7 +162,8 @@ class _Trial:
         self.gatherer = given if same else Gatherer(options=given.options)
 
     def run(self) -> None:
-        """Try what is worth trying; recurrent operators, of which no corner knows, with less and less of integers."""
+        """Try what is worth trying; recurrent operators and bodies, of which no corner knows, with less and less of
+        integers."""
         self._search()
         for less in (_stored_states, _float_states):
             if not self.points[self.chosen].shortfall or not self._in_time():
@@ -297,9 +299,10 @@ class _Trial:
 
 
 def _stored_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[str, ...], str] | None:
-    """``base`` with LSTMs in float arithmetic, with stored weights, where it was measured that bytes at every step are
-    faster, and what to say of it; None where there are none."""
+    """``base`` with LSTMs and bodies in float arithmetic, with stored weights, where it was measured that bytes at
+    every step are faster, and what to say of it; None where there are none."""
     names = [n.node for n in base.plan.taken() if n.form == DYNAMIC and n.second is not None]
+    names += nodes_with_bytes(base.branches)
     if not names or base.placement is None:
         return None
     forms = without(base.placement.pinned_forms, names, DYNAMIC)
@@ -310,8 +313,8 @@ def _stored_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[
 
 
 def _float_states(started: Started, base: Quantized) -> tuple[Quantized, tuple[str, ...], str] | None:
-    """``base`` with the weights of recurrent operators in float; likewise."""
-    names = tuple(n.node for n in base.plan.taken() if n.op_type in RECURRENT)
+    """``base`` with the weights of recurrent operators and of bodies in float; likewise."""
+    names = tuple(n.node for n in base.plan.taken() if n.op_type in RECURRENT) + stored_nodes(base.branches)
     if not names:
         return None
     recipe = started.run.recipe  # what pays for the rest is measured anew

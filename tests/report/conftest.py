@@ -226,7 +226,7 @@ def detector() -> Report:
         decisions=decisions(
             (26, "Conv", True, "integer kernel"),
             (2, "Conv", False, "its weight is computed, not constant"),
-            (1, "Loop", False, "control flow; what is in its bodies stays float"),
+            (1, "Loop", False, "control flow; weights in its body are decided on their own"),
             (40, "Add", False, "its neighbours are float"),
             (9, "Shape", False, "no quantization rule for this operator"),
             (30, "Gather", False, "it computes no float32 values"),
