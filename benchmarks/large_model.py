@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +21,28 @@ import onnx
 from onnx import TensorProto, helper
 
 
-def make_transformer(folder: Path, weight_bytes: int, *, width: int = 4096, vocabulary: int = 32000) -> Path:
-    """A decoder of products and norms in ``folder``, of about ``weight_bytes`` of float32 weights; its path.
+def make_transformer(
+    folder: Path, weight_bytes: int, *, width: int = 4096, vocabulary: int = 32000, files: int = 1
+) -> Path:
+    """A decoder of products and norms of about ``weight_bytes`` in float32, in ``files`` of ``folder``; its path.
 
     Attention is left out: it has no weights of its own, and what is measured is their conversion.
     """
-    path, data = folder / "model.onnx", folder / "model.onnx.data"
+    path, data = folder / "model.onnx", [folder / f"model.onnx.data{i or ''}" for i in range(files)]
     rng = np.random.default_rng(0)
     block = rng.standard_normal((width, width), np.float32) * np.float32(width**-0.5)
     nodes, initializers, at = [], [], 0
-    with data.open("wb") as file:
+    with ExitStack() as opened:
+        streams = [opened.enter_context(place.open("wb")) for place in data]
 
         def weight(name: str, *shape: int) -> str:
             nonlocal at
+            number = min(files - 1, at * files // weight_bytes)
+            file = streams[number]
             tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
             tensor.data_location = TensorProto.EXTERNAL
             count = int(np.prod(shape))
-            for key, value in (("location", data.name), ("offset", at), ("length", 4 * count)):
+            for key, value in (("location", data[number].name), ("offset", file.tell()), ("length", 4 * count)):
                 tensor.external_data.add(key=key, value=str(value))
             left = count
             while left:
@@ -85,10 +91,11 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=6.0)
     parser.add_argument("--scheme", default="w4")
     parser.add_argument("--rounding", default="auto")
+    parser.add_argument("--files", type=int, default=1, help="data files that the model's weights lie in")
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    source = make_transformer(options.folder, int(options.gigabytes * 1e9))
+    source = make_transformer(options.folder, int(options.gigabytes * 1e9), files=options.files)
     size = sum(f.stat().st_size for f in options.folder.glob("model.onnx*"))
     target = options.folder / f"{options.scheme}.onnx"
     command = [sys.executable, "-m", "qconvert", "quantize", str(source), "-o", str(target), "--scheme", options.scheme]

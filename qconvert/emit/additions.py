@@ -52,7 +52,7 @@ class Additions:
         if self.spool is not None:
             tensor = self.spool.tensor(array, dtype, unique)
         else:
-            tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=unique)
+            tensor = ir.Tensor(np.asarray(array, order="C"), dtype=dtype, name=unique)
         value = ir.Value(name=unique, const_value=tensor)
         value.shape, value.type = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
         graph.register_initializer(value)

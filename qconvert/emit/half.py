@@ -139,6 +139,9 @@ class HalfEmitter:
         if node.op_type in ("Cast", "ConstantOfShape"):
             made = tuple(v for v in node.outputs if _is_float(v))
             return (0,) if node.op_type == "Cast" and node.inputs[0] and _is_float(node.inputs[0]) else (), made
+        if any(v is not None and v.name and v.type is None for v in (*node.inputs, *node.outputs)):
+            self.reasons[node.name or ""] = "the type of what it reads or makes is not known"
+            return (), ()
         able = {c.type_param_str for c in schema.type_constraints if "tensor(float16)" in c.allowed_type_strs}
         ports, bound = [], set()
         for port, value in enumerate(node.inputs):

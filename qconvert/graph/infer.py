@@ -11,8 +11,9 @@ from qconvert.graph.model import Model
 from qconvert.graph.signature import session_of
 
 
-def infer_types(model: Model) -> None:
-    """Fill in the type and shape of the main graph's values, in place, as far as they can be known."""
+def infer_types(model: Model, *, load: bool = True) -> None:
+    """Fill in the type and shape of the main graph's values, in place, as far as they can be known; ``load``: by ONNX
+    Runtime, too, which takes the memory of the weights."""
     every = [v for node in ir.traversal.RecursiveGraphIterator(model.ir.graph) for v in node.outputs]
     untyped = [v for v in every if v.type is None]
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model.ir)
@@ -20,7 +21,7 @@ def infer_types(model: Model) -> None:
         if _may_be_sequence(value, model.opset):  # onnx-ir's pass takes sequences and optionals for tensors
             value.type = value.shape = None
     open_values = [v for node in model.ir.graph for v in node.outputs if v.name and (v.type is None or v.shape is None)]
-    if not open_values:
+    if not open_values or not load:
         return
     try:
         session = session_of(model, optimize=False, outputs=[v.name for v in open_values if v.name])

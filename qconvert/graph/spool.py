@@ -50,7 +50,7 @@ class Spool:
         Raises:
             OutputError: the disk is full.
         """
-        tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
+        tensor = ir.Tensor(np.asarray(array, order="C"), dtype=dtype, name=name)
         if self._folder is None or tensor.nbytes < _LEAST:
             return tensor
         offset = -(-self._size // _ALIGN) * _ALIGN

@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qconvert import converting
 from qconvert.calibrate.data import DataSpec
 from qconvert.converting import ConvertJob, convert
 from qconvert.errors import ModelError
@@ -122,6 +123,7 @@ def test_clamps_that_quantizing_left_to_the_codes_are_there_again(form: str, tmp
     )
     quantize(job)
     done = convert(ConvertJob(model=quantized, output=target, to=form, data=data))
+    assert done.comparison is not None
     assert done.comparison.fidelity.sqnr_db > 30
 
 
@@ -131,3 +133,20 @@ def test_a_float_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="float model"):
         convert(ConvertJob(model=target, output=tmp_path / "out.onnx", to="qdq"))
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("form", ["qdq", "float", "fp16"])
+def test_a_large_model_is_converted_without_running_it(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what counts as large lowered to 1 kB, the outputs are those of the model that was run."""
+    source = trained(tmp_path)
+    seen = convert(ConvertJob(model=source, output=tmp_path / "seen.onnx", to=form))
+    assert seen.comparison is not None
+    monkeypatch.setattr(converting, "PROTO_LIMIT", 1 << 10)
+    monkeypatch.setattr(converting, "session_of", None)
+    done = convert(ConvertJob(model=source, output=tmp_path / "unseen.onnx", to=form))
+    assert done.comparison is None
+    assert "not run" in done.notes[-1]
+    assert not list(tmp_path.glob(".qconvert*"))
+    assert np.abs(outputs(tmp_path / "unseen.onnx") - outputs(tmp_path / "seen.onnx")).max() < 2 * STEP

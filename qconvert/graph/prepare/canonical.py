@@ -116,7 +116,7 @@ def prepare(
 def prepare_large(source: Model, *, min_opset: int = 13) -> Prepared:
     """The canonical form of a model that is too large to run here: level 0 of :func:`prepare`, and nothing is compared.
 
-    Names, constants and the opset are brought into form; weights are not read, and types stay as they were declared.
+    Names, constants and the opset are brought into form; weights are not read, and types are what ONNX infers.
 
     Raises:
         ModelError: it cannot be brought to ``min_opset``.
@@ -124,6 +124,7 @@ def prepare_large(source: Model, *, min_opset: int = 13) -> Prepared:
     notes: list[str] = []
     model = _inlined(source, notes).clone()
     _run_passes(model, 0, min_opset, notes, types=False)
+    infer_types(model, load=False)
     return Prepared(model=model, source=source, notes=tuple(notes))
 
 
