@@ -64,10 +64,10 @@ def nested() -> Network:
         side.output(side.matmul("state", WIDTH, WIDTH))
         choice[name] = side.graph(name)
     even = inner.node("Equal", inner.node("Mod", "n_i", inner.const(np.int64(2))), inner.const(np.int64(0)))
-    y = inner.node("Tanh", inner.node("If", even, name="n_choice", **choice))
+    y = inner.node("Tanh", inner.node("If", even, name="choice", **choice))
     then = Builder(seed=9, prefix="t_")
     count = then.const(np.int64(STEPS))
-    then.output(then.node("Loop", count, "", x, name="t_steps", **loop(inner, y, prefix="n_", source="state")))
+    then.output(then.node("Loop", count, "", x, name="steps", **loop(inner, y, prefix="n_", source="state")))
     other = Builder(seed=10, prefix="o_")
     other.output(other.matmul(x, WIDTH, WIDTH))
     branches = {"then_branch": then.graph("then"), "else_branch": other.graph("else")}

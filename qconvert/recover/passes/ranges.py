@@ -35,7 +35,7 @@ class RangesOptions:
     Attributes:
         least, most: samples to judge a range by.
         held: bytes of samples that are kept in memory.
-        operations: work that the search may cost, in multiplications; 6e11 take about 10 s of two cores.
+        operations: work that the search may cost, in multiplications; 1e12 take about 16 s of two cores.
         runs: runs of the model that it may cost, however small the model is.
         a_group: runs a group below which the search is not begun.
     """
@@ -43,7 +43,7 @@ class RangesOptions:
     least: int = 8
     most: int = 128
     held: int = 64 << 20
-    operations: float = 6e11
+    operations: float = 1.5e12
     runs: int = 2000
     a_group: int = 12
 
