@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from networks.all import NETWORKS
 from networks.branches import voice
-from networks.builder import Network
+from networks.builder import Builder, Feed, Network
 from networks.contract import measured
 from onnx import TensorProto, helper, numpy_helper
 from schemes.runs import Feeds
@@ -132,8 +133,26 @@ def test_schemes_are_mixed_by_node(tmp_path: Path) -> None:
     ops = operators(result)
     assert (ops["MatMulInteger"], ops["MatMulNBits"], ops["MatMul"], ops["Gather"]) == (1, 1, 1, 1)
     mixed = converted(net, Recipe(scheme="fp16", mix=("down=w8",)), tmp_path)
-    assert operators(mixed)["DequantizeLinear"] == 1
+    assert "down_1_Mul" in {n.name for n in mixed.model.ir.graph}  # a small product is unpacked when it is loaded
     assert quality(net, mixed) > 35
+
+
+@pytest.mark.parametrize(("width", "form"), [(128, "auto"), (256, "auto"), (128, "qdq")])
+def test_products_of_8_bits_are_packed_where_that_is_not_slower(width: int, form: str, tmp_path: Path) -> None:
+    """What ONNX Runtime runs: float products of small weights, MatMulNBits of those of 256 x 256 and more."""
+    b = Builder(seed=1)
+    b.output(b.node("MatMul", b.input("x", [4, width]), b.weight(width, width, fan_in=width)), [4, width])
+    feeds: list[Feed] = [{"x": np.random.default_rng(2).standard_normal((4, width)).astype(np.float32)}]
+    net = Network(proto=b.model(), feeds=feeds)
+    result = converted(net, Recipe(scheme="w8", weight_format=form), tmp_path)
+    options, place = ort.SessionOptions(), str(tmp_path / "run.onnx")
+    options.optimized_model_filepath, options.log_severity_level = place, 4
+    ort.InferenceSession(result.model.to_bytes(), options, providers=["CPUExecutionProvider"])
+    run = Counter(n.op_type for n in onnx.load(place).graph.node)
+    assert run["MatMul"] == (1 if (width, form) == (128, "auto") else 0)
+    assert run["MatMulNBits"] == 1 - run["MatMul"]
+    assert not {"Cast", "Sub", "Mul", "DequantizeLinear"} & set(run)
+    assert quality(net, result) > 35
 
 
 def test_dynamic_products_are_fused(tmp_path: Path) -> None:
