@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qconvert.conversion import parted, quantizes
-from qconvert.errors import DataError, QConvertError, RecipeError
+from qconvert.errors import DataError, RecipeError, described
 from qconvert.graph.bodies import Branch, extract, observer, splice, weighted_branches
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
@@ -119,7 +119,7 @@ def quantize_branches(prepared: Prepared, run: Run) -> QuantizedBranches:
         except (DataError, RecipeError):
             raise
         except Exception as error:  # a branch that cannot be quantized is no reason to fail, whatever the reason is
-            message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+            message = described(error)
             done = replace(done, notes=(*done.notes, f"{place}: nothing there runs on integers: {message[:300]}"))
     return done
 

@@ -25,6 +25,11 @@ class QConvertError(Exception):
         self.hint = hint
 
 
+def described(error: Exception) -> str:
+    """What ``error`` says is wrong, for a note: of an error that qconvert did not raise, its type, too."""
+    return error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+
+
 class InputError(QConvertError):
     """Something the user gave is unusable."""
 

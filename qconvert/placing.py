@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from qconvert.conversion import Quantized, emit, quantizes
-from qconvert.errors import ModelError, QConvertError
+from qconvert.errors import ModelError, described
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
 from qconvert.forms import BOUNDED
 from qconvert.graph.build_view import view_of
@@ -120,7 +120,7 @@ def placed(
     try:
         return search.chosen()
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
-        message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+        message = described(error)
         note = f"placement by the target's table, because measuring failed: {message[:300]}"
         return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from threadpoolctl import threadpool_limits
 
 from qconvert.conversion import Quantized, emit, quantizes
-from qconvert.errors import DataError, ModelError, QConvertError
+from qconvert.errors import DataError, ModelError, described
 from qconvert.graph.build_view import view_of
 from qconvert.graph.constants import with_constants
 from qconvert.graph.model import Model
@@ -111,7 +111,7 @@ def convert_and_recover(
         except DataError:
             raise
         except Exception as error:  # there is a good result already, whatever goes wrong with a better one
-            message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+            message = described(error)
             failures.append(f"recovery, {recovery.name}: left out: {message[:300]}")
             continue
         kept = after.better_than(before)

@@ -81,6 +81,20 @@ def data_of(
     return DataSpec(sources=texts, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
 
 
+def data_if_any(
+    source: Source | None,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    preprocess: str | None = None,
+    skip_bad: int = 0,
+) -> DataSpec | None:
+    """:func:`data_of`, or None for None."""
+    if source is None:
+        return None
+    return data_of(source, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
+
+
 def _name_of(source: object) -> str:
     """A path, or another name of samples, as text.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from qconvert.api.arguments import Choices, PathLike, Source, beside, data_of, path_of, recipe_of
+from qconvert.api.arguments import Choices, PathLike, Source, beside, data_if_any, data_of, path_of, recipe_of
 
 if TYPE_CHECKING:
     from qconvert.calibrate.collect import CollectOptions
@@ -94,12 +94,8 @@ def quantize(
         model,
         output,
         chosen,
-        calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
-        if calib is not None
-        else None,
-        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
-        if eval_data is not None
-        else None,
+        calib=data_if_any(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
+        eval_data=data_if_any(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
         labels=labels,
         force=force,
     )
@@ -177,9 +173,7 @@ def tune(
         output,
         recipe_of(recipe, choices),
         calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
-        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
-        if eval_data is not None
-        else None,
+        eval_data=data_if_any(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
         labels=labels,
         force=force,
     )
@@ -218,9 +212,7 @@ def sensitivity(
         model=Path(model),
         calib=data_of(calib, samples=samples, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
         recipe=recipe_of(recipe, choices),
-        eval_data=data_of(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad)
-        if eval_data is not None
-        else None,
+        eval_data=data_if_any(eval_data, seed=seed, preprocess=preprocess, skip_bad=skip_bad),
         labels=path_of(labels),
         metric=metric,
     )
@@ -318,7 +310,7 @@ def convert(
     from qconvert.converting import convert as run
 
     place = beside(model, f".{to}.onnx") if output is None else Path(output)
-    spec = data_of(data) if data is not None else None
+    spec = data_if_any(data)
     return run(ConvertJob(model=Path(model), output=place, to=to, data=spec, force=force, write=not dry_run))
 
 

@@ -23,6 +23,9 @@ from qconvert.errors import InternalError
 # Elements widened to float64 at a time: six such buffers are then under 64 MB, however large the logits are.
 _CHUNK = 1 << 20
 
+# Below, outputs are not what the float model's are: a tenth of their amplitude is error (docs/decisions/0026).
+FLOOR_DB = 20.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFidelity:

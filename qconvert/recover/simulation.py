@@ -20,12 +20,6 @@ from qconvert.recover.layers import Array, Layer, find_layers
 from qconvert.recover.recovery import Subject
 
 
-def integer_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
-    """The layers that run on integers."""
-    found = find_layers(subject.graph)
-    return {n: layer for n, layer in found.items() if plan.nodes[n].weight is not None and plan.nodes[n].activations}
-
-
 def multiplying_layers(subject: Subject, plan: QuantPlan) -> dict[str, Layer]:
     """The layers that multiply integers: those that run on integers, and those that quantize what they read as the
     model runs (:data:`qconvert.forms.DYNAMIC`)."""

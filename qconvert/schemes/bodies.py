@@ -20,8 +20,10 @@ from qconvert.branches import QuantizedBranches
 from qconvert.conversion import Quantized
 from qconvert.emit.body_weights import BodyNode, Chooser, store_body_weights
 from qconvert.errors import ModelError
+from qconvert.evaluate.fidelity import FLOOR_DB
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
 from qconvert.forms import DYNAMIC, PLAIN
+from qconvert.graph.bodies import bodies
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Session
@@ -38,8 +40,6 @@ from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
 
-# Below, outputs are not what the float model's are (docs/decisions/0026).
-FLOOR_DB = 20.0
 # A loss of no more than this is none, where outputs are poor already.
 _NOISE_DB = 0.5
 _SECONDS, _ROUNDS = 0.8, 15
@@ -65,7 +65,7 @@ class StoredBodies:
 def with_stored_bodies(inner: QuantizedBranches, prepared: Prepared, run: Run) -> StoredBodies:
     """``inner`` with the weights that are float in its bodies as bytes, as far as the outputs bear it."""
     recipe, target = run.recipe, target_of(run.recipe.target)
-    if not target.unpacks:
+    if not target.unpacks or not bodies(inner.model):
         return StoredBodies(inner=inner)
 
     def asked(place: str, name: str, op_type: str) -> bool:

@@ -140,16 +140,10 @@ def measure(
     """
     tails = before_squashing(subject.model)
     board = Switchboard.of(tails, subject.graph, plan, subject.changes, sources)
-    feeds = mixed(list(subject.samples.first(_most_samples(subject, 0.0, options.least, options))))
-    runs = _Runs(board=board, progress=progress)
-    even: dict[int, float] = {}
     if options.sources_only:
-        runs.add(feeds[: options.least])
-        even, groups = _negligible(runs, sources, options.negligible), ()
+        groups = ()
         parts = {
-            (i, Part.ROUNDING): _Setting(make=partial(_one_part, board, s, Part.BOTH))
-            for i, s in enumerate(sources)
-            if i not in even
+            (i, Part.ROUNDING): _Setting(make=partial(_one_part, board, s, Part.BOTH)) for i, s in enumerate(sources)
         }
     else:
         parts = {
@@ -168,8 +162,12 @@ def measure(
         if (dear := once * (len(settings) + 1)) > options.dearest:
             raise ModelError(f"it would take about {dear / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time")
 
-    feeds = feeds[: _most_samples(subject, once * (len(settings) + 1), least, options)]
-    runs.add(feeds[runs.samples : least])
+    feeds = mixed(list(subject.samples.first(_most_samples(subject, once * (len(settings) + 1), least, options))))
+    runs = _Runs(board=board, progress=progress)
+    runs.add(feeds[:least])
+    even = _negligible(runs, sources, options.negligible)
+    parts = {(i, p): setting for (i, p), setting in parts.items() if i not in even}
+    settings = [*parts.values(), *alone, together]
     runs.through(settings)
     while runs.samples < len(feeds) and not _known_well([s.noise(runs.power) for s in parts.values()], options):
         runs.add(feeds[runs.samples : 2 * runs.samples])

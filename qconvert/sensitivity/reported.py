@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from qconvert.conversion import Quantized, quantizes
-from qconvert.errors import DataError, QConvertError
+from qconvert.errors import DataError, QConvertError, described
 from qconvert.pipeline import Started
 from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import GroupDamage, analyze, damages_of
@@ -30,7 +30,7 @@ def examined(started: Started, quantized: Quantized) -> tuple[tuple[GroupDamage,
     except DataError:
         raise
     except Exception as error:
-        message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+        message = described(error)
         hint = f"; {error.hint}" if isinstance(error, QConvertError) and error.hint else ""
         return (), (f"what each operator alone does to the outputs was not measured: {message[:300]}{hint}",)
 

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qconvert.conversion import Quantized, quantizes
-from qconvert.errors import DataError, QConvertError
-from qconvert.evaluate.fidelity import TensorSums, sqnr_db
+from qconvert.errors import DataError, described
+from qconvert.evaluate.fidelity import FLOOR_DB, TensorSums, sqnr_db
 from qconvert.evaluate.interval import score_interval
 from qconvert.forms import DYNAMIC
 from qconvert.graph.build_view import view_of
@@ -44,8 +44,6 @@ from qconvert.targets.auto import target_of
 from qconvert.tuning.search import corners_of, expected, noise_at
 from qconvert.tuning.tuning import FOR_ACCURACY
 
-# Below, outputs are not what the float model's are: a tenth of their amplitude is error.
-FLOOR_DB = 20.0
 # How sure it has to be that other samples reach it: the interval has two ends, of which one is looked at.
 _CONFIDENCE = 0.9
 # Samples that are looked at, at most.
@@ -58,8 +56,9 @@ _MARGIN_DB = 1.0
 _SHARE, _LEAST_SECONDS = 3.0, 30.0
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
-# Noise is measured with the samples and the detail that placements need: what a bundle adds up to may be a fiftieth.
-_OPTIONS = MeasureOptions(most=4, operations=1e11, sources_only=True, negligible=0.02 * 10 ** (-FLOOR_DB / 10))
+# Of the same, what neighbours may make together that are not told apart.
+_BUNDLE_SHARE = 0.02
+_OPTIONS = MeasureOptions(most=4, operations=1e11, sources_only=True, negligible=_BUNDLE_SHARE * noise_at(FLOOR_DB))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +116,7 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     except DataError:
         raise
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
-        message = error.message if isinstance(error, QConvertError) else f"{type(error).__name__}: {error}"
+        message = described(error)
         return _warned(quantized, f"{low}, and no other placement could be tried: {message[:300]}")
     if best is quantized:
         return _warned(quantized, f"{low}, and no placement that was tried does better")
