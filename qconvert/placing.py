@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
@@ -44,9 +43,9 @@ from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
 from qconvert.recipe.resolve import types_for
 from qconvert.recover.effort import LEVELS
 from qconvert.repair import convert_and_repair
-from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
+from qconvert.trials import FP32, IN_FLOAT, STATIC_TRIAL, Trial, placement_report, told, told_forms
 
 # A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
 HYSTERESIS = 1.02
@@ -65,7 +64,7 @@ _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
 
-_FP32, _STATIC, _ALL, _CUT, _FORMS, _FLOAT = "fp32", "static", "all", "cut", "forms", "float"
+_ALL, _CUT, _FORMS = "all", "cut", "forms"
 _FLOAT_BYTES = 4
 
 
@@ -80,22 +79,6 @@ class Placed:
 
     run: Run
     result: Quantized
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trial:
-    name: str
-    recipe: Recipe
-    result: Quantized
-
-    @property
-    def integer(self) -> frozenset[str]:
-        return integer_nodes(self.result.plan)
-
-
-def integer_nodes(plan: QuantPlan) -> frozenset[str]:
-    """The nodes of ``plan`` that run on integers; those that only store their weights so do not."""
-    return frozenset(n.node for n in plan.taken() if n.activations or n.form or n.absorbed_into or n.table)
 
 
 def placed(
@@ -126,6 +109,21 @@ def placed(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Cuts:
+    """What came of cutting one trial.
+
+    Attributes:
+        costs: the last.
+        gain: how many times faster than FP32 that trial is, by its profile.
+        trials: the names of that trial and of its cuts.
+    """
+
+    costs: MeasuredCosts
+    gain: float
+    trials: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
     """The arguments of :func:`placed`, the recipe being static, the model in that placement, and what was made so far:
     for each plan without numbers the model that came of it."""
@@ -144,10 +142,10 @@ class _Search:
         planned = self._planned(self.run)
         self.converted.append((planned, self.plain))
         static = replace(self.plain, plan=told_as(self.plain.plan, planned))
-        trials = [_Trial(name=_STATIC, recipe=recipe, result=static)]
+        trials = [Trial(name=STATIC_TRIAL, recipe=recipe, result=static)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        sessions = {_FP32: session_of(self.prepared.model, threads=1)}
+        sessions = {FP32: session_of(self.prepared.model, threads=1)}
         costs: MeasuredCosts | None = None
         gains: tuple[Gain, ...] = ()
         best, latencies = trials[0], self._accepted(sessions, trials)
@@ -161,51 +159,33 @@ class _Search:
         )
         sessions.clear()
         result = self._converted(run)
-        report = PlacementReport(
-            chosen=best.name,
-            fp32_ms=latencies[_FP32].median_ms,
-            trials=tuple(
-                PlacementTrial(
-                    name=t.name,
-                    integer_nodes=len(t.integer),
-                    median_ms=latencies[t.name].median_ms,
-                    speedup=speedup(latencies[_FP32], latencies[t.name]),
-                )
-                for t in trials
-            ),
-            pinned_float=pinned,
-            pinned_forms=best.recipe.forms,
-            forms=tuple(
-                FormReport(
-                    nodes=tuple(g.forms),
-                    forms=tuple(g.forms.values()),
-                    plain_ms=g.plain_us / 1e3,
-                    form_ms=g.form_us / 1e3,
-                )
-                for g in gains
-            ),
-            seconds=time.perf_counter() - started,
-        )
-        notes = (*result.notes, _told(report, best, len(able)), *_told_forms(gains))
+        report = placement_report(best, trials, latencies, gains, pinned=pinned, seconds=time.perf_counter() - started)
+        notes = (*result.notes, told(report, best, len(able)), *told_forms(gains))
         return Placed(run=run, result=replace(result, placement=report, costs=costs, notes=notes))
 
-    def _accepted(self, sessions: dict[str, Session], trials: list[_Trial]) -> dict[str, Latency] | None:
+    def _accepted(self, sessions: dict[str, Session], trials: list[Trial]) -> dict[str, Latency] | None:
         """Latencies where the only trial is fast enough for this effort; None: what else there is has to be tried."""
         accepts = LEVELS[self.run.recipe.effort].accepts
         if len(trials) > 1 or not math.isfinite(accepts):
             return None
         with self.run.watch.stage("place"):
             latencies = self._timed(sessions, trials, clear=True)
-        return latencies if speedup(latencies[_FP32], latencies[trials[0].name]).median >= accepts else None
+        return latencies if speedup(latencies[FP32], latencies[trials[0].name]).median >= accepts else None
 
     def _searched(
-        self, sessions: dict[str, Session], graph: GraphView, able: Mapping[str, Candidate], trials: list[_Trial]
-    ) -> tuple[_Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
+        self, sessions: dict[str, Session], graph: GraphView, able: Mapping[str, Candidate], trials: list[Trial]
+    ) -> tuple[Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
         """(the best of ``trials`` and of those added to them, all latencies, what its forms gain, the costs)."""
-        costs, gain = self._cut(graph, able, trials)
+        profiles = {t.name: self._profile(t.result.model) for t in reversed(trials)}
+        plain = self._profile(self.prepared.model)
+        # operators beside float ones may do better in float, too: that shows in the static form only
+        worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
+        bases = trials[:1] if len(trials) == 1 else [trials[-1], *(trials[:1] if worse else [])]
+        sides = [self._cut(graph, able, trials, base, (plain, profiles[base.name])) for base in bases]
         with self.run.watch.stage("place"):
-            latencies = self._timed(sessions, trials, clear=len(trials) == 1 and gain > _CLEAR)
+            latencies = self._timed(sessions, trials, clear=len(trials) == 1 and sides[0].gain > _CLEAR)
         best = _best(trials, latencies)
+        costs = next(side.costs for side in sides if best.name in side.trials)
         gains = self._gains(graph, best, costs)
         if gains:
             trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))
@@ -214,19 +194,19 @@ class _Search:
             best = _best(trials, latencies)
             gains = gains if best.name == _FORMS else ()
         in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
-        if in_float or speedup(latencies[_FP32], latencies[best.name]).median < LEAST_SPEEDUP:
+        if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in able.items() if c.table}
-            trials.append(self._pinned(_FLOAT, graph, able, tables, in_float))
+            trials.append(self._pinned(IN_FLOAT, graph, able, tables, in_float))
             with self.run.watch.stage("place"):
                 latencies = self._timed(sessions, trials)
             # what a form gains that float operators have, too, is no gain of integers
-            reference = _FLOAT if in_float else _FP32
+            reference = IN_FLOAT if in_float else FP32
             if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
                 best, gains = trials[-1], in_float
         return best, latencies, gains, costs
 
-    def _trial(self, name: str, recipe: Recipe) -> _Trial:
-        return _Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
+    def _trial(self, name: str, recipe: Recipe) -> Trial:
+        return Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
 
     def _planned(self, run: Run) -> QuantPlan:
         target = target_of(run.recipe.target)
@@ -249,13 +229,13 @@ class _Search:
         able: Mapping[str, Candidate],
         integer: Set[str],
         gains: Sequence[Gain] = (),
-    ) -> _Trial:
+    ) -> Trial:
         """The trial in which the nodes ``integer`` alone run on integers."""
         pinned = _left_out(graph, able, integer)
         recipe = replace(self.run.recipe, placement=PINNED, pinned_float=pinned)
         return self._trial(name, _with_gains(recipe, gains))
 
-    def _gains(self, graph: GraphView, best: _Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
+    def _gains(self, graph: GraphView, best: Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
         """What the nodes of ``best`` gain in other forms; nothing is profiled where they take too little to matter."""
         target = target_of(best.recipe.target)
         able = formable(graph, best.result.plan, best.recipe, target)
@@ -281,40 +261,44 @@ class _Search:
             return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=seconds)
 
     def _cut(
-        self, graph: GraphView, able: Mapping[str, Candidate], trials: list[_Trial]
-    ) -> tuple[MeasuredCosts, float]:
-        """Add the minimum cuts to ``trials``, the last of which has all on integers.
-
-        Returns:
-            (the last costs, how many times faster than FP32 that one is)
-        """
-        everything = trials[-1]
+        self,
+        graph: GraphView,
+        able: Mapping[str, Candidate],
+        trials: list[Trial],
+        most: Trial,
+        ends: tuple[Profile, Profile],
+    ) -> _Cuts:
+        """Add the minimum cuts of what runs on integers in ``most``, one of the ``trials``, to them; ``ends``: profiles
+        of the float model and of ``most``."""
         # what no neighbour or mask lets onto integers now, nothing will
-        plan, integer = everything.result.plan, everything.integer
+        plan, integer = most.result.plan, most.integer
         candidates = {
             name: c if name in integer or c.objection else replace(c, objection=plan.nodes[name].decision.reason)
             for name, c in able.items()
         }
-        absorbed = find_absorbed(graph, candidates, types_for(everything.recipe, target_of(everything.recipe.target)))
+        free = {name for name, c in candidates.items() if not c.objection and not c.is_clamp}
+        absorbed = find_absorbed(graph, candidates, types_for(most.recipe, target_of(most.recipe.target)))
         sizes = self._sizes(graph, observable(graph, candidates, absorbed))
-        in_float = self._profile(self.prepared.model)
         with self.run.watch.stage("place"):
             boundaries = boundary_costs()
-        profiles = [(integer, self._profile(everything.result.model))]
+        in_float, profiles = ends[0], [(integer, ends[1])]
+        names = [most.name]
         gain = in_float.total_us / max(profiles[0][1].total_us, 1e-3)
         corrections = CORRECTIONS if self._effort >= 1 else 0
         while True:
             with self.run.watch.stage("place"):
-                costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries)
+                costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries, placed=free)
                 cut = place(graph, candidates, absorbed, costs)
+            found = _Cuts(costs=costs, gain=gain, trials=tuple(names))
             if any(t.integer == cut for t in trials):
-                return costs, gain
-            trial = self._pinned(f"{_CUT} {len(profiles)}", graph, able, cut)
+                return found
+            trial = self._pinned(f"{_CUT} {len(trials)}", graph, able, cut)
             if any(t.integer == trial.integer for t in trials):
-                return costs, gain
+                return found
             trials.append(trial)
+            names.append(trial.name)
             if len(profiles) > corrections:
-                return costs, gain
+                return replace(found, trials=tuple(names))
             profiles.append((trial.integer, self._profile(trial.result.model)))
 
     def _sizes(self, graph: GraphView, tensors: Sequence[str]) -> dict[str, int]:
@@ -324,7 +308,7 @@ class _Search:
         sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(self.prepared.model, computed, feed).items()}
         return {**sizes, **{t: feed[t].size for t in tensors if t in feed}}
 
-    def _timed(self, sessions: dict[str, Session], trials: list[_Trial], *, clear: bool = False) -> dict[str, Latency]:
+    def _timed(self, sessions: dict[str, Session], trials: list[Trial], *, clear: bool = False) -> dict[str, Latency]:
         """Latency of ``sessions``, to which those of ``trials`` are added; in short where it is ``clear`` anyway."""
         for trial in trials:
             if trial.name not in sessions:
@@ -340,7 +324,7 @@ class _Search:
         )
 
 
-def _best(trials: list[_Trial], latencies: Mapping[str, Latency]) -> _Trial:
+def _best(trials: list[Trial], latencies: Mapping[str, Latency]) -> Trial:
     """The fastest; a later one only if it is faster than those before it by more than noise."""
     best = trials[0]
     for other in trials[1:]:
@@ -357,28 +341,3 @@ def _with_gains(recipe: Recipe, gains: Sequence[Gain]) -> Recipe:
 def _left_out(graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> tuple[str, ...]:
     """The nodes that could run on integers and do not, in graph order."""
     return tuple(name for name in graph.nodes if not able[name].objection and name not in integer)
-
-
-def _told(report: PlacementReport, best: _Trial, operations: int) -> str:
-    """The choice in a sentence."""
-    found = next(t for t in report.trials if t.name == best.name)
-    if best.name == _FLOAT:
-        others = max((t.speedup.median for t in report.trials if t.name != _FLOAT), default=0.0)
-        return (
-            f"integers do not pay for this model on this machine ({others:.2f} times the speed of FP32 at best): it "
-            "computes in float, and weights are stored as integers and unpacked when it is loaded"
-        )
-    return (
-        f"placement measured, one thread: {found.integer_nodes} of {operations} operators on integers take "
-        f"{found.median_ms:.3g} ms, FP32 takes {report.fp32_ms:.3g} ms"
-    )
-
-
-def _told_forms(gains: Sequence[Gain]) -> tuple[str, ...]:
-    """What the forms gain, in a sentence."""
-    if not gains:
-        return ()
-    counts = Counter(form for g in gains for form in g.forms.values())
-    listed = ", ".join(f"{n} {form}" for form, n in counts.items())
-    before, after = (sum(us) for us in zip(*((g.plain_us, g.form_us) for g in gains), strict=True))
-    return (f"operators in other forms, {listed}: with what they are fused with {after:,.0f} us, {before:,.0f} before",)

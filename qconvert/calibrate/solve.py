@@ -1,7 +1,7 @@
 """(plan, stats, method) -> the same plan with parameters for every group.
 
 The range of a group is that of the merged statistics of its observed members; the range of a constant member joins in,
-so that no constant is clipped.
+so that no constant is clipped. Values that make no difference to what reads them are left out of it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _solve_group(
     key = group.observed, group.spec
     if key not in weighed:
         weighed[key] = _weigh(group, stats, method)
-    options = weighed[key]
+    options = tuple(_useful(o, group.useful) for o in weighed[key])
     for tensor in group.constants:
         array = constant(tensor)
         if array.size:
@@ -70,6 +70,11 @@ def _solve_group(
     best = options[0]
     params = params_from_range(best.lo, best.hi, group.spec)
     return replace(group, params=params, method=best.method, options=options)
+
+
+def _useful(option: RangeOption, useful: tuple[float, float]) -> RangeOption:
+    """``option`` without values that make no difference."""
+    return replace(option, lo=max(option.lo, useful[0]), hi=min(option.hi, useful[1]))
 
 
 def _weigh(group: Group, stats: StatsTable, method: Method) -> tuple[RangeOption, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from qconvert.emit.saturating_sums import write_saturating_sums
 from qconvert.emit.weights import ConstantStore, constant_array
 from qconvert.errors import InternalError
 from qconvert.forms import DYNAMIC
@@ -59,6 +60,7 @@ def emit_qdq(model: Model, plan: QuantPlan, target: Target) -> Emitted:
     nodes, values = list(copy.ir.graph), [v for g in graphs for v in values_of(g)]
     emitter.run()
     give_way(copy.ir.graph, nodes, values)
+    write_saturating_sums(copy, plan, target)
     return Emitted(model=copy, notes=tuple(emitter.notes))
 
 

@@ -6,7 +6,7 @@ canonical node whose name, or one of whose outputs, it bears. A canonical node w
 neighbour:
 
 - into the node before it, where that is anchored by its name alone (its result is another one now: Conv + Add + Relu)
-  and nothing else reads what lies between them;
+  and all that read what lies between them lack an anchor, too (Conv + HardSigmoid + Mul);
 - else into the node behind it (Erf into Gelu).
 
 Nodes and tensors may have the same names, and ONNX Runtime names some fused nodes after tensors; so models are profiled
@@ -67,8 +67,9 @@ def attribute(graph: GraphView, run: GraphView) -> Attribution:
         if not by_output:
             renamed.add(node.name)
     order = {name: i for i, name in enumerate(run.nodes)}
+    anchored = frozenset(owner)
     for name, node in graph.nodes.items():
-        if name not in owner and (before := _before(graph, node, owner, renamed, order)) is not None:
+        if name not in owner and (before := _before(graph, node, owner, renamed, order, anchored)) is not None:
             owner[name] = before
     for name in reversed(list(graph.nodes)):
         if name not in owner:
@@ -108,7 +109,12 @@ def _named_after(graph: GraphView, node: NodeView) -> tuple[str, ...]:
 
 
 def _before(
-    graph: GraphView, node: NodeView, owner: Mapping[str, str], renamed: Set[str], order: Mapping[str, int]
+    graph: GraphView,
+    node: NodeView,
+    owner: Mapping[str, str],
+    renamed: Set[str],
+    order: Mapping[str, int],
+    anchored: Set[str],
 ) -> str | None:
     """The owner of a node before ``node`` that ``node`` went into; an operator with weights goes into none.
 
@@ -122,6 +128,8 @@ def _before(
         producer = graph.producer(tensor or "")
         before = owner.get(producer.name) if producer is not None else None
         view = graph.tensors.get(tensor or "")
-        if before in renamed and view is not None and len(view.consumers) == 1 and not view.is_output:
+        if before not in renamed or view is None or view.is_output:
+            continue
+        if not any(reader in anchored for reader, _ in view.consumers):
             found.append(before)
     return max((b for b in found if b is not None), key=order.__getitem__, default=None)

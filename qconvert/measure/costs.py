@@ -119,6 +119,7 @@ def measured_costs(
     *,
     sizes: Mapping[str, int],
     boundaries: BoundaryCosts,
+    placed: Set[str],
 ) -> MeasuredCosts:
     """Costs for ``graph`` from profiles of its forms.
 
@@ -128,10 +129,11 @@ def measured_costs(
         others: (nodes that run on integers, profile), the first with all that can.
         sizes: elements of tensors.
         boundaries: what boundaries cost by size.
+        placed: nodes that placement can put on either side; one of them, if any, is charged for its group.
     """
     float_side = attribute(graph, in_float.run)
     sides = [attribute(graph, p.run) for _, p in others]
-    groups = groups_of(graph, (float_side, *sides))
+    groups = groups_of(graph, (float_side, *sides), placed)
     float_us, integer_us = group_times(in_float, float_side, groups), group_times(others[0][1], sides[0], groups)
     quantize_us: dict[str, float] = {}
     dequantize_us: dict[str, float] = {}
@@ -156,8 +158,9 @@ def measured_costs(
     )
 
 
-def groups_of(graph: GraphView, sides: Iterable[Attribution]) -> dict[str, str]:
-    """Node -> the first node of its group: nodes that one kernel computes are together."""
+def groups_of(graph: GraphView, sides: Iterable[Attribution], preferred: Set[str] = frozenset()) -> dict[str, str]:
+    """Node -> the first node of its group, of those ``preferred`` if it has any: nodes that one kernel computes are
+    together."""
     parent = {name: name for name in graph.nodes}
 
     def root(name: str) -> str:
@@ -172,7 +175,8 @@ def groups_of(graph: GraphView, sides: Iterable[Attribution]) -> dict[str, str]:
             for other in parts[1:]:
                 a, b = sorted((root(parts[0]), root(other)), key=order.__getitem__)
                 parent[b] = a
-    return {name: root(name) for name in graph.nodes}
+    first = {root(name): name for name in reversed(list(graph.nodes)) if name in preferred}
+    return {name: first.get(root(name), root(name)) for name in graph.nodes}
 
 
 def group_times(profile: Profile, side: Attribution, groups: Mapping[str, str]) -> dict[str, float]:

@@ -37,6 +37,11 @@ class Candidate:
     weighted: bool = False
     stored: bool = False
 
+    @property
+    def is_clamp(self) -> bool:
+        """Whether it is a Relu or Clip, which vanishes into an integer operator before it."""
+        return self.rule is not None and self.rule.kind is Kind.CLAMP
+
 
 def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, Candidate]:
     """All nodes of ``graph`` by name, each with the reason why it cannot be quantized, if any.

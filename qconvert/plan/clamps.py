@@ -23,7 +23,7 @@ def find_absorbed(graph: GraphView, candidates: Mapping[str, Candidate], types: 
         return {}
     found: dict[str, str] = {}
     for name, c in candidates.items():
-        if c.objection or c.rule is None or c.rule.kind is not Kind.CLAMP or clamp_bounds(graph, c.node) is None:
+        if c.objection or not c.is_clamp or clamp_bounds(graph, c.node) is None:
             continue
         source = c.node.inputs[0] or ""
         producer = graph.producer(source)

@@ -11,6 +11,7 @@ from qconvert.ops.rule import Constraint, OpRule, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import clamp_bounds
 from qconvert.plan.model import Group
+from qconvert.plan.useful import useful_range
 from qconvert.plan.widths import Widths
 
 
@@ -165,4 +166,5 @@ def _group(
         observed=() if known and not constants else sources,
         constants=constants,
         fixed_range=known if not constants else None,
+        useful=useful_range(graph, members),
     )

@@ -5,6 +5,7 @@ A plan without numbers says what is quantized; ``calibrate.solve`` returns the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -121,6 +122,7 @@ class Group:
         observed: the members whose statistics make the range; the others only pass values on.
         constants: members that are initializers: their own range joins in.
         fixed_range: known beforehand (Sigmoid, Softmax), needs no statistics.
+        useful: the values that make a difference to what reads the members; no range goes beyond them.
         params: the numbers, once solved.
         method: what they come from, once solved: a calibration method, or a pass that has changed them.
         options: the ranges that were weighed, the chosen one first.
@@ -131,6 +133,7 @@ class Group:
     observed: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     fixed_range: tuple[float, float] | None = None
+    useful: tuple[float, float] = (-math.inf, math.inf)
     params: QParams | None = None
     method: str = ""
     options: tuple[RangeOption, ...] = ()

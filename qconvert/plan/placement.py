@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qconvert.graph.view import GraphView
-from qconvert.ops.rule import Kind, Role
+from qconvert.ops.rule import Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.costs import Costs
 from qconvert.plan.damage import Damage
@@ -69,7 +69,7 @@ def cut(
         else:
             net.add_edge(a, b, capacity=round(capacity * _PARTS))
 
-    stuck = {name for name, c in candidates.items() if c.objection or (_clamps(c) and name not in absorbed)}
+    stuck = {name for name, c in candidates.items() if c.objection or (c.is_clamp and name not in absorbed)}
     # what must stay float is in no group: the others of its group may leave it
     ids = {name: f"n:{name}" if name in stuck else f"g:{costs.group(name)}" for name in candidates}
     for name, c in candidates.items():
@@ -111,10 +111,6 @@ def cut(
             edge(ids[name], some, None)
     total, (integer, _rest) = nx.minimum_cut(net, _INTEGER, _FLOAT)
     return total / _PARTS, {name for name in candidates if ids[name] in integer}
-
-
-def _clamps(candidate: Candidate) -> bool:
-    return candidate.rule is not None and candidate.rule.kind is Kind.CLAMP
 
 
 def _reads_codes(candidate: Candidate, port: int) -> bool:

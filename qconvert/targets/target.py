@@ -27,6 +27,8 @@ class Capability:
             codes.
         one_scale: all that it reads and writes has to have one scale and zero point, where the operator's rule leaves
             that open.
+        saturating_sum: it has no kernel of its own, but is written as an Add whose codes saturate
+            (emit/saturating_sums.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
         forms: other ways to write it that the runtime has (ops/form.py); taken where they are measured to be faster, or
             where a recipe names them.
@@ -39,6 +41,7 @@ class Capability:
     weights_only: bool = False
     on_codes: bool = False
     one_scale: bool = False
+    saturating_sum: bool = False
     output_range: tuple[float, float] | None = None
     forms: tuple[str, ...] = ()
     float_ns: float = 0.2

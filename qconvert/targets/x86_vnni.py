@@ -23,6 +23,7 @@ def _float(reason: str, float_ns: float = 0.3) -> Capability:
 
 _UNPACKED = "computes in float, whatever is around it; its weights are integers that are unpacked when it is loaded"
 _NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"
+_SUM = "an integer sum that saturates where it clamps"
 _MOVE = _kernel(0.15, 0.06)
 
 X86_VNNI = register(
@@ -103,8 +104,10 @@ X86_VNNI = register(
             "Sub": _float(_NO_KERNEL),
             "Div": _float(_NO_KERNEL),
             "PRelu": _float(_NO_KERNEL),
-            "HardSigmoid": _float(_NO_KERNEL),
-            "HardSwish": _float(_NO_KERNEL),
+            "HardSigmoid": Capability(integer=True, reason=_SUM, saturating_sum=True, float_ns=0.13, integer_ns=0.08),
+            "HardSwish": Capability(
+                integer=True, reason=f"{_SUM}, times its input", saturating_sum=True, float_ns=0.25, integer_ns=0.27
+            ),
             "Tanh": _float(_NO_KERNEL),
             "ReduceMean": _float(_NO_KERNEL),
             "Where": _float("QLinearWhere takes 20 times as long as the float kernel"),

@@ -32,8 +32,8 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
-from qconvert.placing import integer_nodes
 from qconvert.plan.forms import without
+from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.recover.samples import seen_and_judging
@@ -41,6 +41,7 @@ from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import target_of
+from qconvert.trials import integer_nodes
 from qconvert.tuning.search import corners_of, expected, noise_at
 from qconvert.tuning.tuning import FOR_ACCURACY
 
@@ -184,7 +185,8 @@ def _search(
         got = _sqnr(reference, made.session, feeds)
         if got.least_db > reached.least_db:
             gone = back | whole
-            best, reached = _reported(_explained(made, gone), quantized, recipe, excluded), got
+            told = replace(made, plan=told_as(made.plan, quantized.plan))  # what was measured, and why
+            best, reached = _reported(_explained(told, gone), quantized, recipe, excluded), got
         return got.least_db
 
     aim, tried = FLOOR_DB + _MARGIN_DB, 0

@@ -85,7 +85,7 @@ def test_no_time_is_lost_or_counted_twice(profiles: tuple[Prepared, Profile, Pro
     prepared, in_float, on_integers = profiles
     graph = view_of(prepared.model)
     every = set(graph.nodes)
-    costs = measured_costs(graph, in_float, [(every, on_integers)], sizes={}, boundaries=boundary_costs())
+    costs = measured_costs(graph, in_float, [(every, on_integers)], sizes={}, boundaries=boundary_costs(), placed=every)
     assert sum(costs.float_us.values()) == pytest.approx(in_float.total_us)
     boundaries = sum(costs.quantize_us.values()) + sum(costs.dequantize_us.values())
     assert sum(costs.integer_us.values()) + boundaries == pytest.approx(on_integers.total_us)
@@ -95,3 +95,37 @@ def test_boundaries_cost_more_for_larger_tensors() -> None:
     found = boundary_costs()
     for line in (found.quantize, found.dequantize):
         assert 0 < line.at(1000) < line.at(1_000_000)
+
+
+def hard_swish_net() -> Prepared:
+    """Two convolutions with h-swish, whose parts both read the convolution's result."""
+    b = Builder(seed=2)
+    x = b.input("image", [1, 3, 16, 16])
+    for inputs in (3, 16):
+        y = b.conv(x, inputs, 16)
+        x = b.node("Mul", y, b.node("HardSigmoid", y, alpha=1 / 6, beta=0.5))
+    b.output(b.head(b.conv(x, 16, 16), 16))
+    return prepare(Model(ir=ir.from_proto(b.model())), FEED, min_opset=13)
+
+
+def test_what_reads_a_result_twice_goes_into_the_operator_before() -> None:
+    prepared = hard_swish_net()
+    graph = view_of(prepared.model)
+    owner = attribute(graph, profile(prepared.model, FEED, runs=2, seconds=1.0).run).owner
+    products = [n for n in graph.nodes.values() if n.op_type == "Mul"]
+    assert len(products) == 2
+    for product in products:
+        before = {p.name for t in product.inputs if (p := graph.producer(t or "")) is not None}
+        assert {owner[name] for name in before} == {owner[product.name]}
+
+
+def test_a_group_is_charged_to_a_node_that_can_be_placed() -> None:
+    """One that must stay float is in no group of the cut; what it is named after would be lost."""
+    prepared = hard_swish_net()
+    graph = view_of(prepared.model)
+    found = profile(prepared.model, FEED, runs=2, seconds=1.0)
+    placed = {n.name for n in graph.nodes.values() if n.op_type == "Mul"}
+    costs = measured_costs(graph, found, [(set(), found)], sizes={}, boundaries=boundary_costs(), placed=placed)
+    for name in placed:
+        assert costs.group(name) == name
+        assert costs.float_us[name] > 0

@@ -17,11 +17,11 @@ from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.forms import DYNAMIC
 from qconvert.graph.signature import session_of
 from qconvert.pipeline import Started, finish, make_quantized, start
-from qconvert.placing import integer_nodes
 from qconvert.plan.forms import entries
 from qconvert.progress import Silent
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC
 from qconvert.report.model import PlacementReport
+from qconvert.trials import integer_nodes
 from qconvert.tuning.guard import FLOOR_DB, Measured, guarded, told
 
 

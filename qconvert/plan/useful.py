@@ -1,0 +1,63 @@
+"""The values of a tensor that what reads it can tell apart: no code is spent on others.
+
+    HardSigmoid(x)        is 0 for x <= -beta / alpha, and 1 for x >= (1 - beta) / alpha
+    x HardSigmoid(x)      is 0 for x <= -beta / alpha, and so is HardSwish(x), for x <= -3
+    Relu(x), Clip(x)      are the same beyond their bounds
+
+A range that is cut there loses nothing, whatever the data. Source: ONNX operator specification.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from qconvert.graph.view import GraphView, NodeView
+from qconvert.plan.clamps import clamp_bounds
+
+Range = tuple[float, float]
+
+EVERYTHING: Range = (-math.inf, math.inf)
+
+
+def useful_range(graph: GraphView, tensors: Iterable[str]) -> Range:
+    """The values, 0 among them, of the members of a scale group that make a difference to what reads them.
+
+    Args:
+        graph: the canonical graph.
+        tensors: the members; an operator between two of them passes values on.
+    """
+    members = set(tensors)
+    found = [
+        _read(graph, tensor, node, port)
+        for tensor in members
+        for node, port in graph.consumers(tensor)
+        if not members & set(node.outputs)
+    ]
+    seen = any(graph.tensors[t].is_output or graph.tensors[t].captured for t in members)
+    if seen or not found:
+        return EVERYTHING
+    return min(0.0, *(lo for lo, _ in found)), max(0.0, *(hi for _, hi in found))
+
+
+def _read(graph: GraphView, tensor: str, node: NodeView, port: int) -> Range:
+    """What ``node`` can tell apart of the values that it reads at ``port``."""
+    if node.domain not in ("", "ai.onnx"):
+        return EVERYTHING
+    if node.op_type == "HardSwish":
+        return -3.0, math.inf
+    if node.op_type == "HardSigmoid":
+        return _open(node)
+    if node.op_type in ("Relu", "Clip") and port == 0:
+        return clamp_bounds(graph, node) or EVERYTHING
+    if node.op_type == "Mul":
+        gate = graph.producer(node.inputs[1 - port] or "")
+        if gate is not None and gate.op_type == "HardSigmoid" and gate.inputs[0] == tensor:
+            return _open(gate)[0], math.inf
+    return EVERYTHING
+
+
+def _open(gate: NodeView) -> Range:
+    """Where the slope of a HardSigmoid is not 0."""
+    alpha, beta = gate.attr_float("alpha", 0.2), gate.attr_float("beta", 0.5)
+    return (-beta / alpha, (1 - beta) / alpha) if alpha > 0 else EVERYTHING
