@@ -185,7 +185,7 @@ class _Search:
         with self.run.watch.stage("place"):
             latencies = self._timed(sessions, trials, clear=len(trials) == 1 and sides[0].gain > _CLEAR)
         best = _best(trials, latencies)
-        costs = next(side.costs for side in sides if best.name in side.trials)
+        costs = next((side.costs for side in sides if best.name in side.trials), sides[0].costs)
         gains = self._gains(graph, best, costs)
         if gains:
             trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))

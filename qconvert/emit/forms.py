@@ -6,6 +6,7 @@
                                                            -> Mul(s_x * s_w) -> Add(b)
               LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
+    swish     x -> Sigmoid -> Mul(x)             becomes   x -> QuickGelu(alpha = 1)
 
 Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
 the bias [N] goes in (1.32). Sources: the operators' documentation in ONNX Runtime 1.32, ONNX DynamicQuantizeLinear-11
@@ -21,7 +22,7 @@ import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.errors import InternalError
-from qconvert.forms import BOUND, BOUNDED, DYNAMIC, FUSED
+from qconvert.forms import BOUND, BOUNDED, DYNAMIC, FUSED, SWISH
 from qconvert.graph.edit import constant_of, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
@@ -38,7 +39,7 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
     if not forms:
         return
     writer = _Writer(graph=model.ir.graph, plan=plan, opset=model.opset, additions=Additions(model=model.ir))
-    write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded}
+    write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded, SWISH: writer.swish}
     for node in list(model.ir.graph):
         form = forms.get(node.name or "")
         if form is not None:
@@ -126,6 +127,15 @@ class _Writer:
         distance = self.additions.constant(self.graph, f"{name}_bound", np.array(BOUND, np.float32))
         least = make(node, "Add", [most, distance], name=f"{name}_least")
         node.replace_input_with(0, make(node, "Max", [value, least], name=f"{name}_Max"))
+
+    def swish(self, node: ir.Node) -> None:
+        (product,) = (use.node for use in node.outputs[0].uses())
+        name = product.name or "QuickGelu"
+        result = self.additions.node(product, "QuickGelu", node.inputs[:1], {"alpha": 1.0}, name=name, domain=CONTRIB)
+        maker = result.producer()
+        self._replace(node, product, result)
+        if maker is not None:
+            maker.name = product.name
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

@@ -88,6 +88,12 @@ def canonical_name(graph: GraphView, tensor: str) -> str:
     return bare if bare in graph.tensors else tensor
 
 
+def result_of(graph: GraphView, tensor: str) -> str:
+    """:func:`canonical_name`, also where ONNX Runtime has changed layouts: results bear the names of nodes there."""
+    maker = graph.nodes.get(tensor.removesuffix(_MARK)) if tensor.endswith(_MARK) else None
+    return maker.outputs[0] if maker is not None and len(maker.outputs) == 1 else canonical_name(graph, tensor)
+
+
 def marked(name: str) -> str:
     """The name of a node in a model that is profiled."""
     return f"{name}{_MARK}"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.measure.attribution import Attribution, attribute, canonical_name
+from qconvert.measure.attribution import Attribution, attribute, result_of
 from qconvert.measure.boundary import BoundaryCosts
 from qconvert.measure.profile import Profile
 from qconvert.plan.candidates import Candidate
@@ -199,12 +199,24 @@ def boundary_times(graph: GraphView, profile: Profile, side: Attribution) -> tup
         node = profile.run.nodes[home] if home is not None else None
         if node is None or not _is_boundary(profile.run, node):
             continue
-        names = [canonical_name(graph, t) for t in (node.outputs[0], node.inputs[0] or "")]
+        names = [result_of(graph, t) for t in (node.outputs[0], node.inputs[0] or "")]
         tensor = next((t for t in names if t in graph.tensors), None)
         if tensor is not None:
+            tensor = _clamped(graph, tensor, side)
             times = found[node.op_type]
             times[tensor] = times.get(tensor, 0.0) + us
     return {**found["QuantizeLinear"], **found["DynamicQuantizeLinear"]}, found["DequantizeLinear"]
+
+
+def _clamped(graph: GraphView, tensor: str, side: Attribution) -> str:
+    """``tensor``, or what a clamp makes of it that the same kernel computes: then that is all there is."""
+    producer = graph.tensors[tensor].producer
+    readers = graph.consumers(tensor)
+    if producer is None or len(readers) != 1 or readers[0][0].op_type not in ("Relu", "Clip"):
+        return tensor
+    (clamp, _) = readers[0]
+    same = side.owner.get(clamp.name) == side.owner.get(producer)
+    return _clamped(graph, clamp.outputs[0], side) if same else tensor
 
 
 def _home(run: GraphView, name: str, side: Attribution) -> str | None:

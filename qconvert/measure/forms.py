@@ -3,6 +3,7 @@
 unit = nodes whose times cannot be told apart, or that share what one of their forms changes:
        the group of a node, of the Add that its form takes in, and of what makes the input of a bounded Softmax;
        the products that read one tensor, with what quantizes it
+       a Sigmoid and its product, with the conversions of what they read and make
 units that compute alike, the layers of a transformer, are decided together by their median
 a unit takes the forms of the profile in which it takes least, where that is less by more than noise
 """
@@ -13,12 +14,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from qconvert.forms import BOUNDED, DYNAMIC, FUSED
-from qconvert.graph.view import GraphView
-from qconvert.measure.attribution import attribute
+from qconvert.forms import BOUNDED, DYNAMIC, FUSED, SWISH
+from qconvert.graph.view import GraphView, NodeView
+from qconvert.measure.attribution import Attribution, attribute
 from qconvert.measure.costs import MARGIN, MARGIN_US, boundary_times, group_times, groups_of
 from qconvert.measure.profile import Profile
-from qconvert.plan.forms import added
+from qconvert.plan.forms import added, swished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class Gain:
 
 def variants(able: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """What to profile for ``able``, form -> nodes: static forms wherever there are any, and dynamic ones likewise."""
-    static = {name: form for form in (FUSED, BOUNDED) for name in able.get(form, ())}
+    static = {name: form for form in (FUSED, BOUNDED, SWISH) for name in able.get(form, ())}
     dynamic = {**static, **dict.fromkeys(able.get(DYNAMIC, ()), DYNAMIC)}
     return [v for v in (static, dynamic if DYNAMIC in able else {}) if v]
 
@@ -56,7 +57,7 @@ def paying(graph: GraphView, plain: Profile, tried: Sequence[tuple[Mapping[str, 
     groups = groups_of(graph, sides)
     units = _units(graph, groups, {n for forms, _ in tried for n in forms})
     times = [group_times(p, side, groups) for p, side in zip(profiles, sides, strict=True)]
-    borders = [boundary_times(graph, p, side)[0] for p, side in zip(profiles, sides, strict=True)]
+    borders = [_borders(graph, p, side) for p, side in zip(profiles, sides, strict=True)]
     alike: dict[Hashable, list[_Unit]] = {}
     for unit in units:
         alike.setdefault(_kind(graph, unit, [forms for forms, _ in tried]), []).append(unit)
@@ -83,7 +84,8 @@ class _Unit:
 def _kind(graph: GraphView, unit: _Unit, forms: Sequence[Mapping[str, str]]) -> Hashable:
     """Equal for units that compute alike (the layers of a transformer): they are decided together, to be robust."""
     nodes = [graph.nodes[n] for n in unit.nodes]
-    weights = [graph.tensors[n.inputs[1] or ""].shape if len(n.inputs) > 1 else None for n in nodes]
+    # the weight of a product, the input of an elementwise operator
+    weights = [graph.tensors[n.inputs[min(1, len(n.inputs) - 1)] or ""].shape for n in nodes]
     return tuple((n.op_type, w, *(f.get(n.name) for f in forms)) for n, w in zip(nodes, weights, strict=True))
 
 
@@ -91,18 +93,26 @@ def _cost(unit: _Unit, times: Mapping[str, float], borders: Mapping[str, float])
     return sum(times.get(g, 0.0) for g in unit.groups) + sum(borders.get(t, 0.0) for t in unit.tensors)
 
 
+def _borders(graph: GraphView, profile: Profile, side: Attribution) -> dict[str, float]:
+    """Tensor -> us of its conversions, either way."""
+    quantize, dequantize = boundary_times(graph, profile, side)
+    return {t: quantize.get(t, 0.0) + dequantize.get(t, 0.0) for t in (*quantize, *dequantize)}
+
+
+def _unit(graph: GraphView, groups: Mapping[str, str], node: NodeView) -> _Unit:
+    source, beside = node.inputs[0] or "", added(graph, node)
+    tensors = {source}
+    if node.op_type == "Softmax":
+        beside, tensors = graph.tensors[source].producer, set()
+    elif (product := swished(graph, node)) is not None:
+        beside, tensors = product.name, {source, product.outputs[0]}
+    return _Unit(nodes=[node.name], groups={groups[n] for n in (node.name, beside) if n is not None}, tensors=tensors)
+
+
 def _units(graph: GraphView, groups: Mapping[str, str], names: set[str]) -> list[_Unit]:
     units: list[_Unit] = []
     for name in (n for n in graph.nodes if n in names):
-        node = graph.nodes[name]
-        source = node.inputs[0] or ""
-        product = node.op_type != "Softmax"
-        beside = added(graph, node) if product else graph.tensors[source].producer
-        unit = _Unit(
-            nodes=[name],
-            groups={groups[n] for n in (name, beside) if n is not None},
-            tensors={source} if product else set(),
-        )
+        unit = _unit(graph, groups, graph.nodes[name])
         for other in [u for u in units if u.groups & unit.groups or u.tensors & unit.tensors]:
             units.remove(other)
             unit = _Unit(

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qconvert.errors import RecipeError
-from qconvert.forms import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
+from qconvert.forms import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, SWISH, TITLES
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8
 from qconvert.ops.rule import key
 from qconvert.plan.candidates import matches, matches_inside
-from qconvert.plan.model import NodePlan, QuantPlan
+from qconvert.plan.model import Decision, NodePlan, QuantPlan
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
 from qconvert.targets.target import Target
@@ -39,10 +39,15 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     wanted = _wanted(graph, recipe, target)
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
-        if form in (PLAIN, plan.nodes[name].form) or (form != BOUNDED and name in recipe.pinned_float):
+        in_float = form in (BOUNDED, SWISH)
+        if form in (PLAIN, plan.nodes[name].form) or (not in_float and name in recipe.pinned_float):
             continue
-        if not form_objection(graph, plan, target, name, form):
-            nodes[name] = _formed(graph, nodes[name], form)
+        if form_objection(graph, plan, target, name, form):
+            continue
+        nodes[name] = _formed(graph, nodes[name], form)
+        product = swished(graph, graph.nodes[name]) if form == SWISH else None
+        if product is not None:
+            nodes[product.name] = _in_float(nodes[product.name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
     return replace(plan, nodes=nodes, groups=groups)
@@ -91,6 +96,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     node, decided = graph.nodes[name], plan.nodes[name]
     if form == BOUNDED:
         return _no_form(target, node, form) or _unbounded(graph, node, decided)
+    if form == SWISH:
+        return _no_form(target, node, form) or _no_swish(graph, plan, node)
     if node.op_type == "LSTM":
         return _no_form(target, node, form) or _not_dynamic(node, decided)
     if objection := _no_product(graph, plan, target, name, form):
@@ -155,6 +162,25 @@ def added(graph: GraphView, product: NodeView) -> str | None:
     return add.name
 
 
+def swished(graph: GraphView, gate: NodeView) -> NodeView | None:
+    """The Mul that alone reads the Sigmoid ``gate``, and multiplies it with what that reads."""
+    if gate.op_type != "Sigmoid":
+        return None
+    out = graph.tensors[gate.outputs[0]]
+    if out.is_output or out.captured or len(out.consumers) != 1:
+        return None
+    product, port = graph.consumers(out.name)[0]
+    same = product.op_type == "Mul" and product.domain in ("", "ai.onnx") and product.inputs[1 - port] == gate.inputs[0]
+    return product if same else None
+
+
+def _no_swish(graph: GraphView, plan: QuantPlan, node: NodeView) -> str:
+    if swished(graph, node) is None:
+        return "its input and its result are not multiplied with each other alone"
+    made = any(node.inputs[0] in n.quantized_outputs for n in plan.nodes.values())
+    return "" if made else "its input is made by a float operator"
+
+
 def _unbounded(graph: GraphView, node: NodeView, decided: NodePlan) -> str:
     source = graph.tensors[node.inputs[0] or ""]
     if decided.decision.taken or not source.is_float or source.is_constant:
@@ -198,6 +224,12 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
     if form == BOUNDED:
         decision = replace(plan.decision, reason=f"{plan.decision.reason}; {TITLES[form]}")
         return replace(plan, form=form, decision=decision)
+    if form == SWISH:
+        return replace(_in_float(plan, form), form=form)
     decision = replace(plan.decision, reason=f"integer kernel, {TITLES[form]}")
     plan = replace(plan, form=form, decision=decision, adds=added(graph, graph.nodes[plan.node]))
     return replace(plan, activations=(), read_tensors=()) if form == DYNAMIC else plan
+
+
+def _in_float(plan: NodePlan, form: str) -> NodePlan:
+    return NodePlan(node=plan.node, op_type=plan.op_type, decision=Decision(taken=False, reason=TITLES[form]))
