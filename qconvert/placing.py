@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from qconvert.conversion import Quantized, emit, quantizes
 from qconvert.errors import ModelError, described
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
-from qconvert.forms import BOUNDED
+from qconvert.forms import BOUNDED, SWISH
 from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
@@ -64,7 +64,9 @@ _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
 
-_ALL, _CUT, _FORMS = "all", "cut", "forms"
+_ALL, _SWISH, _CUT, _FORMS = "all", "swish", "cut", "forms"
+# ONNX Runtime's operator for a Sigmoid on integers.
+_INTEGER_GATE = "QLinearSigmoid"
 _FLOAT_BYTES = 4
 
 
@@ -181,6 +183,12 @@ class _Search:
         # operators beside float ones may do better in float, too: that shows in the static form only
         worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
         bases = trials[:1] if len(trials) == 1 else [trials[-1], *(trials[:1] if worse else [])]
+        fast = trials[0] if worse else trials[-1]
+        swished = self._swished(graph, fast, profiles[fast.name])
+        if swished is not None:
+            profiles[_SWISH] = self._profile(swished.result.model)
+            trials.append(swished)
+            bases = [swished] if profiles[_SWISH].total_us < profiles[fast.name].total_us else [*bases, swished]
         sides = [self._cut(graph, able, trials, base, (plain, profiles[base.name])) for base in bases]
         with self.run.watch.stage("place"):
             latencies = self._timed(sessions, trials, clear=len(trials) == 1 and sides[0].gain > _CLEAR)
@@ -196,7 +204,7 @@ class _Search:
         in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in able.items() if c.table}
-            trials.append(self._pinned(IN_FLOAT, graph, able, tables, in_float))
+            trials.append(self._pinned(IN_FLOAT, graph, able, tables, _with_gains(self.run.recipe, in_float).forms))
             with self.run.watch.stage("place"):
                 latencies = self._timed(sessions, trials)
             # what a form gains that float operators have, too, is no gain of integers
@@ -204,6 +212,15 @@ class _Search:
             if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
                 best, gains = trials[-1], in_float
         return best, latencies, gains, costs
+
+    def _swished(self, graph: GraphView, most: Trial, seen: Profile) -> Trial | None:
+        """``most`` with every x sigmoid(x) that can in one float operator: a cut weighs what is around it by that."""
+        names = formable(graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(SWISH, ())
+        gates = sum(us for name, us in seen.us.items() if seen.run.nodes[name].op_type == _INTEGER_GATE)
+        if not names or gates < LEAST_SHARE / 2 * seen.total_us:
+            return None
+        forms = entries(dict.fromkeys(names, SWISH))
+        return self._trial(_SWISH, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
 
     def _trial(self, name: str, recipe: Recipe) -> Trial:
         return Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
@@ -228,12 +245,11 @@ class _Search:
         graph: GraphView,
         able: Mapping[str, Candidate],
         integer: Set[str],
-        gains: Sequence[Gain] = (),
+        forms: tuple[str, ...],
     ) -> Trial:
-        """The trial in which the nodes ``integer`` alone run on integers."""
+        """The trial in which the nodes ``integer`` alone run on integers, in ``forms`` where they fit."""
         pinned = _left_out(graph, able, integer)
-        recipe = replace(self.run.recipe, placement=PINNED, pinned_float=pinned)
-        return self._trial(name, _with_gains(recipe, gains))
+        return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned, forms=forms))
 
     def _gains(self, graph: GraphView, best: Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
         """What the nodes of ``best`` gain in other forms; nothing is profiled where they take too little to matter."""
@@ -292,7 +308,7 @@ class _Search:
             found = _Cuts(costs=costs, gain=gain, trials=tuple(names))
             if any(t.integer == cut for t in trials):
                 return found
-            trial = self._pinned(f"{_CUT} {len(trials)}", graph, able, cut)
+            trial = self._pinned(f"{_CUT} {len(trials)}", graph, able, cut, most.recipe.forms)
             if any(t.integer == trial.integer for t in trials):
                 return found
             trials.append(trial)
