@@ -3,10 +3,10 @@
     least SQNR, from judging samples, < FLOOR_DB  ->  noise of every source  ->  the cheapest placement that should
     reach it, by the corners of cost + lambda x noise  ->  converted and measured; again, aiming higher, if it does not
 
-It looks at calibration samples only, those that recovery was judged on, so that no evaluation sample has a say. Few
-samples say little about others where the noise comes and goes with the sample, so what is held against the floor is not
-their SQNR but the end of its confidence interval. With s_i and e_i the energies of sample i and of its error, n
-samples, t Student's quantile,
+It looks at calibration samples only, so that no evaluation sample has a say: those that recovery was judged on, or all
+where these are too few to tell how much samples differ. Few samples say little about others where the noise comes and
+goes with the sample, so what is held against the floor is not their SQNR but the end of its confidence interval. With
+s_i and e_i the energies of sample i and of its error, n samples, t Student's quantile,
 
     R = sum e_i / sum s_i       d_i = (e_i - R s_i) / mean s       least SQNR = -10 log10( R + t std(d) / sqrt(n) )
 
@@ -36,7 +36,7 @@ from qconvert.plan.forms import without
 from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recover.effort import LEVELS
-from qconvert.recover.samples import seen_and_judging
+from qconvert.recover.samples import Feeds, Samples, seen_and_judging
 from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
@@ -47,12 +47,14 @@ from qconvert.tuning.tuning import FOR_ACCURACY
 
 # How sure it has to be that other samples reach it: the interval has two ends, of which one is looked at.
 _CONFIDENCE = 0.9
-# Samples that are looked at, at most.
-_SAMPLES = 16
+# Samples that are looked at, at most; and where those that judge recovery are fewer, all are.
+_SAMPLES, _ENOUGH = 16, 8
 # Placements to convert, at most.
 _ATTEMPTS = 3
 # How much further to aim when a placement has fallen short.
 _MARGIN_DB = 1.0
+# Of what it is expected to gain, what a placement gains at least; where the last two have gained less, that was chance.
+_LEAST_SLOPE = 0.4
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
 _SHARE, _LEAST_SECONDS = 3.0, 30.0
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
@@ -102,7 +104,7 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
         reference: the original.
         seconds: what that took.
     """
-    run, feeds = started.run, list(seen_and_judging(started.run.samples)[1].first(_SAMPLES))
+    run, feeds = started.run, list(_looked_at(started.run.samples))
     asked = run.recipe.placement == MEASURED and LEVELS[run.recipe.effort].guards
     if not asked or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
         return quantized
@@ -189,7 +191,7 @@ def _search(
             best, reached = _reported(_explained(told, gone), quantized, recipe, excluded), got
         return got.least_db
 
-    aim, tried = FLOOR_DB + _MARGIN_DB, 0
+    aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)
     if _whole(analysis, states) and attempt(states & start) >= FLOOR_DB:
         return best, reached, tuple(name for name in order if name in gone)
     for _ in range(_ATTEMPTS):
@@ -202,8 +204,19 @@ def _search(
         got = attempt(start - corners[number].integer)
         if got >= FLOOR_DB:
             break
-        aim, tried = aim + FLOOR_DB - got + _MARGIN_DB, number
+        predicted = sqnr_db(1.0, corners[number].noise)
+        if predicted > known[0]:
+            # before a Softmax noise falls faster than behind it
+            slope = min(1.0, max(_LEAST_SLOPE, (got - known[1]) / (predicted - known[0])))
+        aim, tried, known = aim + (FLOOR_DB - got + _MARGIN_DB) / slope, number, (predicted, got)
     return best, reached, tuple(name for name in order if name in gone)
+
+
+def _looked_at(feeds: Feeds) -> Samples:
+    """The samples whose outputs are held against the floor, 16 at most."""
+    seen, judging = seen_and_judging(feeds)
+    every = Samples(feeds=feeds, indices=sorted({*seen.indices, *judging.indices}))
+    return (judging if len(judging) >= _ENOUGH else every).first(_SAMPLES)
 
 
 def _explained(made: Quantized, back: Set[str]) -> Quantized:

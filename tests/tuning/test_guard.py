@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from qconvert.progress import Silent
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC
 from qconvert.report.model import PlacementReport
 from qconvert.trials import integer_nodes
-from qconvert.tuning.guard import FLOOR_DB, Measured, guarded, told
+from qconvert.tuning.guard import FLOOR_DB, Measured, _looked_at, guarded, told
 
 
 def converted(proto: object, feeds: object, folder: Path, **choices: object) -> tuple[Started, Quantized]:
@@ -166,3 +167,27 @@ def test_the_least_effort_only_warns(tmp_path: Path) -> None:
     good, fine = converted(*chain(2), tmp_path, effort="fast")
     report = finish(good, fine, tmp_path / "good.onnx", session_of(good.source))
     assert told(report, recipe) is report
+
+
+class Numbered:
+    """Samples that hold their numbers."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Feed]:
+        return (self.feed(i) for i in range(self.count))
+
+    def feed(self, i: int) -> Feed:
+        return {"x": np.full((1,), i, np.float32)}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (6, 6), (24, 16), (32, 8), (64, 16)])
+def test_few_judging_samples_are_not_looked_at_alone(count: int, expected: int) -> None:
+    looked_at = list(_looked_at(Numbered(count)))
+    assert len(looked_at) == expected
+    numbers = [int(f["x"][0]) for f in looked_at]
+    assert numbers == sorted(set(numbers))
