@@ -31,6 +31,8 @@ from qconvert.targets.target import Target
 # Where both sides cost the same, integers are preferred.
 _TIE_NS = 1.0
 
+_LEFT = "the plan leaves it in float"
+
 # A gain of the total below this share is a rounding error of the cut.
 _SAME = 1e-7
 
@@ -101,7 +103,11 @@ class Tradeoff:
 
         Where there are more, the widest gaps of noise are filled first.
         """
-        candidates = weighed(self.graph, self.recipe, self.target)
+        candidates = {
+            # what the plan leaves in float is in no group, so that it does not take the others of its group along
+            name: c if c.objection or name in self.integer else replace(c, objection=_LEFT)
+            for name, c in weighed(self.graph, self.recipe, self.target).items()
+        }
         costs = self._costs(candidates)
 
         def solve(price: float, allowed: frozenset[str]) -> Corner:

@@ -100,3 +100,16 @@ def test_the_number_of_corners_is_bounded(tmp_path: Path) -> None:
     few, all_of_them = made.corners(3), made.corners(64)
     assert len(few) == 3 < len(all_of_them)
     assert {c.integer for c in few} <= {c.integer for c in all_of_them}
+
+
+def test_what_the_plan_leaves_in_float_takes_no_other_along(tmp_path: Path) -> None:
+    """In float one kernel may compute an activation with its convolution: a group, of which the plan takes a part."""
+    made = tradeoff("squeeze_excite", tmp_path, measured=True)
+    assert isinstance(made.measured, MeasuredCosts)
+    convolutions = [n for n in sorted(made.integer) if made.graph.nodes[n].op_type == "Conv"]
+    left = next(n for n in sorted(made.integer) if made.graph.nodes[n].op_type == "Mul")
+    together = replace(
+        made.measured, groups={**made.measured.groups, left: convolutions[0], convolutions[0]: convolutions[0]}
+    )
+    part = replace(made, integer=made.integer - {left}, measured=together)
+    assert part.corners(4)[0].integer == part.integer
