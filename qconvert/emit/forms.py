@@ -42,7 +42,7 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
     write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded, SWISH: writer.swish}
     for node in list(model.ir.graph):
         form = forms.get(node.name or "")
-        if form is not None:
+        if form is not None and node.graph is not None:  # one that a form took in is gone
             write[form](node)
 
 

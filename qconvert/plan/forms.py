@@ -225,11 +225,13 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
         decision = replace(plan.decision, reason=f"{plan.decision.reason}; {TITLES[form]}")
         return replace(plan, form=form, decision=decision)
     if form == SWISH:
-        return replace(_in_float(plan, form), form=form)
+        return _in_float(plan, form)
     decision = replace(plan.decision, reason=f"integer kernel, {TITLES[form]}")
     plan = replace(plan, form=form, decision=decision, adds=added(graph, graph.nodes[plan.node]))
     return replace(plan, activations=(), read_tensors=()) if form == DYNAMIC else plan
 
 
 def _in_float(plan: NodePlan, form: str) -> NodePlan:
-    return NodePlan(node=plan.node, op_type=plan.op_type, decision=Decision(taken=False, reason=TITLES[form]))
+    return NodePlan(
+        node=plan.node, op_type=plan.op_type, decision=Decision(taken=False, reason=TITLES[form]), form=form
+    )

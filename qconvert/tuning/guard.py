@@ -32,6 +32,7 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
+from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
 from qconvert.plan.forms import without
 from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
@@ -227,6 +228,10 @@ def _explained(made: Quantized, back: Set[str]) -> Quantized:
         if not node.decision.taken or not (node.activations or node.form):
             stored = "; its weight is stored as integers" if node.decision.taken and node.weight is not None else ""
             nodes[name] = replace(node, decision=replace(node.decision, reason=f"{FOR_ACCURACY}{stored}"))
+    for name, node in nodes.items():
+        if node.decision.reason.startswith(PINNED_FLOAT):  # by the recipe that was made here
+            reason = node.decision.reason.replace(PINNED_FLOAT, MEASURED_FLOAT, 1)
+            nodes[name] = replace(node, decision=replace(node.decision, reason=reason))
     return replace(made, plan=replace(made.plan, nodes=nodes))
 
 
