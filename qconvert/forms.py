@@ -12,20 +12,21 @@
               ONNX Runtime's kernel bounds the exponent at -88.4 (1.32), and takes 4 times as long where it does. The
               bound changes probabilities below exp(-64) = 1.6e-28 alone, and by less than that, which is 1e-21 of what
               rounding does to the greatest one: the result is the same for float32, whatever the input.
-    swish     DQ(x) -> com.microsoft.QuickGelu(x) = x sigmoid(x)                        Sigmoid and its product with x
-              One float operator between two conversions in place of QLinearSigmoid and QLinearMul. As two operators,
-              each behind a DequantizeLinear of its own, ONNX Runtime does not fuse them (1.32).
+    activation  DQ(x) -> com.microsoft.QuickGelu(x) = x sigmoid(x)                      Sigmoid and its product with x
+              DQ(x) -> com.microsoft.Gelu(x) = x (1 + erf(x / sqrt 2)) / 2                        Erf and all around it
+              One float operator between two conversions in place of several, on integers or not, which ONNX Runtime
+              does not fuse there: each reader of x has a DequantizeLinear of its own (1.32).
 
 A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
 """
 
 from __future__ import annotations
 
-FUSED, DYNAMIC, BOUNDED, SWISH = "fused", "dynamic", "bounded", "swish"
+FUSED, DYNAMIC, BOUNDED, ACTIVATION = "fused", "dynamic", "bounded", "activation"
 PLAIN = "plain"
 """Not in any of the others."""
 
-FORMS = (FUSED, DYNAMIC, BOUNDED, SWISH, PLAIN)
+FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, PLAIN)
 
 # The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
 # the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
@@ -34,6 +35,6 @@ BOUND = -64.0
 TITLES = {
     FUSED: "bias inside (MatMulIntegerToFloat)",
     DYNAMIC: "its input is quantized as the model runs",
-    SWISH: "x sigmoid(x) as one float operator (QuickGelu) between integers",
+    ACTIVATION: "an activation function as one float operator (Gelu, QuickGelu) between integers",
     BOUNDED: "bounded from below, so that masks make no subnormal numbers",
 }

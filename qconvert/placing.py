@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from qconvert.conversion import Quantized, emit, quantizes
 from qconvert.errors import ModelError, described
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
-from qconvert.forms import BOUNDED, SWISH
+from qconvert.forms import ACTIVATION, BOUNDED
 from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
@@ -64,9 +64,9 @@ _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
 
-_ALL, _SWISH, _CUT, _FORMS = "all", "swish", "cut", "forms"
-# ONNX Runtime's operator for a Sigmoid on integers.
-_INTEGER_GATE = "QLinearSigmoid"
+_ALL, _ACTIVATION, _CUT, _FORMS = "all", "activation", "cut", "forms"
+# ONNX Runtime's operators that activation functions are taken apart into.
+_PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf")
 _FLOAT_BYTES = 4
 
 
@@ -184,11 +184,11 @@ class _Search:
         worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
         bases = trials[:1] if len(trials) == 1 else [trials[-1], *(trials[:1] if worse else [])]
         fast = trials[0] if worse else trials[-1]
-        swished = self._swished(graph, fast, profiles[fast.name])
-        if swished is not None:
-            profiles[_SWISH] = self._profile(swished.result.model)
-            trials.append(swished)
-            bases = [swished] if profiles[_SWISH].total_us < profiles[fast.name].total_us else [*bases, swished]
+        joined = self._with_activations(graph, fast, profiles[fast.name])
+        if joined is not None:
+            profiles[_ACTIVATION] = self._profile(joined.result.model)
+            trials.append(joined)
+            bases = [joined] if profiles[_ACTIVATION].total_us < profiles[fast.name].total_us else [*bases, joined]
         sides = [self._cut(graph, able, trials, base, (plain, profiles[base.name])) for base in bases]
         with self.run.watch.stage("place"):
             latencies = self._timed(sessions, trials, clear=len(trials) == 1 and sides[0].gain > _CLEAR)
@@ -213,14 +213,14 @@ class _Search:
                 best, gains = trials[-1], in_float
         return best, latencies, gains, costs
 
-    def _swished(self, graph: GraphView, most: Trial, seen: Profile) -> Trial | None:
-        """``most`` with every x sigmoid(x) that can in one float operator: a cut weighs what is around it by that."""
-        names = formable(graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(SWISH, ())
-        gates = sum(us for name, us in seen.us.items() if seen.run.nodes[name].op_type == _INTEGER_GATE)
+    def _with_activations(self, graph: GraphView, most: Trial, seen: Profile) -> Trial | None:
+        """``most`` with every activation function that can be in one float operator, for cuts from there."""
+        names = formable(graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(ACTIVATION, ())
+        gates = sum(us for name, us in seen.us.items() if seen.run.nodes[name].op_type in _PARTS_OF_ACTIVATIONS)
         if not names or gates < LEAST_SHARE / 2 * seen.total_us:
             return None
-        forms = entries(dict.fromkeys(names, SWISH))
-        return self._trial(_SWISH, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
+        forms = entries(dict.fromkeys(names, ACTIVATION))
+        return self._trial(_ACTIVATION, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
 
     def _trial(self, name: str, recipe: Recipe) -> Trial:
         return Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))

@@ -6,7 +6,7 @@
                                                            -> Mul(s_x * s_w) -> Add(b)
               LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
-    swish     x -> Sigmoid -> Mul(x)             becomes   x -> QuickGelu(alpha = 1)
+    activation  x -> Sigmoid -> Mul(x)           becomes   x -> QuickGelu(alpha = 1), and likewise Gelu
 
 Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
 the bias [N] goes in (1.32). Sources: the operators' documentation in ONNX Runtime 1.32, ONNX DynamicQuantizeLinear-11
@@ -22,10 +22,13 @@ import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.errors import InternalError
-from qconvert.forms import BOUND, BOUNDED, DYNAMIC, FUSED, SWISH
+from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FUSED
 from qconvert.graph.edit import constant_of, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
+
+# What is written for the activation function that an operator is at the heart of.
+_FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {"Sigmoid": ("QuickGelu", {"alpha": 1.0}), "Erf": ("Gelu", {})}
 
 
 def write_forms(model: Model, plan: QuantPlan) -> None:
@@ -39,10 +42,12 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
     if not forms:
         return
     writer = _Writer(graph=model.ir.graph, plan=plan, opset=model.opset, additions=Additions(model=model.ir))
-    write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded, SWISH: writer.swish}
+    write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded, ACTIVATION: writer.activation}
     for node in list(model.ir.graph):
         form = forms.get(node.name or "")
-        if form is not None and node.graph is not None:  # one that a form took in is gone
+        if form is not None and (
+            form != ACTIVATION or plan.nodes[node.name or ""].takes
+        ):  # the others go with that one
             write[form](node)
 
 
@@ -128,14 +133,19 @@ class _Writer:
         least = make(node, "Add", [most, distance], name=f"{name}_least")
         node.replace_input_with(0, make(node, "Max", [value, least], name=f"{name}_Max"))
 
-    def swish(self, node: ir.Node) -> None:
-        (product,) = (use.node for use in node.outputs[0].uses())
-        name = product.name or "QuickGelu"
-        result = self.additions.node(product, "QuickGelu", node.inputs[:1], {"alpha": 1.0}, name=name, domain=CONTRIB)
-        maker = result.producer()
-        self._replace(node, product, result)
+    def activation(self, node: ir.Node) -> None:
+        names = self.plan.nodes[node.name or ""].takes
+        nodes = {n.name or "": n for n in self.graph if n.name in names}
+        first, last = nodes[names[0]], nodes[names[-1]]
+        x = next((v for v in first.inputs if v is not None and constant_of(v) is None), None)
+        op_type, attributes = _FUNCTIONS[node.op_type]
+        result = self.additions.node(last, op_type, [x], attributes, name=last.name or op_type, domain=CONTRIB)
+        maker, name = result.producer(), last.name
+        take_over(result, last.outputs[0])
+        for old in reversed(names):
+            self.graph.remove(nodes[old], safe=True)
         if maker is not None:
-            maker.name = product.name
+            maker.name = name
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

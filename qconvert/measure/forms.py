@@ -3,7 +3,7 @@
 unit = nodes whose times cannot be told apart, or that share what one of their forms changes:
        the group of a node, of the Add that its form takes in, and of what makes the input of a bounded Softmax;
        the products that read one tensor, with what quantizes it
-       a Sigmoid and its product, with the conversions of what they read and make
+       the nodes of an activation function, with the conversions of what it reads and makes
 units that compute alike, the layers of a transformer, are decided together by their median
 a unit takes the forms of the profile in which it takes least, where that is less by more than noise
 """
@@ -14,12 +14,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from qconvert.forms import BOUNDED, DYNAMIC, FUSED, SWISH
+from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FUSED
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.measure.attribution import Attribution, attribute
 from qconvert.measure.costs import MARGIN, MARGIN_US, boundary_times, group_times, groups_of
 from qconvert.measure.profile import Profile
-from qconvert.plan.forms import added, swished
+from qconvert.plan.activations import activation_at, argument_of
+from qconvert.plan.forms import added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Gain:
 
 def variants(able: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """What to profile for ``able``, form -> nodes: static forms wherever there are any, and dynamic ones likewise."""
-    static = {name: form for form in (FUSED, BOUNDED, SWISH) for name in able.get(form, ())}
+    static = {name: form for form in (FUSED, BOUNDED, ACTIVATION) for name in able.get(form, ())}
     dynamic = {**static, **dict.fromkeys(able.get(DYNAMIC, ()), DYNAMIC)}
     return [v for v in (static, dynamic if DYNAMIC in able else {}) if v]
 
@@ -100,13 +101,14 @@ def _borders(graph: GraphView, profile: Profile, side: Attribution) -> dict[str,
 
 
 def _unit(graph: GraphView, groups: Mapping[str, str], node: NodeView) -> _Unit:
-    source, beside = node.inputs[0] or "", added(graph, node)
+    source, beside = node.inputs[0] or "", [n for n in (added(graph, node),) if n is not None]
     tensors = {source}
     if node.op_type == "Softmax":
-        beside, tensors = graph.tensors[source].producer, set()
-    elif (product := swished(graph, node)) is not None:
-        beside, tensors = product.name, {source, product.outputs[0]}
-    return _Unit(nodes=[node.name], groups={groups[n] for n in (node.name, beside) if n is not None}, tensors=tensors)
+        producer = graph.tensors[source].producer
+        beside, tensors = [producer] if producer is not None else [], set()
+    elif nodes := activation_at(graph, node):
+        beside, tensors = list(nodes), {argument_of(graph, nodes), graph.nodes[nodes[-1]].outputs[0]}
+    return _Unit(nodes=[node.name], groups={groups[n] for n in (node.name, *beside)}, tensors=tensors)
 
 
 def _units(graph: GraphView, groups: Mapping[str, str], names: set[str]) -> list[_Unit]:

@@ -60,5 +60,5 @@ register(
         ),
     )
 )
-for _op in ("HardSwish", "Tanh"):
+for _op in ("HardSwish", "Tanh", "Erf"):
     register(OpRule(op_type=_op, kind=Kind.ARITHMETIC, inputs=_ONE))

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qconvert.errors import RecipeError
-from qconvert.forms import BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, SWISH, TITLES
+from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8
 from qconvert.ops.rule import key
+from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
 from qconvert.plan.model import Decision, NodePlan, QuantPlan
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
@@ -39,15 +40,16 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     wanted = _wanted(graph, recipe, target)
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
-        in_float = form in (BOUNDED, SWISH)
+        in_float = form in (BOUNDED, ACTIVATION)
         if form in (PLAIN, plan.nodes[name].form) or (not in_float and name in recipe.pinned_float):
             continue
         if form_objection(graph, plan, target, name, form):
             continue
-        nodes[name] = _formed(graph, nodes[name], form)
-        product = swished(graph, graph.nodes[name]) if form == SWISH else None
-        if product is not None:
-            nodes[product.name] = _in_float(nodes[product.name], form)
+        if form == ACTIVATION:
+            takes = activation_at(graph, graph.nodes[name])
+            nodes.update({n: _in_float(nodes[n], takes if n == name else ()) for n in takes})
+        else:
+            nodes[name] = _formed(graph, nodes[name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
     return replace(plan, nodes=nodes, groups=groups)
@@ -96,8 +98,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     node, decided = graph.nodes[name], plan.nodes[name]
     if form == BOUNDED:
         return _no_form(target, node, form) or _unbounded(graph, node, decided)
-    if form == SWISH:
-        return _no_form(target, node, form) or _no_swish(graph, plan, node)
+    if form == ACTIVATION:
+        return _no_form(target, node, form) or _no_activation(graph, plan, node)
     if node.op_type == "LSTM":
         return _no_form(target, node, form) or _not_dynamic(node, decided)
     if objection := _no_product(graph, plan, target, name, form):
@@ -162,22 +164,11 @@ def added(graph: GraphView, product: NodeView) -> str | None:
     return add.name
 
 
-def swished(graph: GraphView, gate: NodeView) -> NodeView | None:
-    """The Mul that alone reads the Sigmoid ``gate``, and multiplies it with what that reads."""
-    if gate.op_type != "Sigmoid":
-        return None
-    out = graph.tensors[gate.outputs[0]]
-    if out.is_output or out.captured or len(out.consumers) != 1:
-        return None
-    product, port = graph.consumers(out.name)[0]
-    same = product.op_type == "Mul" and product.domain in ("", "ai.onnx") and product.inputs[1 - port] == gate.inputs[0]
-    return product if same else None
-
-
-def _no_swish(graph: GraphView, plan: QuantPlan, node: NodeView) -> str:
-    if swished(graph, node) is None:
-        return "its input and its result are not multiplied with each other alone"
-    made = any(node.inputs[0] in n.quantized_outputs for n in plan.nodes.values())
+def _no_activation(graph: GraphView, plan: QuantPlan, node: NodeView) -> str:
+    nodes = activation_at(graph, node)
+    if not nodes:
+        return "it is of no activation function that is one operator"
+    made = any(argument_of(graph, nodes) in n.quantized_outputs for n in plan.nodes.values())
     return "" if made else "its input is made by a float operator"
 
 
@@ -224,14 +215,11 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
     if form == BOUNDED:
         decision = replace(plan.decision, reason=f"{plan.decision.reason}; {TITLES[form]}")
         return replace(plan, form=form, decision=decision)
-    if form == SWISH:
-        return _in_float(plan, form)
     decision = replace(plan.decision, reason=f"integer kernel, {TITLES[form]}")
     plan = replace(plan, form=form, decision=decision, adds=added(graph, graph.nodes[plan.node]))
     return replace(plan, activations=(), read_tensors=()) if form == DYNAMIC else plan
 
 
-def _in_float(plan: NodePlan, form: str) -> NodePlan:
-    return NodePlan(
-        node=plan.node, op_type=plan.op_type, decision=Decision(taken=False, reason=TITLES[form]), form=form
-    )
+def _in_float(plan: NodePlan, takes: tuple[str, ...]) -> NodePlan:
+    decision = Decision(taken=False, reason=TITLES[ACTIVATION])
+    return NodePlan(node=plan.node, op_type=plan.op_type, decision=decision, form=ACTIVATION, takes=takes)

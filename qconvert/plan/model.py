@@ -68,6 +68,7 @@ class NodePlan:
         absorbed_into: for a Relu or Clip that disappears into the saturation of its producer: that producer's name.
         form: how it is written, where that is not between Q/DQ pairs (:mod:`qconvert.forms`).
         adds: the Add of its bias, which its form takes in.
+        takes: the nodes of the activation function that its form writes as one, itself among them.
     """
 
     node: str
@@ -84,6 +85,7 @@ class NodePlan:
     times: NodeTimes | None = None
     form: str = ""
     adds: str | None = None
+    takes: tuple[str, ...] = ()
 
     @property
     def constants(self) -> tuple[WeightPlan, ...]:

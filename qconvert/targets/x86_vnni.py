@@ -8,7 +8,7 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 
 from __future__ import annotations
 
-from qconvert.forms import BOUNDED, DYNAMIC, FUSED, SWISH
+from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FUSED
 from qconvert.machine import X86
 from qconvert.targets.target import WIDE_TYPES, Capability, ConvolutionCosts, Target, register
 
@@ -80,7 +80,7 @@ X86_VNNI = register(
             "Relu": _kernel(0.11, 0.0),
             "Clip": _kernel(0.11, 0.0),
             "LeakyRelu": _kernel(0.17, 0.25),
-            "Sigmoid": Capability(integer=True, forms=(SWISH,), float_ns=0.30, integer_ns=0.26),
+            "Sigmoid": Capability(integer=True, forms=(ACTIVATION,), float_ns=0.30, integer_ns=0.26),
             "GlobalAveragePool": _kernel(0.18, 0.05),
             # QLinearAveragePool takes 12 times as long as the float kernel, but ONNX Runtime fuses it between any two
             # quantized tensors, so a plan that calls it float there would not be true
@@ -101,6 +101,7 @@ X86_VNNI = register(
             "ReduceMin": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "Pad": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "SpaceToDepth": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
+            "Erf": Capability(integer=False, reason=_NO_KERNEL, forms=(ACTIVATION,), float_ns=0.3),
             "Sub": _float(_NO_KERNEL),
             "Div": _float(_NO_KERNEL),
             "PRelu": _float(_NO_KERNEL),

@@ -260,6 +260,7 @@ _POINTWISE: dict[str, Rule] = {
     "HardSigmoid": lambda node, x, e, y: node.attr_float("alpha", 0.2) * e[0],
     "HardSwish": _lipschitz(1.5),
     "Tanh": _lipschitz(1.0),
+    "Erf": _lipschitz(1.13),  # 2 / sqrt(pi)
     "Abs": _lipschitz(1.0),
     "Identity": _lipschitz(1.0),
     "Softmax": _softmax,

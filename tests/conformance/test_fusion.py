@@ -109,6 +109,7 @@ CASES = {
     "PRelu": _between("PRelu", "m = PRelu(c, s)", s=np.full((8, 1, 1), 0.1, np.float32)),
     "HardSigmoid": _between("HardSigmoid", "m = HardSigmoid(c)"),
     "HardSwish": _between("HardSwish", "m = HardSwish(c)"),
+    "Erf": _between("Erf", "m = Erf(c)"),
     "Tanh": _between("Tanh", "m = Tanh(c)"),
     "ReduceMax": _between("ReduceMax", "m = ReduceMax<axes=[3]>(c)"),
     "ReduceMin": _between("ReduceMin", "m = ReduceMin<axes=[2]>(c)"),

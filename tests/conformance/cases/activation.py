@@ -22,6 +22,7 @@ CASES = (
     *_unary("Sigmoid"),
     *_unary("HardSigmoid", "<alpha=0.3,beta=0.4>"),
     *_unary("Tanh"),
+    *_unary("Erf"),
     *_unary("HardSwish", opsets=(14, 17, 21)),
     *(
         Case(name=f"softmax-axis{axis}", body=f"y = Softmax<axis={axis}>(x)", inputs={"x": (2, 5, 6)})

@@ -1,0 +1,113 @@
+"""Activation functions of several nodes that ONNX Runtime computes in one operator, if it finds them whole.
+
+    QuickGelu(x) = x sigmoid(x)                        alpha = 1; found by its Sigmoid
+    Gelu(x)      = x (1 + erf(x / sqrt 2)) / 2         found by its Erf; the factors in any order
+
+Behind an integer operator it does not: every reader of x has a DequantizeLinear of its own there. Sources: Hendrycks
+and Gimpel 2016, arXiv:1606.08415; the operators' documentation in ONNX Runtime 1.32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qconvert.graph.view import GraphView, NodeView
+
+_SOME = 1e-4
+
+
+def activation_at(graph: GraphView, node: NodeView) -> tuple[str, ...]:
+    """The nodes of the activation function that ``node``, a Sigmoid or an Erf, is at the heart of: the first one reads
+    x, the last one makes the result. () where it is of none whose values between are read by nothing else."""
+    if node.op_type == "Sigmoid":
+        return _swish(graph, node)
+    return _gelu(graph, node) if node.op_type == "Erf" else ()
+
+
+def argument_of(graph: GraphView, nodes: tuple[str, ...]) -> str:
+    """What the first of ``nodes``, those of an activation function, reads: x."""
+    first = graph.nodes[nodes[0]]
+    return next((t for t in first.inputs if t is not None and not graph.is_constant(t)), "")
+
+
+def _swish(graph: GraphView, gate: NodeView) -> tuple[str, ...]:
+    product = _reader(graph, gate)
+    if product is None or not _is_product(product) or gate.inputs[0] != _other(product, gate.outputs[0]):
+        return ()
+    return gate.name, product.name
+
+
+def _gelu(graph: GraphView, erf: NodeView) -> tuple[str, ...]:
+    scaled, add = graph.producer(erf.inputs[0] or ""), _reader(graph, erf)
+    if scaled is None or _reader(graph, scaled) is not erf or add is None or add.op_type != "Add":
+        return ()
+    root = _factor(graph, scaled)
+    if root is None or not math.isclose(root[1], 0.5**0.5, rel_tol=_SOME):
+        return ()
+    if not _is_constant(graph, _other(add, erf.outputs[0]), 1.0):
+        return ()
+    x, nodes, factor, last = root[0], [scaled.name, erf.name, add.name], 1.0, add
+    found = False
+    while not (found and math.isclose(factor, 0.5, rel_tol=_SOME)):
+        following = _reader(graph, last)
+        if following is None:
+            return ()
+        of_constant = _factor(graph, following)
+        if of_constant is not None:
+            factor *= of_constant[1]
+        elif found or not _is_product(following):
+            return ()
+        else:
+            found, side = True, _other(following, last.outputs[0])
+            if side != x:
+                half = graph.producer(side)
+                times = _factor(graph, half) if half is not None else None
+                if half is None or times is None or times[0] != x or _reader(graph, half) is not following:
+                    return ()
+                factor *= times[1]
+                nodes.append(half.name)
+        last = following
+        nodes.append(last.name)
+    return tuple(nodes)
+
+
+def _reader(graph: GraphView, node: NodeView) -> NodeView | None:
+    """The one node that reads the result of ``node``, where nothing else does."""
+    out = graph.tensors[node.outputs[0]]
+    if out.is_output or out.captured or len(out.consumers) != 1:
+        return None
+    reader = graph.consumers(out.name)[0][0]
+    return reader if reader.domain in ("", "ai.onnx") else None
+
+
+def _is_product(node: NodeView) -> bool:
+    return node.op_type == "Mul" and node.domain in ("", "ai.onnx")
+
+
+def _other(node: NodeView, tensor: str) -> str:
+    """The operand of a binary operator beside ``tensor``."""
+    return next((t or "" for t in node.inputs if t != tensor), tensor)
+
+
+def _factor(graph: GraphView, node: NodeView) -> tuple[str, float] | None:
+    """(x, f) where ``node`` computes f x, f a constant."""
+    if node.op_type not in ("Mul", "Div") or node.domain not in ("", "ai.onnx"):
+        return None
+    for port in (1, 0) if node.op_type == "Mul" else (1,):
+        value = _scalar(graph, node.inputs[port])
+        if value:
+            return node.inputs[1 - port] or "", 1 / value if node.op_type == "Div" else value
+    return None
+
+
+def _is_constant(graph: GraphView, tensor: str, value: float) -> bool:
+    found = _scalar(graph, tensor)
+    return found is not None and math.isclose(found, value, rel_tol=_SOME)
+
+
+def _scalar(graph: GraphView, tensor: str | None) -> float | None:
+    if tensor is None or not graph.is_constant(tensor) or graph.tensors[tensor].elements() != 1:
+        return None
+    return float(np.asarray(graph.constant(tensor)).reshape(-1)[0])
