@@ -11,7 +11,7 @@ from qconvert.ops.rule import Constraint, OpRule, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import clamp_bounds
 from qconvert.plan.model import Group
-from qconvert.plan.useful import useful_range
+from qconvert.plan.useful import floors, useful_range
 from qconvert.plan.widths import Widths
 
 
@@ -60,7 +60,10 @@ def make_groups(
     members_of: dict[str, list[str]] = {}
     for t in tensors:
         members_of.setdefault(union.find(t), []).append(t)
-    return tuple(_group(graph, members, _spec(widths, members), passed_on, fixed) for members in members_of.values())
+    low = floors(graph)
+    return tuple(
+        _group(graph, members, _spec(widths, members), passed_on, fixed, low) for members in members_of.values()
+    )
 
 
 def _spec(widths: Widths, members: list[str]) -> QuantSpec:
@@ -155,6 +158,7 @@ def _group(
     spec: QuantSpec,
     passed_on: set[str],
     fixed: Mapping[str, tuple[float, float]],
+    low: Mapping[tuple[str, str], float],
 ) -> Group:
     constants = tuple(t for t in members if graph.is_constant(t))
     sources = tuple(t for t in members if t not in passed_on and t not in constants)
@@ -166,5 +170,5 @@ def _group(
         observed=() if known and not constants else sources,
         constants=constants,
         fixed_range=known if not constants else None,
-        useful=useful_range(graph, members),
+        useful=useful_range(graph, members, low),
     )

@@ -3,16 +3,20 @@
     HardSigmoid(x)        is 0 for x <= -beta / alpha, and 1 for x >= (1 - beta) / alpha
     x HardSigmoid(x)      is 0 for x <= -beta / alpha, and so is HardSwish(x), for x <= -3
     Relu(x), Clip(x)      are the same beyond their bounds
+    sigmoid(x)            is within 5e-5 of 0 and 1 beyond -10 and 10; x sigmoid(x) is within 5e-4 of 0 for x <= -10
+    Gelu(x)               is within 2e-5 of 0 for x <= -4.5
+    tanh(x)               is within 1e-4 of -1 and 1 beyond -5 and 5
 
-A range that is cut there loses nothing, whatever the data. Source: ONNX operator specification.
+A range that is cut there loses nothing, or nothing to speak of, whatever the data. Source: ONNX operator specification.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from qconvert.graph.view import GraphView, NodeView
+from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.clamps import clamp_bounds
 
 Range = tuple[float, float]
@@ -20,16 +24,32 @@ Range = tuple[float, float]
 EVERYTHING: Range = (-math.inf, math.inf)
 
 
-def useful_range(graph: GraphView, tensors: Iterable[str]) -> Range:
+# By the operator at the heart of an activation function: where it is 0 to speak of.
+_DEAD = {"Sigmoid": -10.0, "Erf": -4.5}
+_LEVEL = {"Sigmoid": 10.0, "Tanh": 5.0}
+
+
+def floors(graph: GraphView) -> dict[tuple[str, str], float]:
+    """(x, node) -> below which x makes no difference to ``node``, a part of an activation function of x."""
+    found: dict[tuple[str, str], float] = {}
+    for node in graph.nodes.values():
+        if node.op_type in _DEAD and node.domain in ("", "ai.onnx") and (nodes := activation_at(graph, node)):
+            x = argument_of(graph, nodes)
+            found.update({(x, name): _DEAD[node.op_type] for name in nodes})
+    return found
+
+
+def useful_range(graph: GraphView, tensors: Iterable[str], low: Mapping[tuple[str, str], float]) -> Range:
     """The values, 0 among them, of the members of a scale group that make a difference to what reads them.
 
     Args:
         graph: the canonical graph.
         tensors: the members; an operator between two of them passes values on.
+        low: the :func:`floors` of ``graph``.
     """
     members = set(tensors)
     found = [
-        _read(graph, tensor, node, port)
+        (low[tensor, node.name], math.inf) if (tensor, node.name) in low else _read(graph, tensor, node, port)
         for tensor in members
         for node, port in graph.consumers(tensor)
         if not members & set(node.outputs)
@@ -44,6 +64,8 @@ def _read(graph: GraphView, tensor: str, node: NodeView, port: int) -> Range:
     """What ``node`` can tell apart of the values that it reads at ``port``."""
     if node.domain not in ("", "ai.onnx"):
         return EVERYTHING
+    if node.op_type in _LEVEL:
+        return -_LEVEL[node.op_type], _LEVEL[node.op_type]
     if node.op_type == "HardSwish":
         return -3.0, math.inf
     if node.op_type == "HardSigmoid":
