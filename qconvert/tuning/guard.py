@@ -51,13 +51,13 @@ _CONFIDENCE = 0.9
 # Samples that are looked at, at most; and where those that judge recovery are fewer, all are.
 _SAMPLES, _ENOUGH = 16, 8
 # Placements to convert, at most.
-_ATTEMPTS = 3
+_ATTEMPTS = 4
 # How much further to aim when a placement has fallen short.
 _MARGIN_DB = 1.0
 # Of what it is expected to gain, what a placement gains at least; where the last two have gained less, that was chance.
 _LEAST_SLOPE = 0.4
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
-_SHARE, _LEAST_SECONDS = 3.0, 30.0
+_SHARE, _LEAST_SECONDS = 3.0, 45.0
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
 # Of the same, what neighbours may make together that are not told apart.
