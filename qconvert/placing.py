@@ -162,7 +162,7 @@ class _Search:
         sessions.clear()
         result = self._converted(run)
         report = placement_report(best, trials, latencies, gains, pinned=pinned, seconds=time.perf_counter() - started)
-        notes = (*result.notes, told(report, best, len(able)), *told_forms(gains))
+        notes = (*result.notes, told(report, best, len(able)), *told_forms(result.plan, gains))
         return Placed(run=run, result=replace(result, placement=report, costs=costs, notes=notes))
 
     def _accepted(self, sessions: dict[str, Session], trials: list[Trial]) -> dict[str, Latency] | None:

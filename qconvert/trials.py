@@ -96,10 +96,11 @@ def told(report: PlacementReport, best: Trial, operations: int) -> str:
     )
 
 
-def told_forms(gains: Sequence[Gain]) -> tuple[str, ...]:
-    """What the forms gain, in a sentence."""
+def told_forms(plan: QuantPlan, gains: Sequence[Gain]) -> tuple[str, ...]:
+    """What the forms gain, in a sentence; of those that ``plan`` began with it is not known."""
     if not gains:
-        return ()
+        joined = sum(bool(n.takes) for n in plan.nodes.values())
+        return (f"{joined} activation functions as one float operator each, between integers",) if joined else ()
     counts = Counter(form for g in gains for form in g.forms.values())
     listed = ", ".join(f"{n} {form}" for form, n in counts.items())
     before, after = (sum(us) for us in zip(*((g.plain_us, g.form_us) for g in gains), strict=True))
