@@ -111,21 +111,6 @@ def placed(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cuts:
-    """What came of cutting one trial.
-
-    Attributes:
-        costs: the last.
-        gain: how many times faster than FP32 that trial is, by its profile.
-        trials: the names of that trial and of its cuts.
-    """
-
-    costs: MeasuredCosts
-    gain: float
-    trials: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
     """The arguments of :func:`placed`, the recipe being static, the model in that placement, and what was made so far:
     for each plan without numbers the model that came of it."""
@@ -182,18 +167,23 @@ class _Search:
         plain = self._profile(self.prepared.model)
         # operators beside float ones may do better in float, too: that shows in the static form only
         worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
-        bases = trials[:1] if len(trials) == 1 else [trials[-1], *(trials[:1] if worse else [])]
+        bases = [trials[-1], *(trials[:1] if worse else [])]
         fast = trials[0] if worse else trials[-1]
         joined = self._with_activations(graph, fast, profiles[fast.name])
         if joined is not None:
             profiles[_ACTIVATION] = self._profile(joined.result.model)
             trials.append(joined)
             bases = [joined] if profiles[_ACTIVATION].total_us < profiles[fast.name].total_us else [*bases, joined]
-        sides = [self._cut(graph, able, trials, base, (plain, profiles[base.name])) for base in bases]
+        costs_of: dict[str, MeasuredCosts] = {}
+        for base in bases:
+            cuts, costs = self._cut(graph, able, trials, base, (plain, profiles[base.name]))
+            costs_of.update({t.name: costs for t in (base, *cuts)})
+            trials += cuts
+        clear = len(trials) == 1 and plain.total_us > _CLEAR * profiles[STATIC_TRIAL].total_us
         with self.run.watch.stage("place"):
-            latencies = self._timed(sessions, trials, clear=len(trials) == 1 and sides[0].gain > _CLEAR)
+            latencies = self._timed(sessions, trials, clear=clear)
         best = _best(trials, latencies)
-        costs = next((side.costs for side in sides if best.name in side.trials), sides[0].costs)
+        costs = costs_of.get(best.name, costs_of[bases[0].name])
         gains = self._gains(graph, best, costs)
         if gains:
             trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))
@@ -280,12 +270,12 @@ class _Search:
         self,
         graph: GraphView,
         able: Mapping[str, Candidate],
-        trials: list[Trial],
+        trials: Sequence[Trial],
         most: Trial,
         ends: tuple[Profile, Profile],
-    ) -> _Cuts:
-        """Add the minimum cuts of what runs on integers in ``most``, one of the ``trials``, to them; ``ends``: profiles
-        of the float model and of ``most``."""
+    ) -> tuple[list[Trial], MeasuredCosts]:
+        """(the minimum cuts of what runs on integers in ``most`` that are none of ``trials``, the last costs);
+        ``ends``: profiles of the float model and of ``most``."""
         # what no neighbour or mask lets onto integers now, nothing will
         plan, integer = most.result.plan, most.integer
         candidates = {
@@ -298,23 +288,21 @@ class _Search:
         with self.run.watch.stage("place"):
             boundaries = boundary_costs()
         in_float, profiles = ends[0], [(integer, ends[1])]
-        names = [most.name]
-        gain = in_float.total_us / max(profiles[0][1].total_us, 1e-3)
+        cuts: list[Trial] = []
         corrections = CORRECTIONS if self._effort >= 1 else 0
         while True:
             with self.run.watch.stage("place"):
                 costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries, placed=free)
                 cut = place(graph, candidates, absorbed, costs)
-            found = _Cuts(costs=costs, gain=gain, trials=tuple(names))
-            if any(t.integer == cut for t in trials):
-                return found
-            trial = self._pinned(f"{_CUT} {len(trials)}", graph, able, cut, most.recipe.forms)
-            if any(t.integer == trial.integer for t in trials):
-                return found
-            trials.append(trial)
-            names.append(trial.name)
+            known = [t.integer for t in (*trials, *cuts)]
+            if cut in known:
+                return cuts, costs
+            trial = self._pinned(f"{_CUT} {len(known)}", graph, able, cut, most.recipe.forms)
+            if trial.integer in known:
+                return cuts, costs
+            cuts.append(trial)
             if len(profiles) > corrections:
-                return replace(found, trials=tuple(names))
+                return cuts, costs
             profiles.append((trial.integer, self._profile(trial.result.model)))
 
     def _sizes(self, graph: GraphView, tensors: Sequence[str]) -> dict[str, int]:

@@ -15,6 +15,7 @@ and MatMulInteger-10.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,7 @@ import onnx_ir as ir
 from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.errors import InternalError
 from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FUSED
-from qconvert.graph.edit import constant_of, take_over
+from qconvert.graph.edit import constant_of, stand_for, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
 
@@ -38,17 +39,17 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
         model: as :func:`qconvert.emit.qdq.emit_qdq` has written ``plan``.
         plan: the same.
     """
-    forms = {n.node: n.form for n in plan.nodes.values() if n.form}
+    # an activation function is written where its heart is
+    forms = {n.node: n.form for n in plan.nodes.values() if n.form and (n.takes or n.form != ACTIVATION)}
     if not forms:
         return
-    writer = _Writer(graph=model.ir.graph, plan=plan, opset=model.opset, additions=Additions(model=model.ir))
+    nodes = {n.name or "": n for n in model.ir.graph}
+    additions = Additions(model=model.ir)
+    writer = _Writer(graph=model.ir.graph, plan=plan, opset=model.opset, additions=additions, nodes=nodes)
     write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded, ACTIVATION: writer.activation}
-    for node in list(model.ir.graph):
-        form = forms.get(node.name or "")
-        if form is not None and (
-            form != ACTIVATION or plan.nodes[node.name or ""].takes
-        ):  # the others go with that one
-            write[form](node)
+    for name, node in nodes.items():
+        if name in forms:
+            write[forms[name]](node)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class _Writer:
     plan: QuantPlan
     opset: int
     additions: Additions
+    nodes: Mapping[str, ir.Node]
     codes: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
 
     def fused(self, node: ir.Node) -> None:
@@ -134,18 +136,13 @@ class _Writer:
         node.replace_input_with(0, make(node, "Max", [value, least], name=f"{name}_Max"))
 
     def activation(self, node: ir.Node) -> None:
-        names = self.plan.nodes[node.name or ""].takes
-        nodes = {n.name or "": n for n in self.graph if n.name in names}
-        first, last = nodes[names[0]], nodes[names[-1]]
+        first, *between, last = (self.nodes[name] for name in self.plan.nodes[node.name or ""].takes)
         x = next((v for v in first.inputs if v is not None and constant_of(v) is None), None)
         op_type, attributes = _FUNCTIONS[node.op_type]
         result = self.additions.node(last, op_type, [x], attributes, name=last.name or op_type, domain=CONTRIB)
-        maker, name = result.producer(), last.name
-        take_over(result, last.outputs[0])
-        for old in reversed(names):
-            self.graph.remove(nodes[old], safe=True)
-        if maker is not None:
-            maker.name = name
+        stand_for(result, last)
+        for old in (*reversed(between), first):
+            self.graph.remove(old, safe=True)
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.emit.additions import Additions
-from qconvert.graph.edit import constant_of, take_over
+from qconvert.graph.edit import constant_of, stand_for
 from qconvert.graph.model import Model
 from qconvert.ops.rule import key
 from qconvert.plan.model import QuantPlan
@@ -114,7 +114,7 @@ def _gate(node: ir.Node, found: _Match, additions: Additions) -> None:
     total = _sum(node, found, additions)
     wider = additions.constant(found.graph, f"{node.name}_sum_s", np.asarray(float(scale) / found.alpha, np.float32))
     quantizer.replace_input_with(1, wider)
-    _replace(node, total)
+    stand_for(total, node)
 
 
 def _product(node: ir.Node, found: _Match, additions: Additions) -> None:
@@ -128,16 +128,7 @@ def _product(node: ir.Node, found: _Match, additions: Additions) -> None:
     codes = additions.node(node, "QuantizeLinear", [total, wider, zero], name=f"{name}_gate_Q")
     gate = additions.node(node, "DequantizeLinear", [codes, scale, zero], name=f"{name}_gate_DQ")
     product = additions.node(node, "Mul", [found.x, gate], name=f"{name}_Mul")
-    _replace(node, product)
-
-
-def _replace(node: ir.Node, result: ir.Value) -> None:
-    """Let what makes ``result`` stand for ``node``, by its name."""
-    maker, name, graph = result.producer(), node.name, node.graph
-    take_over(result, node.outputs[0])
-    if maker is not None and graph is not None:
-        graph.remove(node, safe=True)
-        maker.name = name
+    stand_for(product, node)
 
 
 def _sum(node: ir.Node, found: _Match, additions: Additions) -> ir.Value:

@@ -43,6 +43,16 @@ def take_over(new: ir.Value, old: ir.Value) -> None:
     new.name = name
 
 
+def stand_for(new: ir.Value, node: ir.Node) -> None:
+    """Let ``new``, and the node that makes it, stand for ``node`` and its one result, names included."""
+    maker, graph, name = new.producer(), node.graph, node.name
+    take_over(new, node.outputs[0])
+    if graph is not None:
+        graph.remove(node, safe=True)
+    if maker is not None:
+        maker.name = name
+
+
 def give_way(graph: ir.Graph, nodes: Iterable[ir.Node], values: Iterable[ir.Value]) -> None:
     """Rename what has been added to ``graph`` where it bears the name of one of the ``nodes`` or ``values`` of before.
 

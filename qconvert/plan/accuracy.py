@@ -50,7 +50,7 @@ def keep_accurate(graph: GraphView, candidates: Mapping[str, Candidate]) -> dict
 
 def _judge(candidate: Candidate, anchored: bool, leads: bool) -> Candidate:
     rule = candidate.rule
-    if candidate.objection or rule is None or candidate.weighted or rule.kind is Kind.CLAMP:
+    if candidate.objection or rule is None or candidate.weighted or candidate.is_clamp:
         return candidate
     if rule.kind is Kind.ARITHMETIC:
         objection = "" if anchored and leads else (_UNANCHORED if not anchored else _LEADS_NOWHERE)

@@ -121,7 +121,7 @@ def _with_times(node: NodePlan, times: NodeTimes | None, pinned: bool) -> NodePl
 
 
 def _lone_clamp(candidate: Candidate, absorbed: Mapping[str, str]) -> bool:
-    return candidate.rule is not None and candidate.rule.kind is Kind.CLAMP and candidate.node.name not in absorbed
+    return candidate.is_clamp and candidate.node.name not in absorbed
 
 
 def _prune(
@@ -303,7 +303,7 @@ def _why(candidate: Candidate) -> str:
 def _why_not_placed(candidate: Candidate) -> str:
     if candidate.weighted:
         return "a first convolution of few channels, faster in float by the target's estimates"
-    if candidate.rule is not None and candidate.rule.kind is Kind.CLAMP:
+    if candidate.is_clamp:
         return "no integer producer whose range could absorb it"
     if candidate.rule is not None and candidate.rule.kind is Kind.ARITHMETIC:
         return "the conversions around it would cost more than its integer kernel saves, or nothing integer follows"

@@ -30,7 +30,7 @@ class Capability:
         saturating_sum: it has no kernel of its own, but is written as an Add whose codes saturate
             (emit/saturating_sums.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
-        forms: other ways to write it that the runtime has (ops/form.py); taken where they are measured to be faster, or
+        forms: other ways to write it that the runtime has (forms.py); taken where they are measured to be faster, or
             where a recipe names them.
         float_ns, integer_ns: cost for each output element of the float and the integer kernel.
     """
