@@ -16,17 +16,20 @@
               DQ(x) -> com.microsoft.Gelu(x) = x (1 + erf(x / sqrt 2)) / 2                        Erf and all around it
               One float operator between two conversions in place of several, on integers or not, which ONNX Runtime
               does not fuse there: each reader of x has a DequantizeLinear of its own (1.32).
+    folded    codes -> Transpose -> Reshape -> Conv -> Reshape -> Transpose -> codes                               Conv
+              Neighbouring pixels of a row count as channels of one (plan/folding.py), because the integer kernel is
+              slow with few of them. The sums are the same, to the bit.
 
 A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
 """
 
 from __future__ import annotations
 
-FUSED, DYNAMIC, BOUNDED, ACTIVATION = "fused", "dynamic", "bounded", "activation"
+FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED = "fused", "dynamic", "bounded", "activation", "folded"
 PLAIN = "plain"
 """Not in any of the others."""
 
-FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, PLAIN)
+FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, PLAIN)
 
 # The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
 # the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
@@ -36,5 +39,6 @@ TITLES = {
     FUSED: "bias inside (MatMulIntegerToFloat)",
     DYNAMIC: "its input is quantized as the model runs",
     ACTIVATION: "an activation function as one float operator (Gelu, QuickGelu) between integers",
+    FOLDED: "pixels of a row read as channels",
     BOUNDED: "bounded from below, so that masks make no subnormal numbers",
 }

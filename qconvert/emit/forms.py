@@ -7,6 +7,7 @@
               LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
     activation  x -> Sigmoid -> Mul(x)           becomes   x -> QuickGelu(alpha = 1), and likewise Gelu
+    folded    as :mod:`qconvert.emit.folded` says
 
 Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
 the bias [N] goes in (1.32). Sources: the operators' documentation in ONNX Runtime 1.32, ONNX DynamicQuantizeLinear-11
@@ -22,8 +23,9 @@ import numpy as np
 import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
+from qconvert.emit.folded import write_folded
 from qconvert.errors import InternalError
-from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FUSED
+from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FOLDED, FUSED
 from qconvert.graph.edit import constant_of, stand_for, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
@@ -46,7 +48,13 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
     nodes = {n.name or "": n for n in model.ir.graph}
     additions = Additions(model=model.ir)
     writer = _Writer(graph=model.ir.graph, plan=plan, opset=model.opset, additions=additions, nodes=nodes)
-    write = {FUSED: writer.fused, DYNAMIC: writer.dynamic, BOUNDED: writer.bounded, ACTIVATION: writer.activation}
+    write = {
+        FUSED: writer.fused,
+        DYNAMIC: writer.dynamic,
+        BOUNDED: writer.bounded,
+        ACTIVATION: writer.activation,
+        FOLDED: writer.folded,
+    }
     for name, node in nodes.items():
         if name in forms:
             write[forms[name]](node)
@@ -60,6 +68,7 @@ class _Writer:
     additions: Additions
     nodes: Mapping[str, ir.Node]
     codes: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
+    sizes: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
 
     def fused(self, node: ir.Node) -> None:
         (x, x_scale, x_zero), (w, w_scale, w_zero) = self._behind(node, 0), self._behind(node, 1)
@@ -143,6 +152,12 @@ class _Writer:
         stand_for(result, last)
         for old in (*reversed(between), first):
             self.graph.remove(old, safe=True)
+
+    def folded(self, node: ir.Node) -> None:
+        fold = self.plan.nodes[node.name or ""].fold
+        if fold is None:
+            raise InternalError(f"the plan does not say how {node.name} is folded")
+        write_folded(node, fold, self.additions, self.sizes)
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

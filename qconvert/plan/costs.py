@@ -17,6 +17,8 @@ from typing import Protocol
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Role
 from qconvert.plan.candidates import Candidate
+from qconvert.plan.convolutions import convolution_ns, shape_of
+from qconvert.plan.folding import fold_of
 from qconvert.targets.target import Capability, Target
 
 UNKNOWN_DIM = 32
@@ -154,35 +156,12 @@ class StaticCosts:
         return NODE_NS + self.target.dequantize_ns * self._elements(tensor)
 
     def convolution(self, node: NodeView, *, integer: bool) -> float | None:
-        """A Conv by its shape (:class:`~qconvert.targets.target.ConvolutionCosts`); None when a size is unknown.
-
-        pixels x taps x channels in x channels out (rounded up to the lane) x ps, and what gathering inputs costs
-        """
-        model = self.target.convolutions
-        weight = self.graph.tensors.get(node.input(1) or "")
-        out = self.graph.tensors.get(node.outputs[0])
-        if model is None or weight is None or out is None or weight.shape is None or out.shape is None:
+        """A Conv by its shape, folded where that pays; None when a size is unknown."""
+        costs, shape = self.target.convolutions, shape_of(self.graph, node)
+        if costs is None or shape is None:
             return None
-        sizes = [d for d in weight.shape if isinstance(d, int)]
-        space = [d for d in out.shape[2:] if isinstance(d, int)]
-        if len(sizes) < 3 or len(sizes) != len(weight.shape) or len(space) != len(sizes) - 2:
-            return None
-        batch = out.shape[0] if isinstance(out.shape[0], int) else 1
-        pixels, taps = batch * math.prod(space), math.prod(sizes[2:])
-        channels, each, group = sizes[0], sizes[1], node.attr_int("group", 1)
-        rounded = -(-channels // model.lane) * model.lane
-        if group > 1 and each == 1:
-            ps = model.depthwise_integer_ps if integer else model.depthwise_float_ps
-            odd = model.odd_depthwise if integer and channels % model.lane else 1.0
-            return NODE_NS + pixels * taps * rounded * ps * odd / 1000
-        if group > 1:
-            return None
-        macs = pixels * taps * each * rounded
-        if not integer:
-            return NODE_NS + macs * model.float_ps / 1000
-        gather = next(ns for most, ns in model.gather_ns if each <= most) if taps > 1 else 0.0
-        odd = model.odd_ns if channels % model.lane else 0.0
-        return NODE_NS + macs * model.integer_ps / 1000 + pixels * (gather + odd)
+        fold = fold_of(self.graph, node, costs) if integer else None
+        return fold.ns if fold is not None and fold.pays else convolution_ns(shape, costs, integer=integer)
 
 
 def weight_elements(graph: GraphView, candidate: Candidate) -> int:

@@ -10,13 +10,14 @@ import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from qconvert.errors import RecipeError
-from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FORMS, FUSED, PLAIN, TITLES
+from qconvert.errors import InternalError, RecipeError
+from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FOLDED, FORMS, FUSED, PLAIN, TITLES
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.numerics.dtypes import INT8
+from qconvert.numerics.dtypes import INT8, UINT8
 from qconvert.ops.rule import key
 from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
+from qconvert.plan.folding import Fold, fold_of
 from qconvert.plan.model import Decision, NodePlan, QuantPlan
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
@@ -25,6 +26,8 @@ from qconvert.targets.target import Target
 
 def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> QuantPlan:
     """``plan`` with the forms of ``recipe`` on every node that they fit and that can take them.
+
+    Convolutions of which it says nothing are folded where the target's costs say that this is faster.
 
     Args:
         graph: the canonical graph that ``plan`` is for.
@@ -35,9 +38,10 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     Raises:
         RecipeError: a pattern fits no node, or none that has the form on ``target``.
     """
-    if not recipe.forms:
+    said = _wanted(graph, recipe, target) if recipe.forms else {}
+    wanted = {**dict.fromkeys(_paying_folds(graph, plan, target), FOLDED), **said}
+    if not wanted:
         return plan
-    wanted = _wanted(graph, recipe, target)
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
         in_float = form in (BOUNDED, ACTIVATION)
@@ -48,6 +52,8 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
         if form == ACTIVATION:
             takes = activation_at(graph, graph.nodes[name])
             nodes.update({n: _in_float(nodes[n], takes if n == name else ()) for n in takes})
+        elif form == FOLDED:
+            nodes[name] = _folded(graph, nodes[name], target)
         else:
             nodes[name] = _formed(graph, nodes[name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
@@ -56,12 +62,15 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
 
 
 def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
-    """Form -> the nodes that could take it and of which ``recipe`` says nothing, in graph order."""
+    """Form -> the nodes that could take it and of which ``recipe`` says nothing, in graph order.
+
+    Convolutions are not among them: they are folded by what the target says of their shape.
+    """
     said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
     found = {
         form: tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
         for form in FORMS
-        if form != PLAIN
+        if form not in (PLAIN, FOLDED)
     }
     return {form: names for form, names in found.items() if names}
 
@@ -100,6 +109,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
         return _no_form(target, node, form) or _unbounded(graph, node, decided)
     if form == ACTIVATION:
         return _no_form(target, node, form) or _no_activation(graph, plan, node)
+    if form == FOLDED:
+        return _no_form(target, node, form) or _no_fold(graph, plan, target, node)
     if node.op_type == "LSTM":
         return _no_form(target, node, form) or _not_dynamic(node, decided)
     if objection := _no_product(graph, plan, target, name, form):
@@ -172,6 +183,34 @@ def _no_activation(graph: GraphView, plan: QuantPlan, node: NodeView) -> str:
     return "" if made else "its input is made by a float operator"
 
 
+def _no_fold(graph: GraphView, plan: QuantPlan, target: Target, node: NodeView) -> str:
+    decided = plan.nodes[node.name]
+    if not decided.decision.taken or decided.weight is None or not decided.activations:
+        return "it does not run on integers with a constant weight"
+    source = next(g.spec.qtype for g in plan.groups if decided.read_tensors[0] in g.tensors)
+    if source != UINT8 or decided.weight.spec.qtype != INT8 or not decided.weight.spec.symmetric:
+        return "the faster kernel is for unsigned bytes by symmetric signed ones"
+    makers = [decided, *(n for n in plan.nodes.values() if n.absorbed_into == node.name)]
+    if not any(n.quantized_outputs for n in makers):
+        return "its result is not quantized"
+    return (
+        ""
+        if _fold(graph, node, target) is not None
+        else "it has enough channels, or its rows are of no known size that can be folded"
+    )
+
+
+def _fold(graph: GraphView, node: NodeView, target: Target) -> Fold | None:
+    return fold_of(graph, node, target.convolutions)
+
+
+def _paying_folds(graph: GraphView, plan: QuantPlan, target: Target) -> list[str]:
+    """The convolutions that are faster folded."""
+    folds = {name: _fold(graph, node, target) for name, node in graph.nodes.items()}
+    paying = [name for name, fold in folds.items() if fold is not None and fold.pays]
+    return [name for name in paying if not form_objection(graph, plan, target, name, FOLDED)]
+
+
 def _unbounded(graph: GraphView, node: NodeView, decided: NodePlan) -> str:
     source = graph.tensors[node.inputs[0] or ""]
     if decided.decision.taken or not source.is_float or source.is_constant:
@@ -218,6 +257,14 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
     decision = replace(plan.decision, reason=f"integer kernel, {TITLES[form]}")
     plan = replace(plan, form=form, decision=decision, adds=added(graph, graph.nodes[plan.node]))
     return replace(plan, activations=(), read_tensors=()) if form == DYNAMIC else plan
+
+
+def _folded(graph: GraphView, plan: NodePlan, target: Target) -> NodePlan:
+    fold = _fold(graph, graph.nodes[plan.node], target)
+    if fold is None:
+        raise InternalError(f"{plan.node} cannot be folded, though nothing was said against it")
+    decision = replace(plan.decision, reason=f"{plan.decision.reason}, {fold.pixels} {TITLES[FOLDED]}")
+    return replace(plan, form=FOLDED, fold=fold, decision=decision)
 
 
 def _in_float(plan: NodePlan, takes: tuple[str, ...]) -> NodePlan:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qconvert.numerics.spec import QParams, QuantSpec
+from qconvert.plan.folding import Fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class NodePlan:
         form: how it is written, where that is not between Q/DQ pairs (:mod:`qconvert.forms`).
         adds: the Add of its bias, which its form takes in.
         takes: the nodes of the activation function that its form writes as one, itself among them.
+        fold: how the rows of a convolution are folded by its form.
     """
 
     node: str
@@ -86,6 +88,7 @@ class NodePlan:
     form: str = ""
     adds: str | None = None
     takes: tuple[str, ...] = ()
+    fold: Fold | None = None
 
     @property
     def constants(self) -> tuple[WeightPlan, ...]:

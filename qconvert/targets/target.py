@@ -49,30 +49,58 @@ class Capability:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvolutionCosts:
-    """What a convolution costs, by its shape.
+class KernelCosts:
+    """What one kernel takes for a convolution.
 
-    Kernels compute ``lane`` output channels together, so channels count up to the next multiple of it.
+    ns = call + pixels x (pixel + taps x tap + taps x channels in x gathered + channels out x written) + products x ps
 
     Attributes:
-        lane: output channels that are computed together.
-        float_ps, integer_ps: picoseconds for each multiply-accumulate of a dense convolution.
-        depthwise_float_ps, depthwise_integer_ps: likewise where every channel has its own filter.
-        odd_depthwise: factor on the integer depthwise cost when the channels are no multiple of the lane.
-        gather_ns: (most input channels, ns) in rising order: what gathering the inputs of one output pixel costs the
-            integer kernel, for kernels larger than 1x1; few channels make short, slow copies.
-        odd_ns: ns for each output pixel of a dense integer convolution whose output channels are no multiple of the
-            lane.
+        call_ns, pixel_ns, tap_ns, gathered_ns, written_ns: as above; pixels are those of the result.
+        product_ps: picoseconds for each multiply-accumulate.
+    """
+
+    call_ns: float
+    product_ps: float
+    pixel_ns: float = 0.0
+    tap_ns: float = 0.0
+    gathered_ns: float = 0.0
+    written_ns: float = 0.0
+
+    def ns(self, *, pixels: int, taps: int, channels_in: int, channels_out: int, products: int) -> float:
+        """Nanoseconds; ``channels_in`` that each output channel reads, ``products`` in all."""
+        each = self.tap_ns + channels_in * self.gathered_ns
+        return (
+            self.call_ns
+            + pixels * (self.pixel_ns + taps * each + channels_out * self.written_ns)
+            + products * self.product_ps / 1000
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionCosts:
+    """What a convolution takes, by its shape.
+
+    Attributes:
+        lane: output channels that dense kernels compute together, and all kernels in float: channels count up to the
+            next multiple of it.
+        dense_float, depthwise_float: the kernels in float.
+        direct, gathered: the integer kernels of dense convolutions: ``direct`` where input channels are a multiple of
+            ``direct_in`` and output channels at least ``direct_out``.
+        depthwise: (a divisor of the channels, the integer kernel where every channel has its own filter), the first
+            that fits.
+        folds: how many pixels of a row may count as one with as many times the channels, so that ``direct`` runs them
+            (plan/folding.py); none where the runtime has no such kernel, or it is not known.
     """
 
     lane: int
-    float_ps: float
-    integer_ps: float
-    depthwise_float_ps: float
-    depthwise_integer_ps: float
-    odd_depthwise: float
-    gather_ns: tuple[tuple[int, float], ...]
-    odd_ns: float
+    dense_float: KernelCosts
+    depthwise_float: KernelCosts
+    direct: KernelCosts
+    gathered: KernelCosts
+    depthwise: tuple[tuple[int, KernelCosts], ...]
+    direct_in: int
+    direct_out: int
+    folds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

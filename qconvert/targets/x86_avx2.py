@@ -20,7 +20,12 @@ X86_AVX2 = register(
         purpose="older servers and PCs, and any processor that is not known",
         boundary="taken over from x86 with VNNI [1]",
         saturates=True,
+        # which products are added in 16 bits depends on where weights stand, and folding moves them
+        convolutions=replace(X86_VNNI.convolutions, folds=()) if X86_VNNI.convolutions is not None else None,
         # weights of the dynamic form are not made smaller, so its sums could saturate
-        capabilities={**X86_VNNI.capabilities, "LSTM": replace(X86_VNNI.capabilities["LSTM"], forms=())},
+        capabilities={
+            **X86_VNNI.capabilities,
+            **{op: replace(X86_VNNI.capabilities[op], forms=()) for op in ("Conv", "LSTM")},
+        },
     )
 )

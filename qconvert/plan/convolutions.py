@@ -1,0 +1,77 @@
+"""What convolutions take, by their shape (:class:`~qconvert.targets.target.ConvolutionCosts`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from qconvert.graph.view import GraphView, NodeView
+from qconvert.targets.target import ConvolutionCosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionShape:
+    """A convolution in which all channels read each other (dense), or none another (depthwise).
+
+    Attributes:
+        pixels: of the result, those of a known batch together.
+        taps: of a filter.
+        channels_in: that each filter reads.
+        channels_out: filters.
+        depthwise: whether every channel has its own filter.
+    """
+
+    pixels: int
+    taps: int
+    channels_in: int
+    channels_out: int
+    depthwise: bool
+
+
+def shape_of(graph: GraphView, node: NodeView, unknown: int = 0) -> ConvolutionShape | None:
+    """The shape of a Conv of ``graph``; None when it has groups, or a size other than the batch is unknown.
+
+    ``unknown``: what to take for sizes of the result that are unknown; 0 for nothing.
+    """
+    weight, out = graph.tensors.get(node.input(1) or ""), graph.tensors.get(node.outputs[0])
+    if weight is None or out is None or weight.shape is None or out.shape is None:
+        return None
+    sizes = [d for d in weight.shape if isinstance(d, int)]
+    space = [d if isinstance(d, int) and d > 0 else unknown for d in out.shape[2:]]
+    if len(sizes) < 3 or len(sizes) != len(weight.shape) or len(space) != len(sizes) - 2 or not all(space):
+        return None
+    group = node.attr_int("group", 1)
+    if group > 1 and sizes[1] > 1:
+        return None
+    batch = max(1, out.shape[0]) if isinstance(out.shape[0], int) else 1
+    return ConvolutionShape(
+        pixels=batch * math.prod(space),
+        taps=math.prod(sizes[2:]),
+        channels_in=sizes[1],
+        channels_out=sizes[0],
+        depthwise=group > 1,
+    )
+
+
+def convolution_ns(shape: ConvolutionShape, costs: ConvolutionCosts, *, integer: bool) -> float:
+    """Nanoseconds for ``shape`` in float or on integers."""
+    counted = math.ceil(shape.channels_out / costs.lane) * costs.lane
+    if not integer:
+        kernel = costs.depthwise_float if shape.depthwise else costs.dense_float
+    elif shape.depthwise:
+        kernel = next(k for divisor, k in costs.depthwise if shape.channels_out % divisor == 0)
+        counted = shape.channels_out
+    else:
+        kernel = costs.direct if is_direct(shape.channels_in, shape.channels_out, costs) else costs.gathered
+    return kernel.ns(
+        pixels=shape.pixels,
+        taps=shape.taps,
+        channels_in=shape.channels_in,
+        channels_out=shape.channels_out,
+        products=shape.pixels * shape.taps * shape.channels_in * counted,
+    )
+
+
+def is_direct(channels_in: int, channels_out: int, costs: ConvolutionCosts) -> bool:
+    """Whether the integer kernel of a dense convolution reads its input where it lies."""
+    return channels_in % costs.direct_in == 0 and channels_out >= costs.direct_out
