@@ -43,7 +43,7 @@ from qconvert.report.build import BuildInputs, build_report
 from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
-from qconvert.schemes.application import apply, least_opset, schemes_of
+from qconvert.schemes.application import apply, at_best_opset, schemes_of
 from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
 from qconvert.schemes.scheme import check_combination
 from qconvert.sensitivity.reported import examined, with_damages
@@ -129,7 +129,9 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
         first = data.calibration.feed(0)
         outputs = original.run(first)
         del original  # its copy of the weights
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
+        prepared = at_best_opset(
+            job.recipe, source, lambda opset: prepare(source, first, min_opset=opset, outputs=outputs)
+        )
         source.release()
         give_back()
     with watch.stage("convert"):
@@ -171,7 +173,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
 def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress: Progress) -> Report:
     """Convert a model that is not run, one weight at a time: memory does not grow with the model."""
     with watch.stage("prepare"):
-        prepared = prepare_large(source, min_opset=least_opset(job.recipe))
+        prepared = at_best_opset(job.recipe, source, lambda opset: prepare_large(source, min_opset=opset))
     with Spool(parent=job.output.parent) as spool:
         with watch.stage("convert"):
             converted = apply(prepared, job.recipe, spool=spool, progress=progress)

@@ -3,8 +3,8 @@
     DEQUANTIZE   codes -> DequantizeLinear -> the operator as it was. ONNX alone; ONNX Runtime makes MatMulNBits of it
                  where a MatMul or a Gemm without transB reads it (1.32), other weights are unpacked at each run
     NBITS        com.microsoft MatMulNBits in place of MatMul and Gemm, GatherBlockQuantized in place of Gather
-    UNPACK       Cast, Sub, Mul, which ONNX Runtime computes when it loads the model, in bodies of control flow, too,
-                 codes of an outer graph included: filters, LSTMs and products at float speed
+    UNPACK       Cast, Sub, Mul, of blocks a Reshape, which ONNX Runtime computes when it loads the model, in bodies of
+                 control flow, too, codes of an outer graph included: filters, LSTMs and products at float speed
     ROWS         Gather(codes, i), Gather(scale, i), Cast, Sub, Mul: a table of 8-bit rows by operators that all have
 
 A weight that several operators read (an embedding table that is the output matrix, too) is stored once: MatMulNBits
@@ -28,7 +28,7 @@ from qconvert.emit.additions import CONTRIB, Additions, discard
 from qconvert.emit.sites import Kind, Site
 from qconvert.errors import InternalError
 from qconvert.graph.edit import take_over
-from qconvert.numerics.blocks import BlockCodes, pack
+from qconvert.numerics.blocks import BlockCodes, in_blocks, pack
 
 _TYPES = {2: (ml_dtypes.int2, ml_dtypes.uint2), 4: (ml_dtypes.int4, ml_dtypes.uint4), 8: (np.int8, np.uint8)}
 # MatMulNBits and GatherBlockQuantized take powers of two from here on
@@ -140,11 +140,19 @@ class BlockEmitter:
     def _unpack(self, site: Site, stored: _Stored) -> None:
         add, name = self.additions, f"{site.name}_{site.port}"
         node = site.node
-        codes, scale, zero = stored.unpacked(site, node)
+        blocks = stored.codes.scale.shape[1] > 1
+        codes, scale, zero = stored.unpacked_blocks() if blocks else stored.unpacked(site, node)
         real = add.node(node, "Cast", [codes], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+        if zero is not None and zero.dtype != ir.DataType.FLOAT:
+            zero = add.node(node, "Cast", [zero], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_zero")
         if zero is not None:
             real = add.node(node, "Sub", [real, zero], name=f"{name}_Sub")
         real = add.node(node, "Mul", [real, scale], name=f"{name}_Mul")
+        if blocks:
+            real = add.node(node, "Reshape", [real, stored.shape((-1, len(stored.codes.codes)))], name=f"{name}_rows")
+            columns, length = stored.codes.codes.shape[1], stored.codes.spec.block
+            if columns % length:  # the last block is filled up
+                real = add.node(node, "Slice", [real, *stored.ends(columns)], name=f"{name}_Slice")
         node.replace_input_with(site.port, real)
         if node.op_type == "Gemm":
             node.attributes.pop("transB", None)
@@ -278,6 +286,21 @@ class _Stored:
         if self.codes.spec.symmetric:
             return stored, scale, None
         return stored, scale, self._constant("shaped zero", "z", self.codes.zero.astype(np.float32).reshape(ends))
+
+    def unpacked_blocks(self) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+        """(codes [B, block, N], scale [B, 1, N], zero point [B, 1, N] or None): of a product, its axes as they are."""
+        spec = self.codes.spec
+        codes = self._constant("blocks", "q", self._typed(in_blocks(self.codes.codes, spec).transpose(1, 2, 0)))
+        scale = self._constant("block scale", "s", self.codes.scale.T[:, None])
+        if spec.symmetric:
+            return codes, scale, None
+        return codes, scale, self._constant("block zero", "z", self._typed(self.codes.zero.T[:, None]))
+
+    def ends(self, columns: int) -> tuple[ir.Value, ir.Value]:
+        """(0, ``columns``) as constants."""
+        ends = (self._constant(f"end {n}", f"q_{n}", np.asarray([n], np.int64)) for n in (0, columns))
+        first, last = ends
+        return first, last
 
     def _product_codes(self, before: ir.Node) -> ir.Value:
         if self.alone:

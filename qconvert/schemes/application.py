@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from qconvert.emit.cleanup import clean, drop_types_of_constants
 from qconvert.emit.sites import node_names
 from qconvert.errors import InternalError, ModelError
+from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Feed
 from qconvert.graph.spool import Spool
@@ -31,6 +33,21 @@ def schemes_of(recipe: Recipe) -> tuple[str, ...]:
 def least_opset(recipe: Recipe) -> int:
     """The least opset that all schemes of ``recipe`` can work with."""
     return max(SCHEMES.get(name).least_opset(recipe) for name in schemes_of(recipe))
+
+
+def at_best_opset(recipe: Recipe, source: Model, make: Callable[[int], Prepared]) -> Prepared:
+    """``make`` of the opset that the schemes of ``recipe`` like best for ``source``, of the least if that cannot be.
+
+    Raises:
+        ModelError: of the latter.
+    """
+    schemes = [SCHEMES.get(name) for name in schemes_of(recipe)]
+    least = least_opset(recipe)
+    best = max([least, *(s.opset_for(recipe, source) for s in schemes if s.opset_for is not None)])
+    if best > max(least, source.opset):
+        with suppress(ModelError):
+            return make(best)
+    return make(least)
 
 
 def rewrite(work: Work, names: Sequence[str]) -> tuple[Work, list[Converted]]:

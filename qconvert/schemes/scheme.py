@@ -80,12 +80,14 @@ class Scheme:
         name: as users write it.
         convert: rewrites a model; None for the static pipeline.
         least_opset: the least opset that ``recipe`` needs.
+        opset_for: an opset at which a model becomes better, if it can be brought there; None: the least.
         check: raises RecipeError, with the nearest choice that works, where ``recipe`` asks for what cannot be.
     """
 
     name: str
     convert: Callable[[Work], Converted] | None
     least_opset: Callable[[Recipe], int]
+    opset_for: Callable[[Recipe, Model], int] | None = None
     check: Callable[[Recipe], None] = nothing_refused
 
 

@@ -2,8 +2,8 @@
 
 What becomes of a weight follows from what reads it:
 
-    products            blocks, or a scale for each output channel; small ones of 8 bits unpacked when the model is
-                        loaded, which is faster then
+    products            blocks, or a scale for each output channel; small ones unpacked when the model is loaded, which
+                        is faster then (docs/decisions/0042)
     embedding tables    blocks (GatherBlockQuantized), or 8 bits a row
     convolutions, LSTM, GRU, RNN    8 bits a channel, unpacked when the model is loaded: for size alone
 
@@ -22,9 +22,10 @@ from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
 from qconvert.emit.dynamic import product_objection
 from qconvert.emit.filters import filter_rows
-from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
+from qconvert.emit.sites import Kind, Site, find_sites, is_clamped, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
+from qconvert.graph.model import Model
 from qconvert.numerics.blocks import BlockCodes, BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
@@ -36,8 +37,8 @@ from qconvert.schemes.tally import Tally
 # without and with calibration data, where the recipe leaves it open (docs/decisions/0022)
 _DATA_FREE, _WITH_DATA = "mse", "gptq"
 _DEFAULT_BLOCK = 32
-# Products with 8-bit weights of fewer numbers run faster in float: of 64 x 64 to 128 x 128 packed ones have 0.4 to 0.9
-# times the speed of float, of 256 x 256 0.9 to 1.3 times, of 384 x 384 1.1 to 1.8 (ONNX Runtime 1.32, 1 to 128 rows).
+# Products with weights of fewer numbers run faster in float: packed ones of 64 x 64 to 128 x 128 have 0.2 to 1.0 times
+# the speed of float, those of 256 x 256 0.9 to 1.5 times with 8 and 4 bits (ONNX Runtime 1.32, 1 to 128 rows).
 _LEAST_PACKED = 1 << 16
 # Numbers of a weight that are rounded at once: temporaries of 64 MB.
 _PART = 1 << 24
@@ -93,6 +94,13 @@ class WeightOnly:
             return _OPSETS[8]
         return max(_OPSETS[self.bits], 21 if self.block(recipe) else 13)
 
+    def opset_for(self, recipe: Recipe, model: Model) -> int:
+        """What small products want in order to be unpacked when the model is loaded: Cast of 4 or 2 bits."""
+        least = self.least_opset(recipe)
+        if self.bits == 8 or recipe.weight_format != AUTO or not any(map(_is_small, find_sites(model))):
+            return least
+        return max(least, _OPSETS[self.bits])
+
     def convert(self, work: Work) -> Converted:
         """Store the weights of the scheme's nodes otherwise."""
         model = work.model.clone()
@@ -127,7 +135,7 @@ class WeightOnly:
             owners = {work.owner(s.name, s.node.op_type) for s in readers}
             if self.name not in owners:
                 continue
-            plan, reason = self._plan(readers, owners, work.recipe)
+            plan, reason = self._plan(readers, owners, work.recipe, work.model.opset)
             if plan is not None:
                 plans.append(plan)
             for site in readers:
@@ -137,7 +145,9 @@ class WeightOnly:
                     nodes[site.name] = NodePlan(node=site.name, op_type=site.node.op_type, decision=decision)
         return plans, nodes
 
-    def _plan(self, readers: tuple[Site, ...], owners: set[str], recipe: Recipe) -> tuple[_Plan | None, str]:
+    def _plan(
+        self, readers: tuple[Site, ...], owners: set[str], recipe: Recipe, opset: int
+    ) -> tuple[_Plan | None, str]:
         """(what becomes of a weight, why); None: it stays float."""
         if len(owners) > 1:
             return None, f"its weight is shared with nodes of {', '.join(sorted(owners - {self.name}))}"
@@ -162,15 +172,23 @@ class WeightOnly:
                 block //= 2
             if not nbits or block < LEAST_BLOCK:  # standard operators pick rows of whole bytes
                 bits, block, nbits = 8, 0, False
-        unpacked = bool(kinds - {Kind.PRODUCT, Kind.TABLE}) or (
-            bits == 8 and block == 0 and math.prod(readers[0].shape) < _LEAST_PACKED
-        )
+        unpacked = bool(kinds - {Kind.PRODUCT, Kind.TABLE})
+        if kinds == {Kind.PRODUCT} and recipe.weight_format == AUTO and opset >= _OPSETS[bits]:
+            unpacked = _is_small(readers[0]) or (not nbits and any(map(is_clamped, readers)))
+        if unpacked and recipe.weight_format != "qdq":
+            nbits = False
         whole = Form.UNPACK if unpacked and recipe.weight_format != "qdq" else Form.DEQUANTIZE
         forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else whole for s in readers)
         spec = BlockSpec(bits=bits, block=block, symmetric=bool(recipe.symmetric))
         shared_by = "a scale for each channel" if not block else f"blocks of {block}"
         once = ", stored once for all that read it" if len(readers) > 1 else ""
-        return _Plan(sites=readers, spec=spec, forms=forms), f"{bits}-bit weights, {shared_by}{once}"
+        loaded = ", unpacked when the model is loaded" if unpacked and Kind.PRODUCT in kinds else ""
+        return _Plan(sites=readers, spec=spec, forms=forms), f"{bits}-bit weights, {shared_by}{loaded}{once}"
+
+
+def _is_small(site: Site) -> bool:
+    """Whether a product is faster in float than with a packed weight."""
+    return site.kind is Kind.PRODUCT and math.prod(site.shape) < _LEAST_PACKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from networks.contract import measured
 from onnx import TensorProto, helper, numpy_helper
 from schemes.runs import Feeds
 
-from qconvert.errors import RecipeError
+from qconvert.errors import ModelError, RecipeError
 from qconvert.graph.census import take_census
-from qconvert.graph.model import load
-from qconvert.graph.prepare.canonical import prepare
+from qconvert.graph.model import Model, load
+from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.samples import Samples
-from qconvert.schemes.application import apply, least_opset
+from qconvert.schemes.application import apply, at_best_opset, least_opset
 from qconvert.schemes.scheme import Converted, check_combination
 
 WIDTH, VOCABULARY = 64, 96
@@ -137,22 +138,81 @@ def test_schemes_are_mixed_by_node(tmp_path: Path) -> None:
     assert quality(net, mixed) > 35
 
 
-@pytest.mark.parametrize(("width", "form"), [(128, "auto"), (256, "auto"), (128, "qdq")])
-def test_products_of_8_bits_are_packed_where_that_is_not_slower(width: int, form: str, tmp_path: Path) -> None:
-    """What ONNX Runtime runs: float products of small weights, MatMulNBits of those of 256 x 256 and more."""
-    b = Builder(seed=1)
-    b.output(b.node("MatMul", b.input("x", [4, width]), b.weight(width, width, fan_in=width)), [4, width])
-    feeds: list[Feed] = [{"x": np.random.default_rng(2).standard_normal((4, width)).astype(np.float32)}]
-    net = Network(proto=b.model(), feeds=feeds)
-    result = converted(net, Recipe(scheme="w8", weight_format=form), tmp_path)
-    options, place = ort.SessionOptions(), str(tmp_path / "run.onnx")
+def run_by_onnxruntime(result: Converted, folder: Path) -> list[str]:
+    """The operators of the optimized graph."""
+    options, place = ort.SessionOptions(), str(folder / "run.onnx")
     options.optimized_model_filepath, options.log_severity_level = place, 4
     ort.InferenceSession(result.model.to_bytes(), options, providers=["CPUExecutionProvider"])
-    run = Counter(n.op_type for n in onnx.load(place).graph.node)
-    assert run["MatMul"] == (1 if (width, form) == (128, "auto") else 0)
-    assert run["MatMulNBits"] == 1 - run["MatMul"]
-    assert not {"Cast", "Sub", "Mul", "DequantizeLinear"} & set(run)
-    assert quality(net, result) > 35
+    return [n.op_type for n in onnx.load(place, load_external_data=False).graph.node]
+
+
+def products(width: int, columns: int, *between: str) -> Network:
+    """A product, the operators ``between`` and a product: width -> columns -> width."""
+    b = Builder(seed=1)
+    x = b.node("MatMul", b.input("x", [4, width]), b.weight(width, columns, fan_in=width))
+    for op_type in between:
+        x = b.node(op_type, x, *([b.vector(columns)] if op_type == "Add" else []))
+    b.output(b.node("MatMul", x, b.weight(columns, width, fan_in=columns)), [4, width])
+    feeds: list[Feed] = [{"x": np.random.default_rng(2).standard_normal((4, width)).astype(np.float32)}]
+    return Network(proto=b.model(), feeds=feeds)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "opset", "least_db"), [("w8", 17, 35), ("w4", 21, 12), ("w4", 17, 12), ("w2", 25, 1), ("w2", 21, 1)]
+)
+@pytest.mark.parametrize(("width", "columns"), [(128, 128), (48, 200), (256, 256)])
+def test_products_are_packed_where_that_is_not_slower(
+    width: int, columns: int, scheme: str, opset: int, least_db: float, tmp_path: Path
+) -> None:
+    """What ONNX Runtime runs: float products of small weights, MatMulNBits of those of 256 x 256 and more, and wherever
+    the opset cannot cast the codes."""
+    net, recipe = products(width, columns, "Tanh"), Recipe(scheme=scheme)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.proto.SerializeToString())
+    result = apply(prepare(load(path), net.feeds[0], min_opset=opset), recipe)
+    small = width < 256 and opset >= {"w8": 13, "w4": 21, "w2": 25}[scheme]
+    kernel = "MatMul" if small else "MatMulNBits"
+    assert run_by_onnxruntime(result, tmp_path) == [kernel, "Tanh", kernel]
+    assert quality(net, result) > least_db
+    again = apply(prepare(load(path), net.feeds[0], min_opset=opset), replace(recipe, symmetric=True))
+    assert quality(net, again) > least_db
+
+
+@pytest.mark.parametrize(("scheme", "best"), [("w8", 17), ("w4", 21), ("w2", 25)])
+def test_the_opset_is_raised_for_small_products_only(scheme: str, best: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for width, expected in ((64, best), (256, 17)):
+        net, asked = products(width, width), list[int]()
+        path.write_bytes(net.proto.SerializeToString())
+        source = load(path)
+
+        def make(opset: int, asked: list[int] = asked, source: Model = source, net: Network = net) -> Prepared:
+            asked.append(opset)
+            if opset > 17:
+                raise ModelError("it cannot be raised")
+            return prepare(source, net.feeds[0], min_opset=opset)
+
+        prepared = at_best_opset(Recipe(scheme=scheme), source, make)
+        assert asked == [expected, 13] if expected > 17 else [13]
+        assert prepared.model.opset == 17
+        assert quality(net, apply(prepared, Recipe(scheme=scheme))) > 0  # packed where it could not be raised
+
+
+@pytest.mark.parametrize("between", [("Relu",), ("Add", "Relu"), ("Add",)])
+@pytest.mark.parametrize(("scheme", "block"), [("w8", 0), ("w4", -1)])
+def test_no_weight_is_dequantized_at_each_run(
+    scheme: str, block: int, between: tuple[str, ...], tmp_path: Path
+) -> None:
+    """ONNX Runtime does not fuse DequantizeLinear into a product in front of a clamp: unpacked on loading there."""
+    result = converted(products(256, 256, *between), Recipe(scheme=scheme, block=block), tmp_path)
+    ran = run_by_onnxruntime(result, tmp_path)
+    assert "DequantizeLinear" not in ran
+    assert ran.count("MatMulNBits") == (2 if between == ("Add",) else 1)
+
+
+def test_dequantizing_on_request(tmp_path: Path) -> None:
+    result = converted(products(128, 128, "Tanh"), Recipe(scheme="w8", weight_format="qdq"), tmp_path)
+    assert run_by_onnxruntime(result, tmp_path) == ["MatMulNBits", "Tanh", "MatMulNBits"]
 
 
 def test_dynamic_products_are_fused(tmp_path: Path) -> None:

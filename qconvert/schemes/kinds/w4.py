@@ -13,6 +13,7 @@ SCHEMES.add(
         name="w4",
         convert=_KIND.convert,
         least_opset=_KIND.least_opset,
+        opset_for=_KIND.opset_for,
         check=_KIND.check,
     ),
 )
