@@ -39,13 +39,14 @@ from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import AUTO, STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
 from qconvert.recover.samples import Samples
-from qconvert.report.build import BuildInputs, build_report
+from qconvert.report.build import SLOWER, BuildInputs, build_report
 from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
 from qconvert.schemes.application import apply, at_best_opset, schemes_of
 from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
 from qconvert.schemes.scheme import check_combination
+from qconvert.schemes.slowdown import slowdown
 from qconvert.sensitivity.reported import examined, with_damages
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
@@ -143,6 +144,9 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
+        slow = latency.speedup.median < SLOWER
+        feed = data.evaluation.feed(0)
+        slow_kernels = slowdown(prepared.model, quantized.model, feed, job.recipe) if slow else ()
     with watch.stage("write"):
         save(quantized.model, job.output, shard=job.shard)
     if not quantized.calibration.samples:
@@ -166,6 +170,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
             notes=(*prepared.notes, *quantized.notes),
             warnings=(*data.warnings, *quantized.warnings),
             seconds=watch.seconds,
+            slow_kernels=slow_kernels,
         )
     )
 

@@ -72,7 +72,7 @@ class NonUniform:
 
     def operator(self, recipe: Recipe) -> int | None:
         """The type of MatMulBnb4 that products become, None: they stay products."""
-        return self.bnb4 if recipe.weight_format != "qdq" and self.block(recipe) else None
+        return self.bnb4 if recipe.weight_format in (AUTO, "nbits") and self.block(recipe) else None
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what cannot be.

@@ -92,6 +92,8 @@ class WeightOnly:
         """DequantizeLinear knows axes from 13 on, blocks and 4 bits from 21, 2 bits from 25."""
         if self.nbits(recipe):
             return _OPSETS[8]
+        if recipe.weight_format == "unpack":
+            return _OPSETS[self.bits]
         return max(_OPSETS[self.bits], 21 if self.block(recipe) else 13)
 
     def opset_for(self, recipe: Recipe, model: Model) -> int:
@@ -162,6 +164,7 @@ class WeightOnly:
         parts |= {recipe.lm_head} if any(s.is_head for s in readers) else set()
         if "float" in parts:
             return None, "kept in float by --embeddings or --lm-head"
+        qdq = recipe.weight_format == "qdq"
         bits, block = (8, 0) if "w8" in parts else (self.bits, self.block(recipe))
         nbits = self.nbits(recipe) and block > 0 and not any(map(product_objection, readers))
         if kinds - {Kind.PRODUCT, Kind.TABLE}:
@@ -172,12 +175,12 @@ class WeightOnly:
                 block //= 2
             if not nbits or block < LEAST_BLOCK:  # standard operators pick rows of whole bytes
                 bits, block, nbits = 8, 0, False
-        unpacked = bool(kinds - {Kind.PRODUCT, Kind.TABLE})
-        if kinds == {Kind.PRODUCT} and recipe.weight_format == AUTO and opset >= _OPSETS[bits]:
-            unpacked = _is_small(readers[0]) or (not nbits and any(map(is_clamped, readers)))
-        if unpacked and recipe.weight_format != "qdq":
-            nbits = False
-        whole = Form.UNPACK if unpacked and recipe.weight_format != "qdq" else Form.DEQUANTIZE
+        unpacked = recipe.weight_format == "unpack" or (bool(kinds - {Kind.PRODUCT, Kind.TABLE}) and not qdq)
+        in_one_layout = kinds == {Kind.PRODUCT} or (kinds == {Kind.PRODUCT, Kind.TABLE} and not nbits)
+        if in_one_layout and recipe.weight_format == AUTO and opset >= _OPSETS[bits]:
+            unpacked = any(map(_is_small, readers)) or (not nbits and any(map(is_clamped, readers)))
+        nbits = nbits and not unpacked
+        whole = Form.UNPACK if unpacked else Form.DEQUANTIZE
         forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else whole for s in readers)
         spec = BlockSpec(bits=bits, block=block, symmetric=bool(recipe.symmetric))
         shared_by = "a scale for each channel" if not block else f"blocks of {block}"

@@ -88,6 +88,7 @@ def initializers(result: Converted) -> dict[str, int]:
     [
         ("w8", "qdq", -1, 35), ("w8", "qdq", 32, 35), ("w8", "nbits", 32, 35), ("w4", "nbits", 16, 12),
         ("w4", "qdq", 16, 12), ("w4", "qdq", -1, 10), ("w2", "nbits", 16, 2), ("w2", "qdq", 16, 2),
+        ("w8", "unpack", -1, 35), ("w4", "unpack", 16, 12), ("w4", "unpack", -1, 10), ("w2", "unpack", 16, 2),
     ],
 )  # fmt: skip
 def test_every_form_of_weights(
@@ -99,7 +100,9 @@ def test_every_form_of_weights(
     assert quality(net, result) > least_db
     ops = operators(result)
     assert ops["MatMulNBits"] == (3 if form == "nbits" else 0)
-    assert ops["DequantizeLinear"] == (0 if form == "nbits" else 3)
+    assert ops["DequantizeLinear"] == (3 if form == "qdq" else 0)
+    if form == "unpack":
+        assert set(run_by_onnxruntime(result, tmp_path)) <= {"Gather", "Cast", "Sub", "Mul", "Add", "MatMul", "Relu"}
     # ONNX Runtime makes MatMulNBits of DequantizeLinear, but for the first product, whose input has no known type yet
     assert take_census(result.model, ()).weights_dequantized <= 1
 
