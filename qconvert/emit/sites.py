@@ -133,24 +133,6 @@ def layout_objection(sites: tuple[Site, ...]) -> str:
     return ""
 
 
-def is_clamped(site: Site) -> bool:
-    """Whether a product's result, plus a bias, goes into a Relu or Clip alone.
-
-    There ONNX Runtime (1.32) makes no MatMulNBits of DequantizeLinear: it waits for a QuantizeLinear behind the clamp.
-    """
-    value = site.node.outputs[0]
-    for _ in range(2):
-        uses = list(value.uses())
-        if len(uses) != 1 or value.is_graph_output():
-            return False
-        if uses[0].node.op_type in ("Relu", "Clip"):
-            return True
-        if uses[0].node.op_type != "Add":
-            return False
-        value = uses[0].node.outputs[0]
-    return False
-
-
 def _sites(model: Model) -> Iterator[Site]:
     for node in ir.traversal.RecursiveGraphIterator(model.ir.graph):
         op = node.op_type

@@ -22,7 +22,7 @@ from qconvert.emit.additions import Additions
 from qconvert.emit.block_weights import LEAST_BLOCK, BlockEmitter, Form
 from qconvert.emit.dynamic import product_objection
 from qconvert.emit.filters import filter_rows
-from qconvert.emit.sites import Kind, Site, find_sites, is_clamped, layout_objection, other_readers, shared
+from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
 from qconvert.graph.model import Model
@@ -178,7 +178,7 @@ class WeightOnly:
         unpacked = recipe.weight_format == "unpack" or (bool(kinds - {Kind.PRODUCT, Kind.TABLE}) and not qdq)
         in_one_layout = kinds == {Kind.PRODUCT} or (kinds == {Kind.PRODUCT, Kind.TABLE} and not nbits)
         if in_one_layout and recipe.weight_format == AUTO and opset >= _OPSETS[bits]:
-            unpacked = any(map(_is_small, readers)) or (not nbits and any(map(is_clamped, readers)))
+            unpacked = any(map(_is_small, readers))
         nbits = nbits and not unpacked
         whole = Form.UNPACK if unpacked else Form.DEQUANTIZE
         forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else whole for s in readers)
