@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from qconvert.emit.cleanup import clean, drop_types_of_constants
-from qconvert.emit.sites import node_names
+from qconvert.emit.sites import Kind, find_sites, node_names
 from qconvert.errors import InternalError, ModelError
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
@@ -62,6 +62,14 @@ def rewrite(work: Work, names: Sequence[str]) -> tuple[Work, list[Converted]]:
     return work, done
 
 
+def _nearest(recipe: Recipe, model: Model) -> str:
+    """What to do where a scheme finds nothing."""
+    kinds = {s.kind for s in find_sites(model)}
+    if recipe.scheme == "dynamic" and Kind.CONVOLUTION in kinds and not (recipe.include or recipe.exclude):
+        return "--scheme w8 stores filters in 8 bits at float speed; --scheme int8 with --calib runs them on integers"
+    return "`qconvert inspect MODEL` shows what the model holds"
+
+
 def apply(
     prepared: Prepared,
     recipe: Recipe,
@@ -104,7 +112,7 @@ def apply(
         listed = "; ".join(list(reasons)[:5]) or "it holds no float weights worth it"
         raise ModelError(
             f"{prepared.source.path}: nothing for {recipe.scheme} to convert ({listed})",
-            hint="`qconvert inspect MODEL` shows what the model holds",
+            hint=_nearest(recipe, work.model),
         )
     model = clean(work.model, prepared.source)
     drop_types_of_constants(model)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from qconvert.errors import ModelError
 from qconvert.graph.model import Model
 from qconvert.graph.session import Feed
-from qconvert.graph.view import NodeView
+from qconvert.graph.view import GraphView, NodeView
 from qconvert.measure.attribution import marked
 from qconvert.measure.profile import profile
 from qconvert.recipe.recipe import Recipe
@@ -59,7 +59,7 @@ def slowdown(original: Model, written: Model, feed: Feed, recipe: Recipe) -> tup
         cure = _cure(op, those, recipe)
         if cure and takes - in_float > _TELLING * max(lost, 0.0):
             floats = f", as float ones {in_float / 1e3:.3g} ms" if in_float else ""
-            found.append(f"{len(those)} {op} take {takes / 1e3:.3g} ms{floats} ({_names(those)}): {cure}")
+            found.append(f"{len(those)} {op} take {takes / 1e3:.3g} ms{floats} ({_names(those, after.run)}): {cure}")
     return tuple(found)
 
 
@@ -72,8 +72,10 @@ def _cure(op_type: str, nodes: Sequence[NodeView], recipe: Recipe) -> str:
     return _CURES.get(op_type, "")
 
 
-def _names(nodes: Sequence[NodeView]) -> str:
-    """The first few, without the mark that their names have for profiling."""
-    named = ", ".join(n.name.removesuffix(marked("")) for n in nodes[:_NAMED])
-    more = len(nodes) - _NAMED
+def _names(nodes: Sequence[NodeView], graph: GraphView) -> str:
+    """The first few, of what unpacks weights its readers; without the mark that names have for profiling."""
+    readers = (graph.tensors[n.outputs[0]].consumers if n.op_type == "DequantizeLinear" else () for n in nodes)
+    names = [r[0][0] if r else n.name for n, r in zip(nodes, readers, strict=True)]
+    named = ", ".join(name.removesuffix(marked("")) for name in names[:_NAMED])
+    more = len(names) - _NAMED
     return f"{named} and {more} more" if more > 0 else named

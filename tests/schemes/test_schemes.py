@@ -293,3 +293,13 @@ def test_filters_are_unpacked_on_loading_and_keep_their_sums(tmp_path: Path) -> 
     result = converted(net, Recipe(scheme="w8"), tmp_path)
     assert take_census(result.model, ()).weights_dequantized <= 1  # of the Gemm
     assert quality(net, result) > 45
+
+
+def test_a_net_of_convolutions_is_told_what_works_instead_of_dynamic(tmp_path: Path) -> None:
+    b = Builder(seed=1)
+    b.output(b.relu(b.conv(b.input("x", [1, 8, 8, 8]), 8, 16)), [1, 16, 8, 8])
+    net = Network(proto=b.model(), feeds=[{"x": np.ones((1, 8, 8, 8), np.float32)}])
+    with pytest.raises(ModelError, match="slower than float ones") as refused:
+        converted(net, Recipe(scheme="dynamic"), tmp_path)
+    assert refused.value.hint is not None and "--scheme w8" in refused.value.hint
+    assert quality(net, converted(net, Recipe(scheme="w8"), tmp_path)) > 30
