@@ -36,11 +36,18 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
 
 
 def remove_unused(model: ir.Model) -> None:
-    """Remove nodes that nothing reads, and initializers, those of control-flow bodies included, in place."""
+    """Remove nodes that nothing reads, and initializers, those of control-flow bodies included, in place.
+
+    Bodies that folding took out of the model still count as readers to onnx-ir, so readers are looked up.
+    """
     RemoveUnusedNodesPass()(model)
-    for graph in model.graphs():
+    bodies = [g for g in model.graphs() if g is not model.graph]
+    if not any(g.initializers for g in bodies):
+        return
+    read = {v for node in ir.traversal.RecursiveGraphIterator(model.graph) for v in node.inputs if v is not None}
+    for graph in bodies:
         for name, value in list(graph.initializers.items()):
-            if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+            if value not in read and not value.is_graph_input() and not value.is_graph_output():
                 del graph.initializers[name]
 
 

@@ -233,7 +233,7 @@ def test_dead_parts_go(tmp_path: Path) -> None:
 
 
 def test_dead_weights_of_bodies_go(tmp_path: Path) -> None:
-    """As exports of LSTMs within If have them: an If of a known condition slices the weights of the branch around it."""
+    """As LSTMs within If are exported: an If of a known condition slices the weights of the branch around it."""
     b = Builder(opset=17)
     x, flag = b.input("x", [2, 64]), b.input("flag", [], BOOL)
     branches = {}
