@@ -47,6 +47,7 @@ from qconvert.schemes.application import apply, at_best_opset, schemes_of
 from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
 from qconvert.schemes.scheme import check_combination
 from qconvert.schemes.slowdown import slowdown
+from qconvert.schemes.unselected import judge_unselected
 from qconvert.sensitivity.reported import examined, with_damages
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
@@ -108,7 +109,11 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
     else:
         quantized = guarded(started, quantized, reference, seconds)
     damages, notes = examined(started, quantized) if job.examine and not others else ((), ())
-    quantized = replace(quantized, notes=(*quantized.notes, *notes))
+    with started.run.watch.stage("verify"):
+        aside = judge_unselected(started.prepared.model, quantized.model, started.data.evaluation)
+    quantized = replace(
+        quantized, notes=(*quantized.notes, *notes, *aside.notes), warnings=(*quantized.warnings, *aside.warnings)
+    )
     report = with_damages(finish(started, quantized, job.output, reference), damages)
     return told(report, started.job.recipe)
 
@@ -140,6 +145,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
     with watch.stage("verify"):
         reference = session_of(source)
         verification = verify(quantized, Delivered(model=quantized.model), reference, census=True)
+        aside = judge_unselected(prepared.model, quantized.model, data.evaluation)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
@@ -167,8 +173,8 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
             latency=latency,
             verification=verification,
             placement=None,
-            notes=(*prepared.notes, *quantized.notes),
-            warnings=(*data.warnings, *quantized.warnings),
+            notes=(*prepared.notes, *quantized.notes, *aside.notes),
+            warnings=(*data.warnings, *quantized.warnings, *aside.warnings),
             seconds=watch.seconds,
             slow_kernels=slow_kernels,
         )
