@@ -13,14 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-import onnx_ir as ir
-
 from qconvert.branches import branch_feeds
 from qconvert.errors import ModelError
 from qconvert.evaluate.fidelity import FLOOR_DB
-from qconvert.graph.bodies import extract, weighted_branches
-from qconvert.graph.edit import add_initializer
+from qconvert.graph.bodies import Path, extract, taking, weighted_branches
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import agreement
 from qconvert.graph.session import Feed
@@ -29,9 +25,6 @@ from qconvert.run import Feeds
 
 # Samples that an unselected branch is made to run on.
 _SAMPLES = 8
-
-Path = tuple[tuple[str, str], ...]
-"""(name of an If, attribute) from the main graph to a branch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +50,7 @@ def judge_unselected(original: Model, written: Model, feeds: Feeds) -> Unselecte
         said = f"{place}: no sample that is compared selects it"
         try:
             db = _forced_db(original, written, path, feeds)
-        except (ModelError, KeyError):
+        except ModelError:
             warnings.append(
                 f"{said}, and it does not run on those there are: nothing has verified it; add samples that select it"
             )
@@ -88,25 +81,10 @@ def _forced_db(original: Model, written: Model, path: Path, feeds: Feeds) -> flo
 
     Raises:
         ModelError: one of them does not run so.
-        KeyError: there is no such branch.
     """
-    reference, other = (session_of(_taking(m, path)) for m in (original, written))
+    reference, other = (session_of(taking(m, path)) for m in (original, written))
     return min((agreement(reference.run(f), other.run(f)) for f in _first(feeds)), default=-math.inf)
 
 
 def _first(feeds: Feeds) -> Iterator[Feed]:
     return islice(iter(feeds), _SAMPLES)
-
-
-def _taking(model: Model, path: Path) -> Model:
-    """A copy of ``model`` that takes the branch at ``path``."""
-    copy = model.clone()
-    graph: ir.Graph = copy.ir.graph
-    for name, attribute in path:
-        node = next((n for n in graph if n.name == name and n.op_type == "If"), None)
-        if node is None:
-            raise KeyError(name)
-        constant = add_initializer(graph, f"{name}_taken", np.asarray(attribute == "then_branch"))
-        node.replace_input_with(0, constant)
-        graph = node.attributes[attribute].as_graph()
-    return copy
