@@ -42,6 +42,7 @@ _DEFAULT_BLOCK = 32
 _LEAST_PACKED = 1 << 16
 # Numbers of a weight that are rounded at once: temporaries of 64 MB.
 _PART = 1 << 24
+_PACKABLE = frozenset({Kind.PRODUCT, Kind.TABLE})
 _OPSETS = {8: 13, 4: 21, 2: 25}
 
 
@@ -99,7 +100,8 @@ class WeightOnly:
     def opset_for(self, recipe: Recipe, model: Model) -> int:
         """What small products want in order to be unpacked when the model is loaded: Cast of 4 or 2 bits."""
         least = self.least_opset(recipe)
-        if self.bits == 8 or recipe.weight_format != AUTO or not any(map(_is_small, find_sites(model))):
+        small = (s.kind in _PACKABLE and math.prod(s.shape) < _LEAST_PACKED for s in find_sites(model))
+        if not self.nbits(recipe) or recipe.weight_format != AUTO or not any(small):
             return least
         return max(least, _OPSETS[self.bits])
 
@@ -167,31 +169,26 @@ class WeightOnly:
         qdq = recipe.weight_format == "qdq"
         bits, block = (8, 0) if "w8" in parts else (self.bits, self.block(recipe))
         nbits = self.nbits(recipe) and block > 0 and not any(map(product_objection, readers))
-        if kinds - {Kind.PRODUCT, Kind.TABLE}:
+        small = recipe.weight_format == AUTO and opset >= _OPSETS[bits] and math.prod(readers[0].shape) < _LEAST_PACKED
+        if kinds - _PACKABLE:
             bits, block, nbits = 8, 0, False
-        elif Kind.TABLE in kinds:
+        elif Kind.TABLE in kinds and not (small and nbits):
             columns = readers[0].shape[1]
             while nbits and block >= LEAST_BLOCK and columns % block:
                 block //= 2
             if not nbits or block < LEAST_BLOCK:  # standard operators pick rows of whole bytes
                 bits, block, nbits = 8, 0, False
-        unpacked = recipe.weight_format == "unpack" or (bool(kinds - {Kind.PRODUCT, Kind.TABLE}) and not qdq)
-        in_one_layout = kinds == {Kind.PRODUCT} or (kinds == {Kind.PRODUCT, Kind.TABLE} and not nbits)
-        if in_one_layout and recipe.weight_format == AUTO and opset >= _OPSETS[bits]:
-            unpacked = any(map(_is_small, readers))
+        unpacked = recipe.weight_format == "unpack" or (bool(kinds - _PACKABLE) and not qdq)
+        unpacked |= small
+        picked = Form.UNPACK if small and (nbits or len(readers) == 1) else Form.ROWS
         nbits = nbits and not unpacked
         whole = Form.UNPACK if unpacked else Form.DEQUANTIZE
-        forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else whole for s in readers)
+        forms = tuple(Form.NBITS if nbits else picked if s.kind is Kind.TABLE else whole for s in readers)
         spec = BlockSpec(bits=bits, block=block, symmetric=bool(recipe.symmetric))
         shared_by = "a scale for each channel" if not block else f"blocks of {block}"
         once = ", stored once for all that read it" if len(readers) > 1 else ""
-        loaded = ", unpacked when the model is loaded" if unpacked and Kind.PRODUCT in kinds else ""
+        loaded = ", unpacked when the model is loaded" if Form.UNPACK in forms and kinds <= _PACKABLE else ""
         return _Plan(sites=readers, spec=spec, forms=forms), f"{bits}-bit weights, {shared_by}{loaded}{once}"
-
-
-def _is_small(site: Site) -> bool:
-    """Whether a product is faster in float than with a packed weight."""
-    return site.kind is Kind.PRODUCT and math.prod(site.shape) < _LEAST_PACKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,6 +181,21 @@ def test_products_are_packed_where_that_is_not_slower(
     assert quality(net, again) > least_db
 
 
+@pytest.mark.parametrize("rounding", ["gptq", "awq"])
+@pytest.mark.parametrize(("scheme", "opset", "least_db"), [("w4", 21, 12), ("w2", 25, 2)])
+def test_small_models_run_as_in_float(scheme: str, opset: int, least_db: float, rounding: str, tmp_path: Path) -> None:
+    """The table, too, whose codes are there once; factors of inputs (awq) are multiplied into weights on loading."""
+    net = language_model()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.proto.SerializeToString())
+    prepared = prepare(load(path), net.feeds[0], min_opset=opset)
+    samples = Samples(feeds=Feeds(net.feeds), indices=range(len(net.feeds)))
+    result = apply(prepared, Recipe(scheme=scheme, rounding=rounding), samples, net.feeds)
+    assert run_by_onnxruntime(result, tmp_path) == run_by_onnxruntime(replace(result, model=prepared.model), tmp_path)
+    assert len([n for n in initializers(result) if n.endswith("_q")]) == 3
+    assert quality(net, result) > least_db
+
+
 @pytest.mark.parametrize(("scheme", "best"), [("w8", 17), ("w4", 21), ("w2", 25)])
 def test_the_opset_is_raised_for_small_products_only(scheme: str, best: int, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
