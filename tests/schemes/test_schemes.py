@@ -318,3 +318,16 @@ def test_a_net_of_convolutions_is_told_what_works_instead_of_dynamic(tmp_path: P
         converted(net, Recipe(scheme="dynamic"), tmp_path)
     assert refused.value.hint is not None and "--scheme w8" in refused.value.hint
     assert quality(net, converted(net, Recipe(scheme="w8"), tmp_path)) > 30
+
+
+def test_traces_of_the_exporter_are_left_out(tmp_path: Path) -> None:
+    """PyTorch notes with each node where in a program it came from; what the model says of itself stays."""
+    net = language_model()
+    for node in net.proto.graph.node:
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File ..., line 3" * 99)
+        node.metadata_props.add(key="mine", value="kept")
+    net.proto.metadata_props.add(key="pkg.torch.export", value="kept")
+    found = onnx.load_from_string(converted(net, Recipe(scheme="w8"), tmp_path).model.to_bytes())
+    notes = {p.key for n in found.graph.node for p in n.metadata_props}
+    assert notes <= {"mine"}
+    assert found.metadata_props[0].key == "pkg.torch.export"
