@@ -117,7 +117,10 @@ class WeightOnly:
         samples = work.samples if rounder.uses_data else None
         turns = each_with_moments([p.sites for p in plans], work.model, samples)
         tracked = work.progress.track(
-            turns, label=self.name, total=sum(p.bytes for p in plans), size=lambda turn: plans[turn[0]].bytes
+            turns,
+            label=self.name,
+            total=sum(p.sites[0].bytes for p in plans),
+            size=lambda turn: plans[turn[0]].sites[0].bytes,
         )
         for i, moments in tracked:
             plan = plans[i]
@@ -198,11 +201,6 @@ class _Plan:
     sites: tuple[Site, ...]
     spec: BlockSpec
     forms: tuple[Form, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Of the float weight."""
-        return 4 * math.prod(self.sites[0].shape)
 
 
 @dataclass(slots=True, kw_only=True)

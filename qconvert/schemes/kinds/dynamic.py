@@ -71,7 +71,8 @@ def convert(work: Work) -> Converted:
     if samples is None and work.trials:  # what is known to run
         samples, made = made_samples(work.model), " by inputs that were made up, for want of data"
     smoothed = _smooth(work, samples, groups, additions) if samples is not None else {}
-    for group in work.progress.track(groups, label="dynamic", total=len(groups)):
+    total = sum(g[0].bytes for g in groups)
+    for group in work.progress.track(groups, label="dynamic", total=total, size=lambda group: group[0].bytes):
         kinds = {s.kind for s in group}
         if other := other_readers(group):
             decisions.say(group, f"{other} reads its weight, too")

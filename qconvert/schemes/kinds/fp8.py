@@ -55,7 +55,9 @@ def convert(work: Work) -> Converted:
     samples = work.samples if work.recipe.rounding != "rtn" else None
     method = "gptq" if samples is not None else "rtn"
     turns = each_with_moments(taken, work.model, samples, (Kind.PRODUCT, Kind.CONVOLUTION))
-    for i, moments in work.progress.track(turns, label=NAME, total=len(taken)):
+    sizes = [group[0].bytes for group in taken]
+    tracked = work.progress.track(turns, label=NAME, total=sum(sizes), size=lambda turn: sizes[turn[0]])
+    for i, moments in tracked:
         site = taken[i][0]
         view = site.row_view()
         stored = fit(view, _SPEC, method, moments)
