@@ -26,7 +26,7 @@ from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
 from qconvert.rounding.books import BookSpec, fit
 from qconvert.schemes.moments import SAMPLES, each_with_moments
-from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
+from qconvert.schemes.scheme import SCHEMES, WEIGHT_CHOICES, Converted, Scheme, Work
 from qconvert.schemes.tally import Tally
 
 NAME = "fp8"
@@ -145,6 +145,7 @@ SCHEMES.add(
         name=NAME,
         convert=convert,
         least_opset=lambda recipe: 19,
+        reads=WEIGHT_CHOICES - {"accuracy_level"},
         check=_check,
     ),
 )
