@@ -3,7 +3,9 @@
     python benchmarks/schemes.py PACKS                                # all of it, to stdout
     python benchmarks/schemes.py PACKS --state cells.json --minutes 4 # as far as it comes; run again to go on
     python benchmarks/schemes.py PACKS --packs superres_x3 --schemes int8 "w4 --rounding hqq"
-    python benchmarks/schemes.py PACKS --state cells.json --minutes 0 --summary   # of finished cells: means over packs
+    python benchmarks/schemes.py PACKS --state cells.json --redo --schemes w4 w2   # these once more
+    python benchmarks/schemes.py PACKS --state cells.json --minutes 0 --form summary   # means over packs
+    python benchmarks/schemes.py PACKS --state cells.json --minutes 0 --form compact --write README.md
 
 A pack is a folder with ``model.onnx`` (or ``model.f16.onnx``, whose float16 weights are widened first), calibration and
 evaluation inputs (``calib.npz``, ``eval.npz``, or ``*_jpeg.npz``: JPEG files one after the other, with their offsets),
@@ -14,6 +16,10 @@ each cell in a process of its own.
 A cell holds the size of the file as a share of the float one, the metric (SQNR of the outputs where the pack has none
 that qconvert knows) and the speed relative to the float model: one thread, processor time, the median over interleaved
 runs. A combination that is refused, or fails, shows why in its place.
+
+``--form`` is what is printed: a ``compact`` table (size, metric, speed), a ``full`` one (with the SQNR on the
+calibration samples that judge), or a ``summary`` of means. ``--write`` puts it into a page as well: a table between
+``<!-- schemes:begin -->`` and ``<!-- schemes:end -->``, a summary between ``<!-- means:begin -->`` and its end.
 """
 
 from __future__ import annotations
@@ -43,9 +49,19 @@ from qconvert.graph.model import load
 from qconvert.graph.signature import session_of
 
 SCHEMES = (
-    "int8", "dynamic", "w8", "w4", "w2", "fp16", "bf16", "fp8", "palette:256", "palette:16", "nf4",
-    "nf4 --weight-format qdq", "fp4", "binary",
+    "int8", "dynamic", "w8", "w4", "w2", "a16w8", "a16w4", "fp16", "bf16", "fp8", "nf4",
+    "nf4 --weight-format qdq", "fp4", "palette:256", "palette:16", "binary",
 )  # fmt: skip
+# what heads the column of a pack; its folder's name where there is nothing here
+TITLES = {
+    "dscnn_mlperf_kws": "DS-CNN",
+    "minilm_l6_v2_stsb": "MiniLM-L6",
+    "mobilenetv1_025_imagenet": "MobileNetV1 0.25",
+    "resnet8_mlperf_cifar10": "ResNet-8",
+    "stories260k_llama": "stories260K",
+    "superres_x3": "Sub-pixel CNN x3",
+    "ultraface_rfb320": "UltraFace",
+}
 # names in packs -> names in qconvert
 METRICS = {
     "top1": "top1",
@@ -67,7 +83,9 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="*", default=list(SCHEMES), help="only these; options may follow the name")
     parser.add_argument("--state", type=Path, help="keep finished cells in this file, and begin with those in it")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no cell after so many")
-    parser.add_argument("--summary", action="store_true", help="print one row a scheme, over all packs")
+    parser.add_argument("--redo", action="store_true", help="make the cells that --packs and --schemes name once more")
+    parser.add_argument("--form", choices=("compact", "full", "summary"), default="full", help="what is printed")
+    parser.add_argument("--write", type=Path, help="put what is printed into this page, between its markers")
     parser.add_argument("--work", type=Path, help="where inputs and models are written")
     choice = parser.parse_args()
     folders = sorted(p.parent for p in choice.folder.glob("*/pack.yaml"))
@@ -77,6 +95,9 @@ def main() -> None:
     cells: dict[str, dict[str, Any]] = {}
     if choice.state is not None and choice.state.exists():
         cells = json.loads(choice.state.read_text(encoding="utf-8"))
+    if choice.redo:
+        again = {f"{f.name} | {scheme}" for f in folders for scheme in choice.schemes}
+        cells = {key: found for key, found in cells.items() if key not in again}
     end = time.monotonic() + 60 * choice.minutes
     with tempfile.TemporaryDirectory() as temporary:
         work = choice.work or Path(temporary)
@@ -92,8 +113,14 @@ def main() -> None:
                 print(f"{key}: {text_of(cells[key])}", file=sys.stderr, flush=True)
                 if choice.state is not None:
                     choice.state.write_text(json.dumps(cells, indent=1), encoding="utf-8")
-    render = summary if choice.summary else table
-    print(render([f.name for f in folders], choice.schemes, cells))
+    names = [f.name for f in folders]
+    if choice.form == "summary":
+        text = summary(names, choice.schemes, cells)
+    else:
+        text = table(names, choice.schemes, cells, full=choice.form == "full")
+    print(text)
+    if choice.write is not None:
+        write_between_markers(choice.write, "means" if choice.form == "summary" else "schemes", text)
 
 
 def cell(folder: Path, scheme: str, work: Path) -> dict[str, Any]:
@@ -235,16 +262,40 @@ def as_input(stored: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(x.astype(spec.get("dtype", "float32")))
 
 
-def table(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any]]) -> str:
-    """Schemes down, packs across."""
-    metrics = [cells.get(f"{p} | {FLOAT}", {}) for p in packs]
-    floats = [f"{m.get('metric', '')} {number(m.get('after'))}".strip() for m in metrics]
-    heads = [f"{p}<br>{text}" for p, text in zip(packs, floats, strict=True)]
+def table(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any]], *, full: bool) -> str:
+    """Schemes down, packs across, and below what the numbers in brackets say."""
+    heads = [head_of(p, cells.get(f"{p} | {FLOAT}", {})) for p in packs]
     lines = [" | ".join(["| scheme", *heads]) + " |", "|---" * (len(packs) + 1) + "|"]
+    reasons: dict[str, int] = {}
     for scheme in schemes:
-        row = [text_of(cells.get(f"{p} | {scheme}", {"reason": "not run"})) for p in packs]
+        row = []
+        for pack in packs:
+            found = cells.get(f"{pack} | {scheme}", {"reason": "not run"})
+            text = text_of(found, full=full)
+            if "reason" in found:
+                text = f"none ({reasons.setdefault(text, len(reasons) + 1)})"
+            row.append(text)
         lines.append(" | ".join([f"| `{scheme}`", *row]) + " |")
-    return "\n".join([*lines, "", "A cell: size of the file, metric, speed, the first and the last relative to float."])
+    columns = "size of the file, metric, SQNR, speed" if full else "size of the file, metric, speed"
+    lines += ["", f"A cell: {columns}; size and speed are relative to float."]
+    lines += ["", *(f"({number}) {reason}" for reason, number in reasons.items())] if reasons else []
+    return "\n".join(lines)
+
+
+def head_of(pack: str, found: dict[str, Any]) -> str:
+    """The title of a column: the model, its metric and what float has."""
+    metric = f"{found.get('metric', '')} {number(found.get('after'))}".strip()
+    return f"{TITLES.get(pack, pack)}<br>{metric}"
+
+
+def write_between_markers(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the two markers of this name in ``page``."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        sys.exit(f"{page}: no {begin} with {end} behind it")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def summary(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any]]) -> str:
@@ -262,12 +313,15 @@ def summary(packs: list[str], schemes: list[str], cells: dict[str, dict[str, Any
     return "\n".join(lines)
 
 
-def text_of(found: dict[str, Any]) -> str:
-    """0.27, 0.8198, 1.31x; or the reason."""
+def text_of(found: dict[str, Any], *, full: bool = True) -> str:
+    """0.271, 0.8198, 36.1 dB, 1.31x; short: 0.27, 0.8198, 1.31x; or the reason."""
     if "reason" in found:
-        return str(found["reason"]).removeprefix("Error: ").replace("|", "/")
-    unit = " dB" if found["metric"] == "SQNR" else ""
-    return f"{found['size']:.3f}, {number(found['after'])}{unit}, {found['speed']:.2f}x"
+        return str(found["reason"]).removeprefix("error: ").replace("|", "/")
+    size, speed = found["size"], f"{found['speed']:.2f}x"
+    if found["metric"] == "SQNR":
+        return f"{size:.{3 if full else 2}f}, {number(found['after'])} dB, {speed}"
+    exact = f", {found['sqnr_db']:.1f} dB" if full and "sqnr_db" in found else ""
+    return f"{size:.{3 if full else 2}f}, {number(found['after'])}{exact}, {speed}"
 
 
 def number(value: float | None) -> str:

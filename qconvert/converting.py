@@ -22,6 +22,7 @@ from qconvert.errors import ModelError, RecipeError
 from qconvert.evaluate.compare import Comparison, compare_models
 from qconvert.graph.model import PROTO_LIMIT, Model, load, save
 from qconvert.graph.prepare.canonical import prepare, prepare_large
+from qconvert.graph.prepare.fold import fold_and_fuse
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
@@ -85,6 +86,11 @@ def convert(job: ConvertJob) -> Conversion:
     spec = job.data or RANDOM
     reference = session_of(source)
     samples = open_data_set(spec, reference.inputs)
+    try:
+        reference.run(samples.feed(0))
+    except ModelError as error:
+        hint = error.hint if job.data else "it may not take made-up inputs: give samples of its own with --data"
+        raise ModelError(error.message, hint=hint) from error
     model, notes = FORMS[job.to](source, samples.feed(0), None)
     comparison = compare_models(reference, session_of(model), iter(samples))
     if job.write:
@@ -125,7 +131,9 @@ def _to_qoperator(source: Model, feed: Feed | None, spool: Spool | None) -> tupl
 
 def _to_float(source: Model, feed: Feed | None, spool: Spool | None) -> tuple[Model, tuple[str, ...]]:
     del feed, spool
-    return clean(remove(source), source), ()
+    plain = remove(source)
+    fold_and_fuse(plain.ir, rewrite=False)  # codes that are cast and scaled on loading, as those of an LSTM are
+    return clean(plain, source), ()
 
 
 def _to_half(source: Model, feed: Feed | None, spool: Spool | None) -> tuple[Model, tuple[str, ...]]:

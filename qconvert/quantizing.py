@@ -39,13 +39,15 @@ from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import AUTO, STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
 from qconvert.recover.samples import Samples
-from qconvert.report.build import BuildInputs, build_report
+from qconvert.report.build import SLOWER, BuildInputs, build_report
 from qconvert.report.model import CalibrationReport, Report, TargetReport, Verification
 from qconvert.report.output import check_output
 from qconvert.run import Stopwatch
-from qconvert.schemes.application import apply, least_opset, schemes_of
+from qconvert.schemes.application import apply, at_best_opset, schemes_of
 from qconvert.schemes.mixing import nodes_of_others, with_others, with_static_first
 from qconvert.schemes.scheme import check_combination
+from qconvert.schemes.slowdown import slowdown
+from qconvert.schemes.unselected import judge_unselected
 from qconvert.sensitivity.reported import examined, with_damages
 from qconvert.stats.statistic import StatsTable
 from qconvert.targets.auto import detected, target_of
@@ -107,7 +109,11 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
     else:
         quantized = guarded(started, quantized, reference, seconds)
     damages, notes = examined(started, quantized) if job.examine and not others else ((), ())
-    quantized = replace(quantized, notes=(*quantized.notes, *notes))
+    with started.run.watch.stage("verify"):
+        aside = judge_unselected(started.prepared.model, quantized.model, started.data.evaluation)
+    quantized = replace(
+        quantized, notes=(*quantized.notes, *notes, *aside.notes), warnings=(*quantized.warnings, *aside.warnings)
+    )
     report = with_damages(finish(started, quantized, job.output, reference), damages)
     return told(report, started.job.recipe)
 
@@ -129,7 +135,9 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
         first = data.calibration.feed(0)
         outputs = original.run(first)
         del original  # its copy of the weights
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
+        prepared = at_best_opset(
+            job.recipe, source, lambda opset: prepare(source, first, min_opset=opset, outputs=outputs)
+        )
         source.release()
         give_back()
     with watch.stage("convert"):
@@ -137,10 +145,14 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
     with watch.stage("verify"):
         reference = session_of(source)
         verification = verify(quantized, Delivered(model=quantized.model), reference, census=True)
+        aside = judge_unselected(prepared.model, quantized.model, data.evaluation)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(data, reference, quantized.session, job.metric, labels, progress)
     with watch.stage("latency"):
         latency = measure_speed(reference, quantized.session, data)
+        slow = latency.speedup.median < SLOWER
+        feed = data.evaluation.feed(0)
+        slow_kernels = slowdown(prepared.model, quantized.model, feed, job.recipe) if slow else ()
     with watch.stage("write"):
         save(quantized.model, job.output, shard=job.shard)
     if not quantized.calibration.samples:
@@ -161,9 +173,10 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
             latency=latency,
             verification=verification,
             placement=None,
-            notes=(*prepared.notes, *quantized.notes),
-            warnings=(*data.warnings, *quantized.warnings),
+            notes=(*prepared.notes, *quantized.notes, *aside.notes),
+            warnings=(*data.warnings, *quantized.warnings, *aside.warnings),
             seconds=watch.seconds,
+            slow_kernels=slow_kernels,
         )
     )
 
@@ -171,7 +184,7 @@ def _rewrite(job: QuantizeJob, progress: Progress) -> Report:
 def _rewrite_unseen(job: QuantizeJob, source: Model, watch: Stopwatch, progress: Progress) -> Report:
     """Convert a model that is not run, one weight at a time: memory does not grow with the model."""
     with watch.stage("prepare"):
-        prepared = prepare_large(source, min_opset=least_opset(job.recipe))
+        prepared = at_best_opset(job.recipe, source, lambda opset: prepare_large(source, min_opset=opset))
     with Spool(parent=job.output.parent) as spool:
         with watch.stage("convert"):
             converted = apply(prepared, job.recipe, spool=spool, progress=progress)

@@ -123,9 +123,10 @@ def recipe_options(function: F) -> F:
         ),
         click.option(
             "--weight-format",
-            type=Choice(["auto", "nbits", "qdq"]),
-            help="w8, w4, w2: MatMulNBits, or DequantizeLinear of ONNX. nf4, fp4: MatMulBnb4, or operators of ONNX. "
-            "fp8: qdq is DequantizeLinear, auto Cast.  [default: nbits for blocks of w4, w2, nf4 and fp4]",
+            type=Choice(["auto", "nbits", "qdq", "unpack"]),
+            help="w8, w4, w2: MatMulNBits, DequantizeLinear of ONNX, or operators that ONNX Runtime computes when it "
+            "loads the model (float speed and memory). nf4, fp4: MatMulBnb4, or such operators (qdq and unpack). fp8: "
+            "qdq is DequantizeLinear, auto Cast.  [default: for blocks nbits; unpack for small products]",
         ),
         click.option(
             "--accuracy-level",

@@ -3,8 +3,8 @@
     DEQUANTIZE   codes -> DequantizeLinear -> the operator as it was. ONNX alone; ONNX Runtime makes MatMulNBits of it
                  where a MatMul or a Gemm without transB reads it (1.32), other weights are unpacked at each run
     NBITS        com.microsoft MatMulNBits in place of MatMul and Gemm, GatherBlockQuantized in place of Gather
-    UNPACK       Cast, Sub, Mul, which ONNX Runtime computes when it loads the model, in bodies of control flow, too,
-                 codes of an outer graph included: filters, LSTMs and products at float speed
+    UNPACK       Cast, Sub, Mul, of blocks a Reshape, which ONNX Runtime computes when it loads the model, in bodies of
+                 control flow, too, codes of an outer graph included: filters, LSTMs and products at float speed
     ROWS         Gather(codes, i), Gather(scale, i), Cast, Sub, Mul: a table of 8-bit rows by operators that all have
 
 A weight that several operators read (an embedding table that is the output matrix, too) is stored once: MatMulNBits
@@ -28,7 +28,7 @@ from qconvert.emit.additions import CONTRIB, Additions, discard
 from qconvert.emit.sites import Kind, Site
 from qconvert.errors import InternalError
 from qconvert.graph.edit import take_over
-from qconvert.numerics.blocks import BlockCodes, pack
+from qconvert.numerics.blocks import BlockCodes, in_blocks, pack
 
 _TYPES = {2: (ml_dtypes.int2, ml_dtypes.uint2), 4: (ml_dtypes.int4, ml_dtypes.uint4), 8: (np.int8, np.uint8)}
 # MatMulNBits and GatherBlockQuantized take powers of two from here on
@@ -73,7 +73,8 @@ class BlockEmitter:
         """
         stored = _Stored(additions=self.additions, site=sites[0], codes=codes, alone=len(sites) == 1)
         for site, form in zip(sites, forms, strict=True):
-            if factors is not None:
+            folds = form is Form.UNPACK and stored.in_blocks
+            if factors is not None and not folds:
                 reciprocal = stored.reciprocal(factors)
                 read = [site.node.inputs[0], reciprocal]
                 scaled = self.additions.node(site.node, "Mul", read, name=f"{site.name}_input_scale")
@@ -82,6 +83,8 @@ class BlockEmitter:
                 self._rows(site, stored)
             elif form is Form.DEQUANTIZE:
                 self._dequantize(site, stored)
+            elif folds:
+                self._unpack_blocks(site, stored, factors)
             elif form is Form.UNPACK:
                 self._unpack(site, stored)
             elif site.kind is Kind.TABLE:
@@ -149,6 +152,37 @@ class BlockEmitter:
         if node.op_type == "Gemm":
             node.attributes.pop("transB", None)
 
+    def _unpack_blocks(self, site: Site, stored: _Stored, factors: NDArray[np.float32] | None) -> None:
+        """What several read is unpacked once as rows, for products turned; what one product reads as it reads it."""
+        node = site.node if stored.alone else stored.graph[0]
+        if stored.unpacked_once is None:
+            stored.unpacked_once = self._real_blocks(node, f"{site.name}_{site.port}", stored, factors)
+        real = stored.unpacked_once
+        if not stored.turned and site.kind is Kind.PRODUCT:
+            real = self.additions.node(node, "Transpose", [real], {"perm": (1, 0)}, name=f"{site.name}_Transpose")
+        site.node.replace_input_with(site.port, real)
+        if site.node.op_type == "Gemm":
+            site.node.attributes.pop("transB", None)
+
+    def _real_blocks(self, node: ir.Node, name: str, stored: _Stored, factors: NDArray[np.float32] | None) -> ir.Value:
+        """The weight [K, N], or [N, K] where it is not turned, by operators in front of ``node``."""
+        add, to_float = self.additions, {"to": int(ir.DataType.FLOAT)}
+        codes, scale, zero = stored.blocks()
+        real = add.node(node, "Cast", [codes], to_float, name=f"{name}_Cast")
+        if zero is not None:
+            zero = add.node(node, "Cast", [zero], to_float, name=f"{name}_zero")
+            real = add.node(node, "Sub", [real, zero], name=f"{name}_Sub")
+        real = add.node(node, "Mul", [real, scale], name=f"{name}_Mul")
+        rows, columns = stored.codes.codes.shape
+        shape = stored.shape((-1, rows) if stored.turned else (rows, -1))
+        real = add.node(node, "Reshape", [real, shape], name=f"{name}_Reshape")
+        if columns % stored.codes.spec.block:  # the last block is filled up
+            real = add.node(node, "Slice", [real, *stored.ends(columns)], name=f"{name}_Slice")
+        if factors is not None:
+            each = stored.reciprocal(factors, -1, 1) if stored.turned else stored.reciprocal(factors)
+            real = add.node(node, "Mul", [real, each], name=f"{name}_input_scale")
+        return real
+
     def _rows(self, site: Site, stored: _Stored) -> None:
         node, add, name = site.node, self.additions, site.name
         index, spec = node.inputs[1], stored.codes.spec
@@ -172,7 +206,18 @@ class _Stored:
     site: Site
     codes: BlockCodes
     alone: bool
+    unpacked_once: ir.Value | None = None
     _made: dict[str, ir.Value] | None = None
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether a row has several scales."""
+        return bool(self.codes.scale.shape[1] > 1)
+
+    @property
+    def turned(self) -> bool:
+        """Whether unpacked blocks are columns [K, N], as a product alone wants them."""
+        return self.alone and self.site.kind is Kind.PRODUCT
 
     def _constant(self, key: str, suffix: str, array: NDArray[np.generic]) -> ir.Value:
         if self._made is None:
@@ -210,9 +255,9 @@ class _Stored:
         """``sizes`` as a constant."""
         return self._constant("shape", "q_shape", np.asarray(sizes, np.int64))
 
-    def reciprocal(self, factors: NDArray[np.float32]) -> ir.Value:
-        """1 / ``factors`` [K]."""
-        return self._constant("reciprocal", "f", (1.0 / factors).astype(np.float32))
+    def reciprocal(self, factors: NDArray[np.float32], *shape: int) -> ir.Value:
+        """1 / ``factors`` [K], in ``shape``."""
+        return self._constant("reciprocal", "f", (1.0 / factors).astype(np.float32).reshape(shape or -1))
 
     def nbits_scale(self) -> ir.Value:
         """[N, B] float32."""
@@ -278,6 +323,22 @@ class _Stored:
         if self.codes.spec.symmetric:
             return stored, scale, None
         return stored, scale, self._constant("shaped zero", "z", self.codes.zero.astype(np.float32).reshape(ends))
+
+    def blocks(self) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+        """(codes [B, block, N], scale [B, 1, N], zero point [B, 1, N] or None); not turned: [N, B, block] and so on."""
+        spec, order = self.codes.spec, (1, 2, 0) if self.turned else (0, 1, 2)
+        codes = self._typed(in_blocks(self.codes.codes, spec)).transpose(order)
+        stored = self._constant("blocks", "q", codes)
+        scale = self._constant("block scale", "s", self.codes.scale[..., None].transpose(order))
+        if spec.symmetric:
+            return stored, scale, None
+        zero = self._typed(self.codes.zero)[..., None].transpose(order)
+        return stored, scale, self._constant("block zero", "z", zero)
+
+    def ends(self, columns: int) -> tuple[ir.Value, ...]:
+        """From 0 to ``columns`` of the axis K, as Slice reads it."""
+        numbers = (("from", 0), ("to", columns), ("axis", int(not self.turned)))
+        return tuple(self._constant(n, f"q_{n}", np.asarray([i], np.int64)) for n, i in numbers)
 
     def _product_codes(self, before: ir.Node) -> ir.Value:
         if self.alone:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import NameFixPass
 
 from qconvert import __version__
 from qconvert.emit.keep_float import copy_result, keep_float
-from qconvert.graph.edit import add_initializer, constant_of
+from qconvert.graph.edit import add_initializer, constant_of, remove_unused
 from qconvert.graph.model import Model
 
 
@@ -18,11 +18,12 @@ def clean(model: Model, source: Model) -> Model:
     _drop_trivial_dilations(model.ir.graph)
     keep_float(model.ir.graph)
     _part_from_clamps(model.ir.graph)
-    RemoveUnusedNodesPass()(model.ir)
+    remove_unused(model.ir)
     NameFixPass()(model.ir)
     model.ir.graph.sort()
     for graph in model.ir.graphs():
         _drop_inferred_types(graph)
+        _drop_traces(graph)
     target, origin = model.ir, source.ir
     target.producer_name, target.producer_version = "qconvert", __version__
     target.doc_string, target.domain, target.model_version = origin.doc_string, origin.domain, origin.model_version
@@ -48,6 +49,14 @@ def _drop_inferred_types(graph: ir.Graph) -> None:
         for value in node.outputs:
             if not value.is_graph_output():
                 value.type, value.shape = None, None
+
+
+def _drop_traces(graph: ir.Graph) -> None:
+    """Forget where in a program each node came from: PyTorch's exporter notes stack traces, a fifth of a small file."""
+    for node in graph:
+        for noted in (node.metadata_props, *(value.metadata_props for value in node.outputs)):
+            for name in [n for n in noted if n.startswith("pkg.torch.") or n == "namespace"]:
+                del noted[name]
 
 
 def _shape_biases(graph: ir.Graph) -> None:
@@ -76,20 +85,41 @@ def _shape_biases(graph: ir.Graph) -> None:
 
 
 def _part_from_clamps(graph: ir.Graph) -> None:
-    """A Relu or Clip behind an integer Gemm reads a copy of the Gemm's result, if no QuantizeLinear can take its place.
+    """A Relu or Clip behind an integer Gemm, or a product of stored weights, reads a copy of the result, if no
+    QuantizeLinear can take its place.
 
-    ONNX Runtime takes Gemm and clamp for one unit, finds that this has no QuantizeLinear of its own, and leaves it
-    in float, the weights unpacked at every run. A Sum of one operand parts them for the price of one copy.
+    ONNX Runtime takes product and clamp for one unit, finds that this has no QuantizeLinear of its own, and leaves it
+    in float, the weights unpacked at every run. A Sum of one operand parts them for the price of one copy. It makes a
+    Gemm of a MatMul and an Add before it looks for units.
     """
     for node in list(graph):
-        readers = [use.node for use in node.outputs[0].uses()]
-        dq = node.inputs[0].producer() if node.op_type == "Gemm" and node.inputs[0] is not None else None
-        if dq is None or dq.op_type != "DequantizeLinear" or len(readers) != 1:
+        if node.op_type == "Gemm" and _is_dequantized(node.inputs[0]):
+            result = node.outputs[0]
+        elif node.op_type in ("MatMul", "Gemm") and _is_dequantized(node.inputs[1]):
+            result = _with_bias(node)
+        else:
+            continue
+        readers = [use.node for use in result.uses()]
+        if len(readers) != 1:
             continue
         (clamp,) = readers
         saturates = any(_saturates_at_zero(use.node) for use in clamp.outputs[0].uses())
         if clamp.op_type in ("Relu", "Clip") and not saturates:
-            copy_result(graph, node.outputs[0], clamp)
+            copy_result(graph, result, clamp)
+
+
+def _is_dequantized(value: ir.Value | None) -> bool:
+    producer = value.producer() if value is not None else None
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+def _with_bias(product: ir.Node) -> ir.Value:
+    """The result of ``product``, that of the Add behind a MatMul if nothing else reads it."""
+    value = product.outputs[0]
+    uses = list(value.uses())
+    if product.op_type == "MatMul" and len(uses) == 1 and uses[0].node.op_type == "Add" and not value.is_graph_output():
+        return uses[0].node.outputs[0]
+    return value
 
 
 def _saturates_at_zero(node: ir.Node) -> bool:

@@ -33,7 +33,7 @@ def keep_float(graph: ir.Graph) -> None:
 def _is_constant(value: ir.Value | None) -> bool:
     """Whether ONNX Runtime knows ``value`` when it loads the model: a constant, or unpacked from some."""
     producer = value.producer() if value is not None else None
-    if producer is None or producer.op_type not in ("Cast", "Sub", "Mul", "Transpose"):
+    if producer is None or producer.op_type not in ("Cast", "Sub", "Mul", "Transpose", "Reshape", "Slice"):
         return constant_of(value) is not None
     return all(map(_is_constant, producer.inputs))
 

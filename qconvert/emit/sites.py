@@ -12,6 +12,7 @@ Each is seen as a matrix of rows [N, K], a row for each output channel:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -65,6 +66,11 @@ class Site:
         """Of the initializer."""
         tensor = self.weight.const_value
         return tuple(tensor.shape.numpy()) if tensor is not None else ()
+
+    @property
+    def bytes(self) -> int:
+        """Of the float weight."""
+        return 4 * math.prod(self.shape)
 
     def rows(self) -> Rows:
         """The weight as [N, K]."""

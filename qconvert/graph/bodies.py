@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qconvert.errors import ModelError
-from qconvert.graph.edit import values_of
+from qconvert.graph.edit import add_initializer, values_of
 from qconvert.graph.model import Model
 from qconvert.graph.quantized import is_quantized_op
 from qconvert.graph.session import Session
@@ -100,6 +101,27 @@ def weighted_branches(model: Model) -> tuple[Branch, ...]:
                 )
             )
     return tuple(found)
+
+
+Path = tuple[tuple[str, str], ...]
+"""(name of an If, attribute) from the main graph to a branch."""
+
+
+def taking(model: Model, path: Path) -> Model:
+    """A copy of ``model`` that takes the branch at ``path``, whatever its inputs are.
+
+    Raises:
+        ModelError: there is no such branch.
+    """
+    copy = model.clone()
+    graph: ir.Graph = copy.ir.graph
+    for name, attribute in path:
+        node = next((n for n in graph if n.name == name and n.op_type == "If"), None)
+        if node is None:
+            raise ModelError(f"there is no If called {name}")
+        node.replace_input_with(0, add_initializer(graph, f"{name}_taken", np.asarray(attribute == "then_branch")))
+        graph = node.attributes[attribute].as_graph()
+    return copy
 
 
 def extract(model: Model, branch: Branch) -> Model:

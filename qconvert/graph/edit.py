@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 
 def constant_of(value: ir.Value | None) -> NDArray[np.generic] | None:
@@ -32,6 +33,22 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
     value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
     graph.register_initializer(value)
     return value
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Remove nodes that nothing reads, and initializers, those of control-flow bodies included, in place.
+
+    Bodies that folding took out of the model still count as readers to onnx-ir, so readers are looked up.
+    """
+    RemoveUnusedNodesPass()(model)
+    bodies = [g for g in model.graphs() if g is not model.graph]
+    if not any(g.initializers for g in bodies):
+        return
+    read = {v for node in ir.traversal.RecursiveGraphIterator(model.graph) for v in node.inputs if v is not None}
+    for graph in bodies:
+        for name, value in list(graph.initializers.items()):
+            if value not in read and not value.is_graph_input() and not value.is_graph_output():
+                del graph.initializers[name]
 
 
 def take_over(new: ir.Value, old: ir.Value) -> None:

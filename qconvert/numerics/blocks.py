@@ -95,7 +95,7 @@ class BlockCodes:
         return found
 
 
-def in_blocks(rows: NDArray[np.floating], spec: BlockSpec) -> NDArray[np.floating]:
+def in_blocks(rows: NDArray[_Number], spec: BlockSpec) -> NDArray[_Number]:
     """[N, K] -> [N, B, size], the last block filled up with zeros."""
     size, count = spec.size(rows.shape[1]), spec.blocks(rows.shape[1])
     missing = size * count - rows.shape[1]

@@ -21,7 +21,7 @@ STATIC_SCHEMES = {
     "a16w8": (("uint16", "int8"), ("int16", "int8")),
     "a16w4": (("uint16", "int4"), ("int16", "int4")),
 }
-WEIGHT_FORMATS = ("auto", "nbits", "qdq")
+WEIGHT_FORMATS = ("auto", "nbits", "qdq", "unpack")
 # what an embedding table or the output matrix may be made of, where not of the scheme itself
 PARTS = ("same", "w8", "float")
 WHOLE_ROW = -1
@@ -59,7 +59,8 @@ class Recipe:
             of int8.
         block: weights that share a scale in a weight-only scheme; -1: all of an output channel, 0: the scheme's choice.
         rounding: how weights get their codes there: "auto", or a name in ``rounding.methods``.
-        weight_format: "nbits" (MatMulNBits and GatherBlockQuantized), "qdq" (DequantizeLinear), or "auto".
+        weight_format: "nbits" (MatMulNBits and GatherBlockQuantized), "qdq" (DequantizeLinear), "unpack" (operators of
+            ONNX that ONNX Runtime computes when it loads the model), or "auto".
         accuracy_level: of MatMulNBits: 1 computes in float, 4 rounds activations to 8 bits.
         embeddings, lm_head: what tables, and the product that makes an output, are stored in: "same" as the rest, "w8",
             or "float".

@@ -64,7 +64,7 @@ COMMENTS: Mapping[str, str] = {
     "block": "weight-only: weights that share a scale, 16 to 256; -1: an output channel; 0: the scheme's choice; of "
     "palettes: output channels that share a codebook",
     "rounding": f"weight-only: {AUTO}, or the rounding method: rtn, mse, hqq, gptq, awq",
-    "weight_format": "weight-only: nbits (com.microsoft MatMulNBits, MatMulBnb4), qdq (operators of ONNX), or auto",
+    "weight_format": "weight-only: nbits (MatMulNBits, MatMulBnb4), qdq (DequantizeLinear), unpack (on loading), auto",
     "accuracy_level": "weight-only: 4 rounds the activations of MatMulNBits to 8 bits, 1 computes in float",
     "embeddings": f"weight-only: what embedding tables are stored in: {', '.join(PARTS)}",
     "lm_head": f"weight-only: what the product that makes an output is stored in: {', '.join(PARTS)}",

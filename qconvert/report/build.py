@@ -38,11 +38,13 @@ from qconvert.stats.statistic import StatsTable
 
 # Below this the outputs no longer resemble the original's; most classifiers keep their answers above 15 dB.
 LOW_SQNR_DB = 12.0
+# A speed below this, relative to the original's, is called slower.
+SLOWER = 0.97
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs:
-    """All that a report is made from."""
+    """All that a report is made from; ``slow_kernels``: sentences on what a slower model loses time with."""
 
     source: Model
     output_path: Path
@@ -61,6 +63,7 @@ class BuildInputs:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
+    slow_kernels: tuple[str, ...] = ()
 
 
 def build_report(parts: BuildInputs) -> Report:
@@ -121,10 +124,11 @@ def _warnings(parts: BuildInputs) -> list[str]:
             f"the outputs differ much from the original's (SQNR {fidelity.sqnr_db:.1f} dB): "
             "check the metric on labelled data"
         )
-    if parts.target.here and parts.latency is not None and parts.latency.speedup.median < 0.97:
+    if parts.target.here and parts.latency is not None and parts.latency.speedup.median < SLOWER:
         found.append(
             f"the quantized model is slower on this machine ({parts.latency.speedup.median:.2f} times the speed)"
         )
+        found += parts.slow_kernels
     if parts.verification.checker:
         found.append(f"ONNX's checker complains: {parts.verification.checker}")
     found += [f"the interface changed: {difference}" for difference in parts.verification.interface]

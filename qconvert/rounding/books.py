@@ -218,9 +218,10 @@ def _compensated(rows: Rows, stored: BookCodes, moments: Moments) -> NDArray[np.
 
         def column(k: int, values: Vector) -> tuple[NDArray[np.uint8], Vector]:
             scale = np.ones(len(values)) if scales is None else scales[run, k].astype(np.float64)
+            safe = np.where(scale == 0, 1, scale)  # whatever the code, 0 it is
             codes, real = np.empty(len(values), np.uint8), np.empty(len(values))
             for g, chosen in groups:
-                codes[chosen] = nearest(values[chosen] / scale[chosen], stored.book[g])
+                codes[chosen] = nearest(values[chosen] / safe[chosen], stored.book[g])
                 real[chosen] = stored.book[g][codes[chosen]] * scale[chosen]
             return codes, real
 

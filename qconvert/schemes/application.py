@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from qconvert.emit.cleanup import clean, drop_types_of_constants
-from qconvert.emit.sites import node_names
+from qconvert.emit.sites import Kind, find_sites, node_names
 from qconvert.errors import InternalError, ModelError
+from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Feed
 from qconvert.graph.spool import Spool
@@ -33,6 +35,21 @@ def least_opset(recipe: Recipe) -> int:
     return max(SCHEMES.get(name).least_opset(recipe) for name in schemes_of(recipe))
 
 
+def at_best_opset(recipe: Recipe, source: Model, make: Callable[[int], Prepared]) -> Prepared:
+    """``make`` of the opset that the schemes of ``recipe`` like best for ``source``, of the least if that cannot be.
+
+    Raises:
+        ModelError: of the latter.
+    """
+    schemes = [SCHEMES.get(name) for name in schemes_of(recipe)]
+    least = least_opset(recipe)
+    best = max([least, *(s.opset_for(recipe, source) for s in schemes if s.opset_for is not None)])
+    if best > max(least, source.opset):
+        with suppress(ModelError):
+            return make(best)
+    return make(least)
+
+
 def rewrite(work: Work, names: Sequence[str]) -> tuple[Work, list[Converted]]:
     """(``work`` as the schemes ``names`` leave it, one after the other; what came of each)."""
     done: list[Converted] = []
@@ -43,6 +60,14 @@ def rewrite(work: Work, names: Sequence[str]) -> tuple[Work, list[Converted]]:
         done.append(convert(work))
         work = replace(work, model=done[-1].model)
     return work, done
+
+
+def _nearest(recipe: Recipe, model: Model) -> str:
+    """What to do where a scheme finds nothing."""
+    kinds = {s.kind for s in find_sites(model)}
+    if recipe.scheme == "dynamic" and Kind.CONVOLUTION in kinds and not (recipe.include or recipe.exclude):
+        return "--scheme w8 stores filters in 8 bits at float speed; --scheme int8 with --calib runs them on integers"
+    return "`qconvert inspect MODEL` shows what the model holds"
 
 
 def apply(
@@ -87,7 +112,7 @@ def apply(
         listed = "; ".join(list(reasons)[:5]) or "it holds no float weights worth it"
         raise ModelError(
             f"{prepared.source.path}: nothing for {recipe.scheme} to convert ({listed})",
-            hint="`qconvert inspect MODEL` shows what the model holds",
+            hint=_nearest(recipe, work.model),
         )
     model = clean(work.model, prepared.source)
     drop_types_of_constants(model)

@@ -72,7 +72,7 @@ class NonUniform:
 
     def operator(self, recipe: Recipe) -> int | None:
         """The type of MatMulBnb4 that products become, None: they stay products."""
-        return self.bnb4 if recipe.weight_format != "qdq" and self.block(recipe) else None
+        return self.bnb4 if recipe.weight_format in (AUTO, "nbits") and self.block(recipe) else None
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what cannot be.
@@ -154,7 +154,9 @@ class NonUniform:
         tally = Tally()
         kinds = (Kind.PRODUCT, Kind.CONVOLUTION)
         turns = each_with_moments([p[0] for p in plans], work.model, samples, kinds)
-        for i, moments in work.progress.track(turns, label=self.name, total=len(plans)):
+        sizes = [readers[0].bytes for readers, _, _ in plans]
+        tracked = work.progress.track(turns, label=self.name, total=sum(sizes), size=lambda turn: sizes[turn[0]])
+        for i, moments in tracked:
             readers, spec, operator = plans[i]
             view = readers[0].row_view()
             codes = fit(view, spec, method, moments)

@@ -21,6 +21,8 @@ from qconvert.recipe.recipe import Recipe
 from qconvert.recover.samples import Samples
 from qconvert.registry import Registry
 
+_PLAIN = Recipe()
+
 Owner = Callable[[str, str], str]
 """(node name, operator type) -> the scheme that the node belongs to, "float" for none."""
 
@@ -80,14 +82,34 @@ class Scheme:
         name: as users write it.
         convert: rewrites a model; None for the static pipeline.
         least_opset: the least opset that ``recipe`` needs.
+        opset_for: an opset at which a model becomes better, if it can be brought there; None: the least.
+        reads: fields of a recipe that mean something to it, of those that not every scheme reads (``_SPECIAL``).
         check: raises RecipeError, with the nearest choice that works, where ``recipe`` asks for what cannot be.
     """
 
     name: str
     convert: Callable[[Work], Converted] | None
     least_opset: Callable[[Recipe], int]
+    opset_for: Callable[[Recipe, Model], int] | None = None
+    reads: frozenset[str] = frozenset()
     check: Callable[[Recipe], None] = nothing_refused
 
+
+# field -> what those who do not read it have instead
+_SPECIAL = {
+    "block": "has no blocks of weights",
+    "rounding": "rounds to nearest, by no method",
+    "weight_format": "has one form of weights",
+    "accuracy_level": "makes no MatMulNBits",
+    "embeddings": "has no form of its own for embedding tables",
+    "lm_head": "has no form of its own for the output matrix",
+    "activations": "has no calibrated activations",
+    "weights": "has weights of one type",
+    "method": "calibrates no ranges",
+    "recover": "has no recovery passes",
+}
+STATIC_CHOICES = frozenset({"activations", "weights", "method", "recover"})
+WEIGHT_CHOICES = frozenset(_SPECIAL) - STATIC_CHOICES
 
 SCHEMES: Registry[Scheme] = Registry("scheme")
 SCHEMES.discover("qconvert.schemes.kinds")
@@ -108,3 +130,12 @@ def check_combination(recipe: Recipe) -> None:
         raise RecipeError(
             f"--scheme {recipe.scheme} has no QOperator form", hint="leave --format out, or use --scheme int8"
         )
+    used = [SCHEMES.get(name) for name in (recipe.scheme, *sorted(mixed - {"float"}))]
+    for name, instead in _SPECIAL.items():
+        if getattr(recipe, name) != getattr(_PLAIN, name) and not any(name in s.reads for s in used):
+            flag = f"--{name.replace('_', '-')}"
+            able = ", ".join(s.name for s in SCHEMES if name in s.reads)
+            raise RecipeError(
+                f"{flag} does not go with --scheme {recipe.scheme}, which {instead}",
+                hint=f"leave it out, or use one of the schemes that know it: {able}",
+            )

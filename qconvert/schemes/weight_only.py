@@ -2,8 +2,8 @@
 
 What becomes of a weight follows from what reads it:
 
-    products            blocks, or a scale for each output channel; small ones of 8 bits unpacked when the model is
-                        loaded, which is faster then
+    products            blocks, or a scale for each output channel; small ones unpacked when the model is loaded, which
+                        is faster then (docs/decisions/0042)
     embedding tables    blocks (GatherBlockQuantized), or 8 bits a row
     convolutions, LSTM, GRU, RNN    8 bits a channel, unpacked when the model is loaded: for size alone
 
@@ -25,6 +25,7 @@ from qconvert.emit.filters import filter_rows
 from qconvert.emit.sites import Kind, Site, find_sites, layout_objection, other_readers, shared
 from qconvert.emit.ties import tie_tables
 from qconvert.errors import RecipeError
+from qconvert.graph.model import Model
 from qconvert.numerics.blocks import BlockCodes, BlockSpec
 from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
@@ -36,11 +37,12 @@ from qconvert.schemes.tally import Tally
 # without and with calibration data, where the recipe leaves it open (docs/decisions/0022)
 _DATA_FREE, _WITH_DATA = "mse", "gptq"
 _DEFAULT_BLOCK = 32
-# Products with 8-bit weights of fewer numbers run faster in float: of 64 x 64 to 128 x 128 packed ones have 0.4 to 0.9
-# times the speed of float, of 256 x 256 0.9 to 1.3 times, of 384 x 384 1.1 to 1.8 (ONNX Runtime 1.32, 1 to 128 rows).
+# Products with weights of fewer numbers run faster in float: packed ones of 64 x 64 to 128 x 128 have 0.2 to 1.0 times
+# the speed of float, those of 256 x 256 0.9 to 1.5 times with 8 and 4 bits (ONNX Runtime 1.32, 1 to 128 rows).
 _LEAST_PACKED = 1 << 16
 # Numbers of a weight that are rounded at once: temporaries of 64 MB.
 _PART = 1 << 24
+_PACKABLE = frozenset({Kind.PRODUCT, Kind.TABLE})
 _OPSETS = {8: 13, 4: 21, 2: 25}
 
 
@@ -91,7 +93,17 @@ class WeightOnly:
         """DequantizeLinear knows axes from 13 on, blocks and 4 bits from 21, 2 bits from 25."""
         if self.nbits(recipe):
             return _OPSETS[8]
+        if recipe.weight_format == "unpack":
+            return _OPSETS[self.bits]
         return max(_OPSETS[self.bits], 21 if self.block(recipe) else 13)
+
+    def opset_for(self, recipe: Recipe, model: Model) -> int:
+        """What small products want in order to be unpacked when the model is loaded: Cast of 4 or 2 bits."""
+        least = self.least_opset(recipe)
+        small = (s.kind in _PACKABLE and math.prod(s.shape) < _LEAST_PACKED for s in find_sites(model))
+        if not self.nbits(recipe) or recipe.weight_format != AUTO or not any(small):
+            return least
+        return max(least, _OPSETS[self.bits])
 
     def convert(self, work: Work) -> Converted:
         """Store the weights of the scheme's nodes otherwise."""
@@ -105,7 +117,10 @@ class WeightOnly:
         samples = work.samples if rounder.uses_data else None
         turns = each_with_moments([p.sites for p in plans], work.model, samples)
         tracked = work.progress.track(
-            turns, label=self.name, total=sum(p.bytes for p in plans), size=lambda turn: plans[turn[0]].bytes
+            turns,
+            label=self.name,
+            total=sum(p.sites[0].bytes for p in plans),
+            size=lambda turn: plans[turn[0]].sites[0].bytes,
         )
         for i, moments in tracked:
             plan = plans[i]
@@ -127,7 +142,7 @@ class WeightOnly:
             owners = {work.owner(s.name, s.node.op_type) for s in readers}
             if self.name not in owners:
                 continue
-            plan, reason = self._plan(readers, owners, work.recipe)
+            plan, reason = self._plan(readers, owners, work.recipe, work.model.opset)
             if plan is not None:
                 plans.append(plan)
             for site in readers:
@@ -137,7 +152,9 @@ class WeightOnly:
                     nodes[site.name] = NodePlan(node=site.name, op_type=site.node.op_type, decision=decision)
         return plans, nodes
 
-    def _plan(self, readers: tuple[Site, ...], owners: set[str], recipe: Recipe) -> tuple[_Plan | None, str]:
+    def _plan(
+        self, readers: tuple[Site, ...], owners: set[str], recipe: Recipe, opset: int
+    ) -> tuple[_Plan | None, str]:
         """(what becomes of a weight, why); None: it stays float."""
         if len(owners) > 1:
             return None, f"its weight is shared with nodes of {', '.join(sorted(owners - {self.name}))}"
@@ -152,25 +169,29 @@ class WeightOnly:
         parts |= {recipe.lm_head} if any(s.is_head for s in readers) else set()
         if "float" in parts:
             return None, "kept in float by --embeddings or --lm-head"
+        qdq = recipe.weight_format == "qdq"
         bits, block = (8, 0) if "w8" in parts else (self.bits, self.block(recipe))
         nbits = self.nbits(recipe) and block > 0 and not any(map(product_objection, readers))
-        if kinds - {Kind.PRODUCT, Kind.TABLE}:
+        small = recipe.weight_format == AUTO and opset >= _OPSETS[bits] and math.prod(readers[0].shape) < _LEAST_PACKED
+        if kinds - _PACKABLE:
             bits, block, nbits = 8, 0, False
-        elif Kind.TABLE in kinds:
+        elif Kind.TABLE in kinds and not (small and nbits):
             columns = readers[0].shape[1]
             while nbits and block >= LEAST_BLOCK and columns % block:
                 block //= 2
             if not nbits or block < LEAST_BLOCK:  # standard operators pick rows of whole bytes
                 bits, block, nbits = 8, 0, False
-        unpacked = bool(kinds - {Kind.PRODUCT, Kind.TABLE}) or (
-            bits == 8 and block == 0 and math.prod(readers[0].shape) < _LEAST_PACKED
-        )
-        whole = Form.UNPACK if unpacked and recipe.weight_format != "qdq" else Form.DEQUANTIZE
-        forms = tuple(Form.NBITS if nbits else Form.ROWS if s.kind is Kind.TABLE else whole for s in readers)
+        unpacked = recipe.weight_format == "unpack" or (bool(kinds - _PACKABLE) and not qdq)
+        unpacked |= small
+        picked = Form.UNPACK if small and (nbits or len(readers) == 1) else Form.ROWS
+        nbits = nbits and not unpacked
+        whole = Form.UNPACK if unpacked else Form.DEQUANTIZE
+        forms = tuple(Form.NBITS if nbits else picked if s.kind is Kind.TABLE else whole for s in readers)
         spec = BlockSpec(bits=bits, block=block, symmetric=bool(recipe.symmetric))
         shared_by = "a scale for each channel" if not block else f"blocks of {block}"
         once = ", stored once for all that read it" if len(readers) > 1 else ""
-        return _Plan(sites=readers, spec=spec, forms=forms), f"{bits}-bit weights, {shared_by}{once}"
+        loaded = ", unpacked when the model is loaded" if Form.UNPACK in forms and kinds <= _PACKABLE else ""
+        return _Plan(sites=readers, spec=spec, forms=forms), f"{bits}-bit weights, {shared_by}{loaded}{once}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +201,6 @@ class _Plan:
     sites: tuple[Site, ...]
     spec: BlockSpec
     forms: tuple[Form, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Of the float weight."""
-        return 4 * math.prod(self.sites[0].shape)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -47,6 +47,20 @@ def test_commands_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/schemes.md"])
+def test_the_tables_of_schemes_have_every_scheme(page: str) -> None:
+    """A row for each that `--scheme` knows; in it figures, or the number of a reason that stands below."""
+    from qconvert.schemes.scheme import SCHEMES
+
+    text = (REPO / page).read_text(encoding="utf-8")
+    table = text.partition("<!-- schemes:begin -->")[2].partition("<!-- schemes:end -->")[0]
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("`").split()[0] for row in rows} == set(SCHEMES.names())
+    for cell in (c for row in rows for c in row[1:]):
+        reason = re.fullmatch(r"none (\(\d+\))", cell)
+        assert re.fullmatch(r"[\d.]+, .+, [\d.]+x", cell) if reason is None else f"\n{reason[1]} " in table, cell
+
+
 # ---- the table of results
 
 

@@ -64,6 +64,11 @@ def test_a_saved_recipe_gives_the_same_bytes(qconvert: Command, tmp_path: Path) 
         (("--scheme", "w4", "--format", "qoperator"), "--scheme w4 has no QOperator form"),
         (("--scheme", "w4", "--weight-format", "nbits", "--block", "-1"), "give --block 32"),
         (("--scheme", "w4", "--exclude", "Comv"), "no such node"),
+        (("--scheme", "fp16", "--block", "32"), "fp16, which has no blocks"),
+        (("--scheme", "dynamic", "--rounding", "hqq"), "schemes that know it: "),
+        (("--scheme", "w8", "--rounding", "gptq"), "rounds to nearest"),
+        (("--scheme", "w4", "--method", "entropy"), "int8"),
+        (("--scheme", "int8", "--weight-format", "nbits"), "nf4, palette:16"),
         (
             (
                 "--scheme",

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from networks import chain, interface, structure
 from networks.all import NETWORKS
-from networks.builder import Builder, Network
+from networks.builder import BOOL, Builder, Feed, Network
 from networks.contract import breaches, measured
 from onnx import numpy_helper
 
@@ -230,3 +230,25 @@ def test_dead_parts_go(tmp_path: Path) -> None:
     b.output(b.matmul(x, 4, 2, out="y"), [2, 2])
     net = Network(proto=b.model(), feeds=b.feeds())
     assert types(prepared(net, tmp_path)) == ["Gemm"]
+
+
+def test_dead_weights_of_bodies_go(tmp_path: Path) -> None:
+    """As LSTMs within If are exported: an If of a known condition slices the weights of the branch around it."""
+    b = Builder(opset=17)
+    x, flag = b.input("x", [2, 64]), b.input("flag", [], BOOL)
+    branches = {}
+    for place in ("then", "else"):
+        outer = Builder(seed=len(place), prefix=f"{place}_", opset=17)
+        weight, known = outer.weight(64, 128, fan_in=64), outer.constant_node(np.asarray(True))
+        inner = []
+        for first in (0, 64):
+            body = Builder(prefix=f"{place}{first}_", opset=17)
+            part = body.node("Slice", weight, body.ints(first), body.ints(first + 64), body.ints(1))
+            body.output(body.node("MatMul", x, part))
+            inner.append(body.graph(f"{place}{first}"))
+        outer.output(outer.node("If", known, then_branch=inner[0], else_branch=inner[1]))
+        branches[f"{place}_branch"] = outer.graph(place)
+    b.output(b.node("If", flag, out="y", **branches), [2, 64])
+    feed: Feed = {"x": np.ones((2, 64), np.float32), "flag": np.asarray(False)}
+    result = prepare(written(b.model(), tmp_path), feed)
+    assert view_of(result.model).body_parameters == 2 * 64 * 64

@@ -78,3 +78,25 @@ def test_weights_read_in_bodies(op_type: str, scheme: str, tmp_path: Path) -> No
     assert len(blob) < (0.65 if scheme == "fp16" else 0.45) * path.stat().st_size
     for outputs in measured(net, blob):
         assert min(outputs.values()) > LEAST_DB[scheme]
+
+
+def test_each_weight_of_a_body_is_decided_by_itself(tmp_path: Path) -> None:
+    """A Gemm that has no integer form is stored in bytes, the product beside it runs on integers, in one body."""
+    net = recurrent("Loop")
+    (body,) = (a.g for n in net.proto.graph.node for a in n.attribute if a.name == "body")
+    (captured,) = (n for n in body.node if n.name == "captured")
+    captured.op_type, captured.input[0] = "Gemm", "turned"
+    captured.attribute.extend([helper.make_attribute("transA", 1), helper.make_attribute("alpha", 0.5)])
+    body.node.insert(0, helper.make_node("Transpose", ["first"], ["turned"], perm=[1, 0]))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.proto.SerializeToString())
+    recipe = Recipe(scheme="dynamic")
+    result = apply(prepare(load(path), net.feeds[0]), recipe, trials=net.feeds)
+    said = {name: node.decision for name, node in result.nodes.items()}
+    assert said["inner"].taken and "as the model runs" in said["inner"].reason
+    assert said["captured"].taken and "has no integer form: 8-bit weights" in said["captured"].reason
+    blob = result.model.to_bytes()
+    (body,) = (a.g for n in onnx.load_from_string(blob).graph.node for a in n.attribute if a.name == "body")
+    assert [n.op_type for n in body.node].count("MatMulInteger") == 1
+    for outputs in measured(net, blob):
+        assert min(outputs.values()) > LEAST_DB["dynamic"]

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from networks.branches import voice, voice_feeds
 from onnx import TensorProto, helper, numpy_helper
 
 from qconvert import converting
@@ -150,3 +151,52 @@ def test_a_large_model_is_converted_without_running_it(
     assert "not run" in done.notes[-1]
     assert not list(tmp_path.glob(".qconvert*"))
     assert np.abs(outputs(tmp_path / "unseen.onnx") - outputs(tmp_path / "seen.onnx")).max() < 2 * STEP
+
+
+def floats_of(graph: onnx.GraphProto) -> int:
+    """Numbers in float32 initializers of ``graph`` and its bodies."""
+    inner = sum(floats_of(a.g) for n in graph.node for a in n.attribute if a.HasField("g"))
+    return inner + sum(int(np.prod(i.dims)) for i in graph.initializer if i.data_type == TensorProto.FLOAT)
+
+
+def test_weights_unpacked_on_loading_become_float_again(tmp_path: Path) -> None:
+    """Those of LSTMs and of bodies are cast and scaled, not behind DequantizeLinear."""
+    source, data, quantized = tmp_path / "voice.onnx", tmp_path / "data", tmp_path / "int8.onnx"
+    source.write_bytes(voice().proto.SerializeToString())
+    data.mkdir()
+    for i, feed in enumerate(voice_feeds(8)):
+        np.savez(data / f"{i}.npz", **feed)
+    spec = DataSpec(sources=(str(data),))
+    quantize(QuantizeJob(model=source, output=quantized, recipe=Recipe(placement="static"), calib=spec))
+    convert(ConvertJob(model=quantized, output=tmp_path / "float.onnx", to="float", data=spec))
+    counts = [floats_of(onnx.load(p).graph) for p in (source, quantized, tmp_path / "float.onnx")]
+    assert counts[1] < 0.2 * counts[0] and counts[2] >= 0.98 * counts[0]
+
+
+def test_a_model_that_made_up_inputs_do_not_fit(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Reshape", ["d", "shape"], ["y"]),
+    ]
+    constants = {"s": np.float32(0.1), "z": np.uint8(128), "shape": np.array([7, 11, -1])}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()],
+    )
+    source, data = tmp_path / "model.onnx", tmp_path / "x.npy"
+    source.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    with pytest.raises(ModelError) as refused:
+        convert(ConvertJob(model=source, output=tmp_path / "out.onnx", to="float"))
+    assert refused.value.hint is not None and "--data" in refused.value.hint
+    np.save(data, np.ones((2, 77), np.float32))
+    done = convert(
+        ConvertJob(model=source, output=tmp_path / "out.onnx", to="float", data=DataSpec(sources=(str(data),)))
+    )
+    assert done.comparison is not None

@@ -107,7 +107,7 @@ class Watcher:
         del text
 
 
-@pytest.mark.parametrize("scheme", ["w4", "fp16", "bf16"])
+@pytest.mark.parametrize("scheme", ["w4", "fp16", "bf16", "dynamic", "nf4", "palette:16", "fp8"])
 def test_progress_is_told_in_bytes(scheme: str, tmp_path: Path) -> None:
     source, watcher = transformer(tmp_path, 4), Watcher()
     job = QuantizeJob(

@@ -191,7 +191,7 @@ def pruned(folder: Path, *, convolution: bool) -> tuple[np.ndarray, Path, Path]:
 
 
 RECIPES = {
-    s: Recipe(scheme=s, accuracy_level=1)
+    s: Recipe(scheme=s, accuracy_level=1 if s in ("w8", "w4", "w2") else 4)
     for s in ("dynamic", "w8", "w4", "w2", "fp16", "bf16", "fp8", "palette:16", "nf4", "fp4", "binary")
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from networks.contract import measured
 from onnx import TensorProto, helper, numpy_helper
 from schemes.runs import Feeds
 
-from qconvert.errors import RecipeError
+from qconvert.errors import ModelError, RecipeError
 from qconvert.graph.census import take_census
-from qconvert.graph.model import load
-from qconvert.graph.prepare.canonical import prepare
+from qconvert.graph.model import Model, load
+from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.samples import Samples
-from qconvert.schemes.application import apply, least_opset
+from qconvert.schemes.application import apply, at_best_opset, least_opset
 from qconvert.schemes.scheme import Converted, check_combination
 
 WIDTH, VOCABULARY = 64, 96
@@ -87,6 +88,7 @@ def initializers(result: Converted) -> dict[str, int]:
     [
         ("w8", "qdq", -1, 35), ("w8", "qdq", 32, 35), ("w8", "nbits", 32, 35), ("w4", "nbits", 16, 12),
         ("w4", "qdq", 16, 12), ("w4", "qdq", -1, 10), ("w2", "nbits", 16, 2), ("w2", "qdq", 16, 2),
+        ("w8", "unpack", -1, 35), ("w4", "unpack", 16, 12), ("w4", "unpack", -1, 10), ("w2", "unpack", 16, 2),
     ],
 )  # fmt: skip
 def test_every_form_of_weights(
@@ -98,7 +100,9 @@ def test_every_form_of_weights(
     assert quality(net, result) > least_db
     ops = operators(result)
     assert ops["MatMulNBits"] == (3 if form == "nbits" else 0)
-    assert ops["DequantizeLinear"] == (0 if form == "nbits" else 3)
+    assert ops["DequantizeLinear"] == (3 if form == "qdq" else 0)
+    if form == "unpack":
+        assert set(run_by_onnxruntime(result, tmp_path)) <= {"Gather", "Cast", "Sub", "Mul", "Add", "MatMul", "Relu"}
     # ONNX Runtime makes MatMulNBits of DequantizeLinear, but for the first product, whose input has no known type yet
     assert take_census(result.model, ()).weights_dequantized <= 1
 
@@ -137,22 +141,95 @@ def test_schemes_are_mixed_by_node(tmp_path: Path) -> None:
     assert quality(net, mixed) > 35
 
 
-@pytest.mark.parametrize(("width", "form"), [(128, "auto"), (256, "auto"), (128, "qdq")])
-def test_products_of_8_bits_are_packed_where_that_is_not_slower(width: int, form: str, tmp_path: Path) -> None:
-    """What ONNX Runtime runs: float products of small weights, MatMulNBits of those of 256 x 256 and more."""
-    b = Builder(seed=1)
-    b.output(b.node("MatMul", b.input("x", [4, width]), b.weight(width, width, fan_in=width)), [4, width])
-    feeds: list[Feed] = [{"x": np.random.default_rng(2).standard_normal((4, width)).astype(np.float32)}]
-    net = Network(proto=b.model(), feeds=feeds)
-    result = converted(net, Recipe(scheme="w8", weight_format=form), tmp_path)
-    options, place = ort.SessionOptions(), str(tmp_path / "run.onnx")
+def run_by_onnxruntime(result: Converted, folder: Path) -> list[str]:
+    """The operators of the optimized graph."""
+    options, place = ort.SessionOptions(), str(folder / "run.onnx")
     options.optimized_model_filepath, options.log_severity_level = place, 4
     ort.InferenceSession(result.model.to_bytes(), options, providers=["CPUExecutionProvider"])
-    run = Counter(n.op_type for n in onnx.load(place).graph.node)
-    assert run["MatMul"] == (1 if (width, form) == (128, "auto") else 0)
-    assert run["MatMulNBits"] == 1 - run["MatMul"]
-    assert not {"Cast", "Sub", "Mul", "DequantizeLinear"} & set(run)
-    assert quality(net, result) > 35
+    return [n.op_type for n in onnx.load(place, load_external_data=False).graph.node]
+
+
+def products(width: int, columns: int, *between: str) -> Network:
+    """A product, the operators ``between`` and a product: width -> columns -> width."""
+    b = Builder(seed=1)
+    x = b.node("MatMul", b.input("x", [4, width]), b.weight(width, columns, fan_in=width))
+    for op_type in between:
+        x = b.node(op_type, x, *([b.vector(columns)] if op_type == "Add" else []))
+    b.output(b.node("MatMul", x, b.weight(columns, width, fan_in=columns)), [4, width])
+    feeds: list[Feed] = [{"x": np.random.default_rng(2).standard_normal((4, width)).astype(np.float32)}]
+    return Network(proto=b.model(), feeds=feeds)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "opset", "least_db"), [("w8", 17, 35), ("w4", 21, 12), ("w4", 17, 12), ("w2", 25, 1), ("w2", 21, 1)]
+)
+@pytest.mark.parametrize(("width", "columns"), [(128, 128), (48, 200), (256, 256)])
+def test_products_are_packed_where_that_is_not_slower(
+    width: int, columns: int, scheme: str, opset: int, least_db: float, tmp_path: Path
+) -> None:
+    """What ONNX Runtime runs: float products of small weights, MatMulNBits of those of 256 x 256 and more, and wherever
+    the opset cannot cast the codes."""
+    net, recipe = products(width, columns, "Tanh"), Recipe(scheme=scheme)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.proto.SerializeToString())
+    result = apply(prepare(load(path), net.feeds[0], min_opset=opset), recipe)
+    small = width < 256 and opset >= {"w8": 13, "w4": 21, "w2": 25}[scheme]
+    kernel = "MatMul" if small else "MatMulNBits"
+    assert run_by_onnxruntime(result, tmp_path) == [kernel, "Tanh", kernel]
+    assert quality(net, result) > least_db
+    again = apply(prepare(load(path), net.feeds[0], min_opset=opset), replace(recipe, symmetric=True))
+    assert quality(net, again) > least_db
+
+
+@pytest.mark.parametrize("rounding", ["gptq", "awq"])
+@pytest.mark.parametrize(("scheme", "opset", "least_db"), [("w4", 21, 12), ("w2", 25, 2)])
+def test_small_models_run_as_in_float(scheme: str, opset: int, least_db: float, rounding: str, tmp_path: Path) -> None:
+    """The table, too, whose codes are there once; factors of inputs (awq) are multiplied into weights on loading."""
+    net = language_model()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.proto.SerializeToString())
+    prepared = prepare(load(path), net.feeds[0], min_opset=opset)
+    samples = Samples(feeds=Feeds(net.feeds), indices=range(len(net.feeds)))
+    result = apply(prepared, Recipe(scheme=scheme, rounding=rounding), samples, net.feeds)
+    assert run_by_onnxruntime(result, tmp_path) == run_by_onnxruntime(replace(result, model=prepared.model), tmp_path)
+    assert len([n for n in initializers(result) if n.endswith("_q")]) == 3
+    assert quality(net, result) > least_db
+
+
+@pytest.mark.parametrize(("scheme", "best"), [("w8", 17), ("w4", 21), ("w2", 25)])
+def test_the_opset_is_raised_for_small_products_only(scheme: str, best: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for width, expected in ((64, best), (256, 17)):
+        net, asked = products(width, width), list[int]()
+        path.write_bytes(net.proto.SerializeToString())
+        source = load(path)
+
+        def make(opset: int, asked: list[int] = asked, source: Model = source, net: Network = net) -> Prepared:
+            asked.append(opset)
+            if opset > 17:
+                raise ModelError("it cannot be raised")
+            return prepare(source, net.feeds[0], min_opset=opset)
+
+        prepared = at_best_opset(Recipe(scheme=scheme), source, make)
+        assert asked == [expected, 13] if expected > 17 else [13]
+        assert prepared.model.opset == 17
+        assert quality(net, apply(prepared, Recipe(scheme=scheme))) > 0  # packed where it could not be raised
+
+
+@pytest.mark.parametrize("between", [("Relu",), ("Add", "Relu"), ("Add",)])
+@pytest.mark.parametrize(("scheme", "block"), [("w8", 0), ("w4", -1)])
+def test_no_weight_is_dequantized_at_each_run(
+    scheme: str, block: int, between: tuple[str, ...], tmp_path: Path
+) -> None:
+    """ONNX Runtime does not fuse DequantizeLinear into a product in front of a clamp, unless something parts them."""
+    result = converted(products(256, 256, *between), Recipe(scheme=scheme, block=block), tmp_path)
+    ran = run_by_onnxruntime(result, tmp_path)
+    assert "DequantizeLinear" not in ran and ran.count("MatMulNBits") == 2
+
+
+def test_dequantizing_on_request(tmp_path: Path) -> None:
+    result = converted(products(128, 128, "Tanh"), Recipe(scheme="w8", weight_format="qdq"), tmp_path)
+    assert run_by_onnxruntime(result, tmp_path) == ["MatMulNBits", "Tanh", "MatMulNBits"]
 
 
 def test_dynamic_products_are_fused(tmp_path: Path) -> None:
@@ -231,3 +308,26 @@ def test_filters_are_unpacked_on_loading_and_keep_their_sums(tmp_path: Path) -> 
     result = converted(net, Recipe(scheme="w8"), tmp_path)
     assert take_census(result.model, ()).weights_dequantized <= 1  # of the Gemm
     assert quality(net, result) > 45
+
+
+def test_a_net_of_convolutions_is_told_what_works_instead_of_dynamic(tmp_path: Path) -> None:
+    b = Builder(seed=1)
+    b.output(b.relu(b.conv(b.input("x", [1, 8, 8, 8]), 8, 16)), [1, 16, 8, 8])
+    net = Network(proto=b.model(), feeds=[{"x": np.ones((1, 8, 8, 8), np.float32)}])
+    with pytest.raises(ModelError, match="slower than float ones") as refused:
+        converted(net, Recipe(scheme="dynamic"), tmp_path)
+    assert refused.value.hint is not None and "--scheme w8" in refused.value.hint
+    assert quality(net, converted(net, Recipe(scheme="w8"), tmp_path)) > 30
+
+
+def test_traces_of_the_exporter_are_left_out(tmp_path: Path) -> None:
+    """PyTorch notes with each node where in a program it came from; what the model says of itself stays."""
+    net = language_model()
+    for node in net.proto.graph.node:
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File ..., line 3" * 99)
+        node.metadata_props.add(key="mine", value="kept")
+    net.proto.metadata_props.add(key="pkg.torch.export", value="kept")
+    found = onnx.load_from_string(converted(net, Recipe(scheme="w8"), tmp_path).model.to_bytes())
+    notes = {p.key for n in found.graph.node for p in n.metadata_props}
+    assert notes <= {"mine"}
+    assert found.metadata_props[0].key == "pkg.torch.export"

@@ -23,11 +23,11 @@ from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
     NameFixPass,
     RemoveInitializersFromInputsPass,
-    RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
 )
 
 from qconvert.errors import ModelError, QConvertError
+from qconvert.graph.edit import remove_unused
 from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.affine import fold_affine
@@ -178,7 +178,7 @@ def _run_passes(
             ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]
     run += [
-        ("removing what nothing reads", lambda: RemoveUnusedNodesPass()(model.ir)),
+        ("removing what nothing reads", lambda: remove_unused(model.ir)),
         ("removing operator sets that nothing uses", lambda: RemoveUnusedOpsetsPass()(model.ir)),
         ("naming nodes", lambda: NameFixPass()(model.ir)),
         ("raising the IR version", lambda: _raise_ir_version(model.ir)),

@@ -16,8 +16,9 @@ import onnxscript.rewriter
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
     LiftConstantsToInitializersPass,
-    RemoveUnusedNodesPass,
 )
+
+from qconvert.graph.edit import remove_unused
 
 # onnxscript's own limit for the inputs of a folded node, in elements
 _ALWAYS_FOLDED = 8192
@@ -63,7 +64,7 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
             _drop_later_attributes(model)
             rewritten = before != tuple(model.graph)
     if rewrite:
-        RemoveUnusedNodesPass()(model)
+        remove_unused(model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         CommonSubexpressionEliminationPass()(model)
         _name_replacements(model.graph, names)

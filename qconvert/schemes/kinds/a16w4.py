@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qconvert.inputs import least_opset
 from qconvert.plan.widths import of_scheme
-from qconvert.schemes.scheme import SCHEMES, Scheme
+from qconvert.schemes.scheme import SCHEMES, STATIC_CHOICES, Scheme
 from qconvert.schemes.wide import check
 
 SCHEMES.add(
@@ -13,6 +13,7 @@ SCHEMES.add(
         name="a16w4",
         convert=None,
         least_opset=lambda recipe: least_opset(of_scheme(recipe, "a16w4")),
+        reads=STATIC_CHOICES,
         check=check,
     ),
 )

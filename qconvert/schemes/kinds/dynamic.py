@@ -2,7 +2,8 @@
 
 Products, Attention and LSTM run on integers; embedding tables are stored as int8 rows. Convolutions stay float: on
 ONNX Runtime's CPU provider ConvInteger took 2 to 18 times as long as the float Conv in every net that was measured
-(DS-CNN, MobileNetV1, ResNet-8, superres). GRU and RNN have no integer form; their weights are stored in 8 bits.
+(DS-CNN, MobileNetV1, ResNet-8, superres). GRU and RNN have no integer form, nor have some products and LSTMs; their
+weights are stored in 8 bits. This is decided weight by weight, in the bodies of control flow as in the main graph.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def convert(work: Work) -> Converted:
     if samples is None and work.trials:  # what is known to run
         samples, made = made_samples(work.model), " by inputs that were made up, for want of data"
     smoothed = _smooth(work, samples, groups, additions) if samples is not None else {}
-    for group in work.progress.track(groups, label="dynamic", total=len(groups)):
+    total = sum(g[0].bytes for g in groups)
+    for group in work.progress.track(groups, label="dynamic", total=total, size=lambda group: group[0].bytes):
         kinds = {s.kind for s in group}
         if other := other_readers(group):
             decisions.say(group, f"{other} reads its weight, too")
@@ -81,9 +83,7 @@ def convert(work: Work) -> Converted:
         elif Kind.CONVOLUTION in kinds:
             decisions.say(group, _CONVOLUTION)
         elif kinds == {Kind.RECURRENT} and any(s.node.op_type != "LSTM" for s in group):
-            rounded = _rounded(group[0], tally)
-            tables.write(group, rounded.codes, [Form.UNPACK] * len(group), None)
-            decisions.say(group, "no integer form: 8-bit weights, float arithmetic", taken=True)
+            _store(group, "no integer form", tables, decisions, tally)
         elif kinds == {Kind.RECURRENT} and len(group) == 1:
             recurrent.setdefault(group[0].name, []).append(group[0])
         elif kinds == {Kind.TABLE}:
@@ -95,11 +95,20 @@ def convert(work: Work) -> Converted:
             forms = [Form.ROWS if s.kind is Kind.TABLE else Form.DEQUANTIZE for s in group]
             tables.write(group, rounded.codes, forms, None)
             decisions.say(group, "8-bit weights, stored once for table and product", taken=True)
+        elif objection := next(filter(None, map(product_objection, group)), ""):
+            _store(group, objection, tables, decisions, tally)
         else:
             rows = group[0].rows() * smoothed.get(group[0].name, np.float32(1))
             _products(group, int8_rows(rows, saturates=saturates), emitter, decisions, tally)
     for sites in recurrent.values():
-        _recurrent(sites, emitter, decisions, tally, saturates=saturates)
+        reason = lstm_objection(sites[0].node) or (
+            "" if len(sites) == 2 else "one of its weights is too small or shared"
+        )
+        if reason:
+            for site in sites:
+                _store([site], reason, tables, decisions, tally)
+        else:
+            _recurrent(sites, emitter, decisions, tally, saturates=saturates)
     return Converted(
         model=model,
         nodes=decisions.nodes,
@@ -154,12 +163,16 @@ def _rounded(site: Site, tally: Tally) -> Rounded:
     return rounded
 
 
+def _store(group: Sequence[Site], reason: str, emitter: BlockEmitter, decisions: _Decisions, tally: Tally) -> None:
+    """Store the one weight of ``group`` in bytes, for arithmetic in float."""
+    rounded = _rounded(group[0], tally)
+    emitter.write(group, rounded.codes, [Form.UNPACK] * len(group), None)
+    decisions.say(group, f"{reason}: 8-bit weights, float arithmetic", taken=True)
+
+
 def _products(
     group: Sequence[Site], rows: Int8Rows, emitter: DynamicEmitter, decisions: _Decisions, tally: Tally
 ) -> None:
-    if objection := next(filter(None, map(product_objection, group)), ""):
-        decisions.say(group, objection)
-        return
     tally.add(group[0].rows(), rows.real())
     for site in group:
         decisions.say([site], _DONE[site.kind], taken=True)
@@ -169,17 +182,12 @@ def _products(
 def _recurrent(
     sites: Sequence[Site], emitter: DynamicEmitter, decisions: _Decisions, tally: Tally, *, saturates: bool
 ) -> None:
-    node = sites[0].node
-    reason = lstm_objection(node) or ("" if len(sites) == 2 else "one of its weights is too small or shared")
-    if reason:
-        decisions.say(sites, reason)
-        return
     w, r = sorted(sites, key=lambda s: s.port)
     decisions.say(sites, _DONE[Kind.RECURRENT], taken=True)
     codes = [(s, int8_rows(s.rows(), saturates=saturates)) for s in (w, r)]
     for site, rows in codes:
         tally.add(site.rows(), rows.real())
-    emitter.lstm(node, *codes)
+    emitter.lstm(sites[0].node, *codes)
 
 
 def _check(recipe: Recipe) -> None:

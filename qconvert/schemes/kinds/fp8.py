@@ -26,7 +26,7 @@ from qconvert.plan.model import Decision, NodePlan
 from qconvert.recipe.recipe import AUTO, WHOLE_ROW, Recipe
 from qconvert.rounding.books import BookSpec, fit
 from qconvert.schemes.moments import SAMPLES, each_with_moments
-from qconvert.schemes.scheme import SCHEMES, Converted, Scheme, Work
+from qconvert.schemes.scheme import SCHEMES, WEIGHT_CHOICES, Converted, Scheme, Work
 from qconvert.schemes.tally import Tally
 
 NAME = "fp8"
@@ -55,7 +55,9 @@ def convert(work: Work) -> Converted:
     samples = work.samples if work.recipe.rounding != "rtn" else None
     method = "gptq" if samples is not None else "rtn"
     turns = each_with_moments(taken, work.model, samples, (Kind.PRODUCT, Kind.CONVOLUTION))
-    for i, moments in work.progress.track(turns, label=NAME, total=len(taken)):
+    sizes = [group[0].bytes for group in taken]
+    tracked = work.progress.track(turns, label=NAME, total=sum(sizes), size=lambda turn: sizes[turn[0]])
+    for i, moments in tracked:
         site = taken[i][0]
         view = site.row_view()
         stored = fit(view, _SPEC, method, moments)
@@ -143,6 +145,7 @@ SCHEMES.add(
         name=NAME,
         convert=convert,
         least_opset=lambda recipe: 19,
+        reads=WEIGHT_CHOICES - {"accuracy_level"},
         check=_check,
     ),
 )

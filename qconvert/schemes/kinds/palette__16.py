@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qconvert.schemes.nonuniform import NonUniform
-from qconvert.schemes.scheme import SCHEMES, Scheme
+from qconvert.schemes.scheme import SCHEMES, WEIGHT_CHOICES, Scheme
 
 _KIND = NonUniform(name="palette:16", bits=4)
 
@@ -13,6 +13,7 @@ SCHEMES.add(
         name="palette:16",
         convert=_KIND.convert,
         least_opset=lambda recipe: 13,
+        reads=WEIGHT_CHOICES - {"accuracy_level"},
         check=_KIND.check,
     ),
 )

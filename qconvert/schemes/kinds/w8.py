@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qconvert.schemes.scheme import SCHEMES, Scheme
+from qconvert.schemes.scheme import SCHEMES, WEIGHT_CHOICES, Scheme
 from qconvert.schemes.weight_only import WeightOnly
 
 _KIND = WeightOnly(name="w8", bits=8)
@@ -13,6 +13,7 @@ SCHEMES.add(
         name="w8",
         convert=_KIND.convert,
         least_opset=_KIND.least_opset,
+        reads=WEIGHT_CHOICES - {"rounding"},
         check=_KIND.check,
     ),
 )
