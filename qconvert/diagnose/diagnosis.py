@@ -142,12 +142,17 @@ def _samples(path: Path, data: Path | None) -> list[Feed]:
 
 def _times(path: Path, samples: list[Feed]) -> Mapping[str, float]:
     """Times of the kernels on the first sample, or on made inputs; empty where these do not suit the model."""
+    session = open_session(path)
+
+    def times(feed: Feed) -> Mapping[str, float]:
+        session.run(feed)  # without a profile, which a run without end would fill: 1.4 GB in 6 s
+        return kernel_times(path, feed)
+
     if samples:
-        return kernel_times(path, samples[0])
-    interface = open_session(path).inputs
+        return times(samples[0])
     for usual in USUAL_SIZES:
         try:
-            return kernel_times(path, make_feed(interface, usual=usual).feed)
+            return times(make_feed(session.inputs, usual=usual).feed)
         except ModelError:
             continue
     return {}

@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from qconvert.errors import ModelError
+from qconvert.graph.loops import check_loops
 
 # Fields of TensorProto that hold elements one by one.
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
@@ -55,6 +56,10 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Path | None) -> None:
         _check_calls(proto)
     except ModelError as error:
         raise ModelError(f"{damaged}: {error.message}", hint=again) from error
+    try:
+        check_loops(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
     check_external_data(proto, path, own)
     for tensor in tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:

@@ -228,6 +228,50 @@ def functions(depth: int, calls: int, *, loop: bool = False) -> Damage:
     return model(nodes, [numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "w")], functions=made)
 
 
+def endless(
+    trips: int | None = None, *, least: bool = False, collect: int = 0, inner: int | None = None, counted: bool = False
+) -> Damage:
+    """A Loop of so many trips (None: while its condition holds); of at ``least`` that many times the input's size.
+
+    It collects ``collect`` values a trip, and holds another Loop of ``inner`` trips. Its condition is true: by
+    construction, or (``counted``) because of what it computes.
+    """
+
+    def info(name: str, kind: int, shape: list[int] | None = None) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    def loop(count: str, value: str, result: str, last: str, within: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
+        step, on, go, carried = (f"{result}_{name}" for name in ("i", "on", "go", "v"))
+        nodes, tested = [*within], [helper.make_node("Identity", [on], [go])]
+        if counted:
+            tested = [helper.make_node("ReduceMax", [last], ["most"], keepdims=0)]
+            tested += [helper.make_node("Less", ["most", "two"], [go])]
+        outputs = [info(go, TensorProto.BOOL, []), info(last, TensorProto.FLOAT)]
+        if collect:
+            nodes.append(helper.make_node("ConstantOfShape", ["size"], ["zeros"]))
+            outputs.append(info("zeros", TensorProto.FLOAT, [collect]))
+        inputs = [info(step, TensorProto.INT64, []), info(on, TensorProto.BOOL, []), info(carried, TensorProto.FLOAT)]
+        body = helper.make_graph([*nodes, *tested], "b", inputs, outputs)
+        return helper.make_node("Loop", [count, "yes", value], [result, "c"] if collect else [result], body=body)
+
+    steps = [helper.make_node("Sigmoid", ["l_v"], ["u"])]
+    if inner is not None:
+        steps.append(loop("inner", "u", "t", "s", [helper.make_node("Sigmoid", ["t_v"], ["s"])]))
+    numbers = {"trips": np.int64(trips or 0), "inner": np.int64(inner or 0), "two": np.float32(2), "yes": np.True_}
+    numbers |= {"size": np.asarray([collect], np.int64)}
+    count = "" if trips is None else "product" if least else "trips"
+    nodes = [
+        helper.make_node("Size", ["image"], ["pixels"]),
+        helper.make_node("Mul", ["pixels", "trips"], ["product"]),
+        loop(count, "image", "l", "u" if inner is None else "t", steps),
+        *([helper.make_node("ReduceSum", ["c"], ["d"], keepdims=0)] if collect else []),
+        helper.make_node("Add", ["l", "d" if collect else "two"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["y"], "conv"),
+    ]
+    kernel = numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "w")
+    return model(nodes, [kernel, *(numpy_helper.from_array(np.asarray(v), k) for k, v in numbers.items())])
+
+
 # ---- YAML
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -324,6 +368,18 @@ HOSTILE: tuple[Hostile, ...] = (
     case("a function that calls itself", INSPECT, functions(1, 1, loop=True)),
     case("functions that double", QUANTIZE, functions(40, 2)),
     case("functions that double, unrun", BLIND, functions(40, 2)),
+    # loops: those whose file says that they do not end, and those that turn out so
+    case("a loop of 2^60 trips", QUANTIZE, endless(1 << 60), "over 1,000,000,000 times"),
+    case("a loop of 2^60 trips, unrun", INSPECT, endless(1 << 60), "over 1,000,000,000 times"),
+    case("a loop without a condition", EVALUATE, endless(), "never end"),
+    case("a loop in a loop", CHECK, endless(1 << 20, inner=1 << 20), "over 1,000,000,000 times"),
+    case("a loop that piles up", CALIBRATE, endless(1 << 20, collect=1 << 14), "over 4 GiB"),
+    case("a loop of so many pixels", QUANTIZE, endless(1 << 50, least=True), "may never end"),
+    case("a loop until a sigmoid is two", CHECK, endless(counted=True), "may never end"),
+    case(
+        "a loop in a loop of pixels", "bench model.onnx", endless(1 << 20, least=True, inner=1 << 20), "may never end"
+    ),
+    case("a pile of so many pixels", COMPARE, endless(1 << 50, least=True, collect=1 << 20), "MB of memory"),
     # data outside the model
     case("absolute place", QUANTIZE, outside(location="ABSOLUTE"), "outside the model's folder"),
     case("place above", INSPECT, outside(location="../w.bin"), "outside the model's folder"),
