@@ -17,6 +17,7 @@ from qconvert.diagnose.isa import Isa, this_machine
 from qconvert.errors import ModelError
 from qconvert.evaluate.kernel_times import kernel_times
 from qconvert.evaluate.made_inputs import USUAL_SIZES, data_feeds, make_feed
+from qconvert.evaluate.shown import Shown
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import Census, take_census
 from qconvert.graph.model import Model, load
@@ -34,7 +35,7 @@ _TRIFLE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """What is known of a model's health.
 
     Attributes:
@@ -131,6 +132,16 @@ def _unseen(model: Model) -> list[str]:
     view = view_of(named(model))
     bodies = sorted({n.op_type for n in view.nodes.values() if n.has_bodies})
     return [f"bodies of {', '.join(bodies)} were not examined"] if bodies else []
+
+
+def examinable(path: Path, data: Path | None) -> tuple[Model, int]:
+    """(the model at ``path``, how many samples of ``data`` would be run); the first of them is looked at.
+
+    Raises:
+        ModelError, DataError: as :func:`diagnose`.
+    """
+    model = load(path)
+    return model, len(_samples(path, data))
 
 
 def _samples(path: Path, data: Path | None) -> list[Feed]:
