@@ -155,7 +155,9 @@ def test_a_notebook_shows_what_has_no_report(tmp_path: Path) -> None:
     model.write_bytes(CNN.read_bytes())
     inspection = qconvert.inspect(model)
     damaged = replace(inspection, refusal="<b>no", obstacle="so it is", savings=None, decisions=())
-    calm = {"method": "minmax", "recover": ["none"], "placement": "static"}
+    sensitivity = qconvert.sensitivity(
+        model, calib=DATA / "calib.npz", samples=8, method="minmax", recover=["none"], placement="static"
+    )
     for result, words in (
         (inspection, ("would become about", "joins integer operators", "float32 [batch, 1, 8, 8]")),
         (damaged, ("cannot be quantized: so it is", "&lt;b&gt;no")),
