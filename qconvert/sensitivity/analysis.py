@@ -199,7 +199,8 @@ def damages_of(found: Analysis, scores: GroupScores | None = None) -> tuple[Grou
     extra = found.tradeoff.extra(g.name for g in found.groups)
     damages = []
     for i, group in enumerate(found.groups):
-        parts = [(found.sources[s].is_weight, measured.sources[s]) for s in group.sources]
+        known = measured.known is None or measured.known >= set(group.sources)
+        parts = [(found.sources[s].is_weight, measured.sources[s]) for s in group.sources if known]
         damages.append(
             GroupDamage(
                 name=group.name,

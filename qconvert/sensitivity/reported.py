@@ -26,7 +26,16 @@ def examined(started: Started, quantized: Quantized) -> tuple[tuple[GroupDamage,
     if not quantizes(quantized.plan) or not started.run.gatherer.collects:
         return (), ()
     try:
-        return damages_of(analyze(started, quantized, _OPTIONS)), ()
+        found = damages_of(analyze(started, quantized, _OPTIONS))
+        split = sum(bool(_split(damage)) for damage in found)
+        if split == sum(damage.noise > 0 for damage in found):
+            return found, ()
+        which = f"was measured for the worst {split} of {len(found)}" if split else "was not measured"
+        left = (
+            f"what the error of an operator consists of {which}, and all on one sample, to bound the time: "
+            "`qconvert sensitivity` takes its time"
+        )
+        return found, (left,)
     except DataError:
         raise
     except Exception as error:

@@ -163,7 +163,7 @@ def test_a_notebook_shows_what_has_no_report(tmp_path: Path) -> None:
         (damaged, ("cannot be quantized: so it is", "&lt;b&gt;no")),
         (qconvert.check(model), ("1 finding", "not quantized", "[unquantized]")),
         (
-            qconvert.sensitivity(model, calib=DATA / "calib.npz", samples=8, **calm),
+            sensitivity,
             ("groups on integers", "dB", "Gemm", " us"),
         ),
     ):
