@@ -47,6 +47,8 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Path | None) -> None:
     again = "export or download it again"
     if not all(v.name for v in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer)):
         raise ModelError(f"{damaged}: an input, an output or a constant has no name", hint=again)
+    if not proto.graph.output:
+        raise ModelError(f"{damaged}: it has no output", hint=again)
     if not all(node.op_type for node in nodes(proto)):
         raise ModelError(f"{damaged}: a node has no operator", hint=again)
     try:

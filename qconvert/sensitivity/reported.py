@@ -12,10 +12,10 @@ from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import GroupDamage, analyze, damages_of
 from qconvert.sensitivity.measure import MeasureOptions
 
-# 1e11 multiplications take about 2 s of two cores: a report may cost that, or five times as much where that is what
-# two samples take; dearer models are looked at with less.
+# 1e11 multiplications take 1 to 2 s of two cores: a report may cost that, or ten times as much where two samples take
+# it; dearer models are looked at on one sample, and the errors of the worst operators split as far as that goes.
 # Which errors are larger than others by 10 dB, a few samples show.
-_OPTIONS = MeasureOptions(most=8, operations=1e11, dearest=5e11)
+_OPTIONS = MeasureOptions(most=8, operations=1e11, dearest=1e12)
 
 
 def examined(started: Started, quantized: Quantized) -> tuple[tuple[GroupDamage, ...], tuple[str, ...]]:
