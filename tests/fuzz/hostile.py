@@ -33,6 +33,7 @@ from fuzz.damages import (
 )
 from fuzz.lines import OUT
 from fuzz.seeds import SHAPE
+from onnx import helper
 
 QUANTIZE = f"quantize model.onnx --calib data.npz -o {OUT} --placement static --method minmax --recover none"
 CALIBRATE = f"calibrate model.onnx --calib data.npz -o {OUT}"
