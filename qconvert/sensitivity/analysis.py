@@ -94,7 +94,7 @@ class Sensitivity:
         title = f"The worst {MAX_ROWS} of {len(self.groups)} groups" if len(shown) < len(self.groups) else ""
         grid = Grid(
             title=title,
-            columns=("group", "alone", "weight", "clipping", "activations", "clipping", "in float", "operator"),
+            columns=("group", "alone", "weight", "clipping", "activations", "clipping", "in float"),
             rows=tuple(_row(group) for group in shown),
             numeric=6,
         )
@@ -108,7 +108,8 @@ def _row(group: GroupDamage) -> tuple[str, ...]:
     parts = (group.weight_rounding, group.weight_clipping, group.activation_rounding, group.activation_clipping)
     shares = (f"{part / (sum(parts) or 1.0):.0%}" for part in parts)
     extra = f"+{phrases.significant(group.extra_us, 2)} us"
-    return (group.name, phrases.decibels(group.sqnr_db), *shares, extra, group.op_type)
+    name = group.name if group.op_type in group.name else f"{group.name} {group.op_type}"
+    return (name, phrases.decibels(group.sqnr_db), *shares, extra)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
