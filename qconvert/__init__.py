@@ -60,7 +60,8 @@ __all__ = [
 _HOMES = {
     "qconvert.api.judging": "bench check compare evaluate inspect require",
     "qconvert.api.making": "calibrate convert merge quantize sensitivity tune",
-    "qconvert.errors": "DataError GateMissed GivenUp InputError InternalError ModelError OutputError QConvertError RecipeError",
+    "qconvert.errors": "DataError GateMissed GivenUp InputError InternalError ModelError OutputError QConvertError "
+    "RecipeError",
     "qconvert.recipe.recipe": "Recipe",
     "qconvert.report.model": "Report",
 }
