@@ -24,9 +24,9 @@ VARIABLE = "QCONVERT_LOOP_SECONDS"
 DEFAULT_SECONDS = 6.0
 # A model that came to its end before may take so many times as long for more samples at a time, and with more outputs.
 _MORE = 50.0
-# Until one has come to its end, a run may add so many times the memory that the process holds with the model loaded:
-# results that a Loop collects without end come to 3 GB in a second.
-_MEMORY = 4
+# Until one has come to its end, a run may add so much to what the process holds with the model loaded, or so many times
+# that: results that a Loop collects without end come to 3 GB in a second, and bad input may take 1 GB in all.
+_MEMORY, _TIMES = 500 << 20, 2.5
 _LOOK_EVERY_S = 0.02
 
 
@@ -89,7 +89,7 @@ class _Patience:
                 run.memory = _held() if run.memory < 0 else run.memory
                 if time.perf_counter() > run.until:
                     run.ended_for = f"after {run.until - run.since:g} s"
-                elif not self._slowest and (taken := _held() - run.memory) > _MEMORY * run.memory:
+                elif not self._slowest and (taken := _held() - run.memory) > max(_MEMORY, _TIMES * run.memory):
                     run.ended_for = f"when it had taken {taken >> 20} MB of memory"
                 if run.ended_for:
                     run.options.terminate = True
