@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qconvert.errors import (
         DataError,
         GateMissed,
+        GivenUp,
         InputError,
         InternalError,
         ModelError,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DataError",
     "GateMissed",
+    "GivenUp",
     "InputError",
     "InternalError",
     "ModelError",
@@ -58,7 +60,8 @@ __all__ = [
 _HOMES = {
     "qconvert.api.judging": "bench check compare evaluate inspect require",
     "qconvert.api.making": "calibrate convert merge quantize sensitivity tune",
-    "qconvert.errors": "DataError GateMissed InputError InternalError ModelError OutputError QConvertError RecipeError",
+    "qconvert.errors": "DataError GateMissed GivenUp InputError InternalError ModelError OutputError QConvertError "
+    "RecipeError",
     "qconvert.recipe.recipe": "Recipe",
     "qconvert.report.model": "Report",
 }

@@ -40,6 +40,10 @@ class ModelError(InputError):
     """The model file is missing, damaged, not ONNX, or cannot be run or quantized."""
 
 
+class GivenUp(InputError):
+    """A run of a model did not come to an end in time; whoever tries other inputs or models need not go on."""
+
+
 class DataError(InputError):
     """Calibration or evaluation data, or labels, do not fit the model."""
 

@@ -1,39 +1,51 @@
 """What is in a model and what would become of it, without running it: the stage behind ``qconvert inspect``.
 
-    path -> load -> prepare (no data) -> build_plan -> Inspection
+    path -> load -> prepare (no data) -> build_plan, or the weights rewritten and thrown away -> Inspection
 
 Nothing is calibrated and no result is written. A model that ONNX Runtime refuses to load, and one that is quantized
 already, are inspected too: :attr:`Inspection.refusal` says what ONNX Runtime says, :attr:`Inspection.obstacle` why no
 plan can be made.
 
-The size is estimated from the plan: a weight [O, ...] of b bits takes b / 8 bytes an element, and 5 bytes a scale with
-its zero point; a bias stays 4 bytes an element and gets scales of its own; each quantized tensor brings two nodes.
+Of schemes that need no data the size is that of the model that they make. Of static ones it is estimated from the plan:
+a weight [O, ...] of b bits takes b / 8 bytes an element, and 5 bytes a scale with its zero point; a bias stays 4 bytes
+an element and gets scales of its own; each quantized tensor brings two nodes.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qconvert.emit.cleanup import clean
 from qconvert.errors import ModelError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.quantized import quantized_ops
 from qconvert.graph.signature import session_of
-from qconvert.graph.size import file_bytes, parameters, size_by_kind
+from qconvert.graph.size import constants_of, file_bytes, parameters, size_by_kind
+from qconvert.graph.spool import Spool
 from qconvert.graph.view import Dim, GraphView
 from qconvert.numerics.spec import PerAxis
 from qconvert.ops.rule import key
 from qconvert.plan.build import build_plan
 from qconvert.plan.model import QuantPlan, WeightPlan
-from qconvert.recipe.recipe import Recipe
+from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
 from qconvert.report.layers import node_decisions
 from qconvert.report.model import NodeDecision
+from qconvert.report.notebook import inline, reasons
+from qconvert.report.renderers import phrases
+from qconvert.report.renderers.facts import Fact, Level
+from qconvert.report.summary import Grid
+from qconvert.schemes.application import apply, least_opset, rewrite, schemes_of
+from qconvert.schemes.assignment import owner_of
+from qconvert.schemes.mixing import nodes_of_others, with_static_first
+from qconvert.schemes.scheme import Work, check_combination
 from qconvert.targets.auto import target_of
 
 # Bytes that a QuantizeLinear or DequantizeLinear node adds to the file, and how often it spells out the tensor's name.
@@ -50,6 +62,15 @@ class TensorInfo:
     name: str
     dtype: str
     shape: tuple[Dim, ...] | None
+
+    @property
+    def told(self) -> str:
+        """Type and shape in words."""
+        if not self.dtype:
+            return "not a tensor"
+        if self.shape is None:
+            return f"{self.dtype} of unknown rank"
+        return f"{self.dtype} [{', '.join('?' if d is None else str(d) for d in self.shape)}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +122,8 @@ class Inspection:
         obstacle: why there is no plan; "" when there is one.
         notes: what preparing the model changed.
         refusal: why ONNX Runtime does not load the model, so that nothing can be done with it; "" where it does.
+        scheme: the scheme that it was planned for.
+        mix: which operators would have other schemes.
     """
 
     path: str
@@ -124,6 +147,37 @@ class Inspection:
     obstacle: str
     notes: tuple[str, ...]
     refusal: str = ""
+    scheme: str = "int8"
+    mix: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what is in the file, and what would become of it."""
+        return inline(
+            self._headline(),
+            [self._contents(), *reasons(self.decisions, "What would run where, and why")],
+            [Fact(label="refused", text=self.refusal, level=Level.BAD)] if self.refusal else (),
+        )
+
+    def _headline(self) -> str:
+        told = f"{phrases.file_name(self.path)}: {phrases.size(self.bytes)}"
+        if self.obstacle:
+            return f"{told}; cannot be quantized: {self.obstacle}"
+        if self.savings is None or not self.planned:
+            return f"{told}; nothing would be quantized"
+        after = self.savings.estimated_bytes
+        return f"{told} would become about {phrases.size(after)}, {phrases.size_change(self.bytes, after)}"
+
+    def _contents(self) -> Grid:
+        rows = [
+            *((f"input {t.name}", t.told) for t in self.inputs),
+            *((f"output {t.name}", t.told) for t in self.outputs),
+            ("float parameters", f"{self.parameters:,}"),
+            ("size", ", ".join(f"{phrases.size(n)} {kind}" for kind, n in self.by_kind.items() if n)),
+            ("nodes", f"{sum(self.ops.values())}: {', '.join(f'{n} {op}' for op, n in self.ops.items())}"),
+            ("target", self.target),
+            *(("note", note) for note in self.notes),
+        ]
+        return Grid(columns=("", f"opset {self.opset}, IR version {self.ir_version}"), rows=tuple(rows), numeric=0)
 
 
 def inspect_model(path: Path, recipe: Recipe) -> Inspection:
@@ -135,7 +189,10 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
             matches nothing.
     """
     source = load(path)
-    recipe = resolve(recipe)
+    check_combination(recipe)
+    recipe = with_static_first(recipe)
+    if recipe.scheme in STATIC_SCHEMES:
+        recipe = resolve(recipe)
     total = file_bytes(path, source)
     by_kind = size_by_kind(source, total)
     target = target_of(recipe.target)
@@ -143,9 +200,10 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
     prepared, obstacle = (None, "it is quantized already") if already else _prepared(source, recipe)
     plan, savings = None, None
     if prepared is not None:
-        view = view_of(prepared.model)
-        plan = build_plan(view, recipe, target)
-        savings = _savings(prepared.model, view, plan, by_kind)
+        try:
+            plan, savings = _outlook(prepared, recipe, by_kind)
+        except ModelError as error:
+            obstacle = error.message
     nodes = tuple(plan.nodes.values()) if plan is not None else ()
     return Inspection(
         path=str(path),
@@ -163,6 +221,8 @@ def inspect_model(path: Path, recipe: Recipe) -> Inspection:
         by_kind=by_kind,
         quantized_ops=already,
         target=target.name,
+        scheme=recipe.scheme,
+        mix=recipe.mix,
         planned=dict(Counter(n.op_type for n in nodes if n.decision.taken).most_common()),
         decisions=node_decisions(plan) if plan is not None else (),
         savings=savings,
@@ -185,7 +245,9 @@ def _prepared(source: Model, recipe: Recipe) -> tuple[Prepared | None, str]:
     """The canonical model, or None and why there is none."""
     try:
         # scales a channel came with opset 13
-        return prepare(source, min_opset=13 if recipe.per_channel else 10), ""
+        static = recipe.scheme in STATIC_SCHEMES and not recipe.mix
+        least = (13 if recipe.per_channel else 10) if static else least_opset(recipe)
+        return prepare(source, min_opset=least), ""
     except ModelError as error:
         return None, error.message
 
@@ -233,6 +295,54 @@ def _float_elements(graph: Any) -> int:
         tensors += [a.value for a in node.attributes.values() if a.type.name == "TENSOR"]
         nested += sum(_float_elements(g) for g in _graphs(node))
     return nested + sum(int(t.size) for t in tensors if t is not None and t.dtype.is_floating_point())
+
+
+def _outlook(prepared: Prepared, recipe: Recipe, by_kind: Mapping[str, int]) -> tuple[QuantPlan, Savings]:
+    """What becomes of every node, and of the file: planned where activations need data, else made and thrown away.
+
+    Raises:
+        ModelError: there is nothing for the scheme to convert.
+    """
+    with tempfile.TemporaryDirectory(prefix="qconvert-") as folder, Spool(parent=Path(folder)) as spool:
+        if recipe.scheme not in STATIC_SCHEMES:
+            # how a weight is rounded says nothing of where, nor of its size
+            made = apply(prepared, replace(recipe, rounding="rtn"), spool=spool)
+            return QuantPlan(nodes=made.nodes, groups=()), _written(prepared, made.model, by_kind)
+        view = view_of(prepared.model)
+        others = nodes_of_others(prepared.model, recipe)
+        plan = build_plan(view, recipe, target_of(recipe.target), others)
+        savings = _savings(prepared.model, view, plan, by_kind)
+        names = [name for name in schemes_of(recipe) if name not in STATIC_SCHEMES]
+        if not names:
+            return plan, savings
+        work = Work(model=prepared.model, recipe=replace(recipe, rounding="rtn"), owner=owner_of(recipe), spool=spool)
+        work, done = rewrite(work, names)
+        found = {name: node for one in done for name, node in one.nodes.items()}
+        kept = {name: node for name, node in found.items() if name in plan.nodes or node.decision.taken}
+        more = _written(prepared, clean(work.model, prepared.source), by_kind)
+        both = replace(
+            savings,
+            float_weight_bytes=savings.float_weight_bytes + more.float_weight_bytes,
+            integer_weight_bytes=savings.integer_weight_bytes + more.integer_weight_bytes,
+            estimated_bytes=savings.estimated_bytes + more.estimated_bytes - _file_bytes(prepared.model),
+        )
+        return replace(plan, nodes={**plan.nodes, **kept}), both
+
+
+def _written(prepared: Prepared, made: Model, by_kind: Mapping[str, int]) -> Savings:
+    """What a model whose weights were rewritten saves: constants that are gone, and those that are new."""
+    before, after = constants_of(prepared.model), constants_of(made)
+    return Savings(
+        float_weight_bytes=sum(n for name, n in before.items() if after.get(name) != n),
+        constant_bytes=sum(n for kind, n in by_kind.items() if kind != "graph"),
+        integer_weight_bytes=sum(n for name, n in after.items() if before.get(name) != n),
+        estimated_bytes=_file_bytes(made),
+    )
+
+
+def _file_bytes(model: Model) -> int:
+    constants = sum(constants_of(model).values())
+    return len(model.to_bytes()) if constants < _LARGE else constants
 
 
 def _savings(model: Model, view: GraphView, plan: QuantPlan, by_kind: Mapping[str, int]) -> Savings:

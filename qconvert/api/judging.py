@@ -219,6 +219,7 @@ def check(
         ModelError, DataError: the file cannot be read as a model, or the data do not fit it.
         RecipeError: there is no such isa.
     """
+    import qconvert.report.result  # noqa: F401  (notebooks show what it returns)
     from qconvert.diagnose.diagnosis import diagnose
     from qconvert.diagnose.isa import Isa
     from qconvert.errors import RecipeError

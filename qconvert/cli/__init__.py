@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import logging
@@ -65,6 +66,9 @@ def cli() -> None:
 # Graphs are many small objects that live long, and Python looks through them for garbage after every 700 new ones.
 _COLLECT_AFTER = 100_000
 
+# what the system says of paths that no file can have
+_NO_PLACE = (errno.ENAMETOOLONG, errno.ELOOP)
+
 
 def main() -> None:
     """Run the command line and exit."""
@@ -96,6 +100,12 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away (| head)
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            show_defect(f"{type(error).__name__}: {error}", "", traceback.format_exc())
+            return 1
+        show_error(f"{str(error.filename)[:200]}: {(error.strerror or '').lower()}", "give a shorter or a plainer path")
+        return 2
     except MemoryError:
         show_error("out of memory", "use fewer or smaller calibration samples, or a machine with more memory")
         return 2

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qconvert.cli.choices import Positive
 from qconvert.cli.options import dry_run_option
 from qconvert.cli.outcome import outcome_options, tell
 from qconvert.cli.terminal import TerminalProgress, stdout
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     metavar="S",
     help="Time for all timed runs together.  [default: 5]",
 )
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--require-speedup",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     metavar="X",
     help="Exit with 3 if a later model is not at least X times as fast as the first.",
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qconvert.cli.choices import Positive
 from qconvert.cli.options import stacked
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def budget_options(function: F) -> F:
         ),
         click.option(
             "--time-budget",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Positive(),
             metavar="S",
             help="Begin no further trial that would end later than S seconds after the start.",
         ),

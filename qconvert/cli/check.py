@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qconvert.cli.choices import Choice
+from qconvert.cli.options import dry_run_option
 from qconvert.cli.terminal import TerminalProgress, stdout
 
 if TYPE_CHECKING:
@@ -39,9 +40,18 @@ _MOST_NODES = 3
     type=Choice(["warning", "error"]),
     help="Exit with 3 if anything as bad as this, or worse, is found.",
 )
+@dry_run_option("whether model and data fit together, and what would be examined")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="Every node by name, and notes that need no cure.")
-def command(model: Path, data: Path | None, isa: str | None, fail_on: str | None, as_json: bool, verbose: bool) -> None:
+def command(
+    model: Path,
+    data: Path | None,
+    isa: str | None,
+    fail_on: str | None,
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     """Examine a quantized MODEL, whichever tool made it.
 
     ONNX Runtime loads the model with all optimizations; what it makes of it is searched for what costs time, memory or
@@ -55,6 +65,11 @@ def command(model: Path, data: Path | None, isa: str | None, fail_on: str | None
     from qconvert.diagnose.finding import Severity
     from qconvert.errors import GateMissed
 
+    if dry_run:
+        from qconvert.cli.forecast import show_examination
+
+        show_examination(model, data=data, isa=isa, fail_on=fail_on)
+        return
     found = judging.check(model, isa=isa, data=data, progress=TerminalProgress(int(verbose)))
     if as_json:
         import json

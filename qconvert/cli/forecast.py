@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qconvert.inputs import ConversionJob
     from qconvert.outcome import Outcome
     from qconvert.pipeline import QuantizeJob
+    from qconvert.recipe.recipe import Recipe
 
 _NAMES = 5
 
@@ -89,6 +90,47 @@ def show_forecast(found: Forecast, *, verbose: bool) -> None:
         f"time      about {found.seconds:.1f} s for the pass, {phrases.count(found.threads, 'thread')}{parts}, "
         f"{phrases.size(found.held_bytes)} of activations held"
     )
+    click.echo("nothing was written")
+
+
+def show_examination(model: Path, *, data: Path | None, isa: str | None, fail_on: str | None) -> None:
+    """Check all that ``check`` was given, and say what would be done; fails as it does."""
+    from qconvert.diagnose.diagnosis import examinable
+    from qconvert.diagnose.finding import CHECKS
+    from qconvert.diagnose.isa import Isa, this_machine
+    from qconvert.graph.quantized import quantized_ops
+    from qconvert.graph.size import file_bytes
+    from qconvert.report.renderers import phrases
+
+    source, samples = examinable(model, data)
+    already = quantized_ops(source)
+    names = [name for name in CHECKS.names() if already or CHECKS.get(name).float_models]
+    kind = f"quantized ({', '.join(already[:3])})" if already else "float"
+    click.echo(f"model     {model.name}, {phrases.size(file_bytes(model, source))}, {kind}")
+    click.echo(f"for       {(Isa(isa) if isa is not None else this_machine()).title}")
+    click.echo(f"samples   {f'{samples} of {data}' if samples else 'made from the inputs, for the times'}")
+    click.echo(f"checks    {', '.join(names)}")
+    if fail_on is not None:
+        click.echo(f"gate      fail if a finding is as bad as {fail_on}")
+    click.echo("nothing was written")
+
+
+def show_inspection(model: Path, recipe: Recipe) -> None:
+    """Check all that ``inspect`` was given, and say what would be done; fails as it does."""
+    from qconvert.graph.model import load
+    from qconvert.graph.quantized import quantized_ops
+    from qconvert.graph.size import file_bytes
+    from qconvert.quantizing import resolved
+    from qconvert.report.renderers import phrases
+    from qconvert.schemes.scheme import check_combination
+
+    source = load(model)
+    check_combination(recipe)
+    recipe = resolved(recipe)
+    kind = ", quantized already: shown as it is" if quantized_ops(source) else ""
+    click.echo(f"model     {model.name}, {phrases.size(file_bytes(model, source))}{kind}")
+    click.echo(f"scheme    {recipe.scheme}{''.join(f', {entry}' for entry in recipe.mix)}")
+    click.echo(f"target    {recipe.target}")
     click.echo("nothing was written")
 
 

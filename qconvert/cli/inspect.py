@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qconvert.cli.choices import RecipeFile
-from qconvert.cli.options import target_option
+from qconvert.cli.options import dry_run_option, target_option
 from qconvert.cli.terminal import stdout
 
 if TYPE_CHECKING:
@@ -31,13 +31,17 @@ if TYPE_CHECKING:
     help="Plan with the choices of a YAML recipe, or one of `qconvert recipes` by name.  [default: the default recipe]",
 )
 @target_option
+@dry_run_option("whether the model can be read and the choices exist, and what they are")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="Every node with its decision and the reason.")
-def command(model: Path, recipe_file: Path | None, target: str | None, as_json: bool, verbose: bool) -> None:
+def command(
+    model: Path, recipe_file: Path | None, target: str | None, dry_run: bool, as_json: bool, verbose: bool
+) -> None:
     """Show what is in MODEL, what would be quantized, and why the rest would stay float.
 
-    Nothing is written, and no data is needed. A model that is quantized already is shown too, and so is one that ONNX
-    Runtime refuses to load: its reason follows, and the exit code is 2.
+    Nothing is written, and no data is needed. Under another scheme than static int8 (in a recipe) the size is that of
+    the model which the scheme makes. A model that is quantized already is shown too, and so is one that ONNX Runtime
+    refuses to load: its reason follows, and the exit code is 2.
 
     \b
     Example:
@@ -47,6 +51,12 @@ def command(model: Path, recipe_file: Path | None, target: str | None, as_json: 
     from qconvert.errors import ModelError
 
     choices: Choices = {"target": target} if target is not None else {}
+    if dry_run:
+        from qconvert.api.arguments import recipe_of
+        from qconvert.cli.forecast import show_inspection
+
+        show_inspection(model, recipe_of(recipe_file, choices))
+        return
     inspection = judging.inspect(model, recipe=recipe_file, **choices)
     if as_json:
         import json
@@ -73,7 +83,13 @@ def show(inspection: Inspection, console: Console, *, verbose: bool = False) -> 
     if inspection.obstacle:
         blocks += [*_obstacle(inspection)]
     else:
-        blocks += [*decision_blocks(inspection.decisions, phrases.outcomes({}, would=True)), "", *_outlook(inspection)]
+        blocks += [
+            *decision_blocks(
+                inspection.decisions, phrases.outcomes({"scheme": inspection.scheme, "mix": inspection.mix}, would=True)
+            ),
+            "",
+            *_outlook(inspection),
+        ]
     if verbose and inspection.decisions:
         blocks += ["", every_decision(inspection.decisions)]
     for block in blocks:
@@ -106,6 +122,8 @@ def _contents(i: Inspection) -> Iterator[RenderableType]:
     if inside:
         rows.append(("bodies", "\n".join(inside)))
     rows.append(("target", i.target))
+    if i.scheme != "int8" or i.mix:
+        rows.append(("scheme", i.scheme + phrases.mixed({"mix": i.mix})))
     rows += [("note", note) for note in i.notes]
     for label, text in rows:
         grid.add_row(Text(label, style="bold"), Text(text))
@@ -117,12 +135,8 @@ def _tensors(tensors: Sequence[TensorInfo]) -> str:
     longest = max((len(t.name) for t in tensors), default=0)
     lines = []
     for t in tensors:
-        shape = (
-            "of unknown rank" if t.shape is None else f"[{', '.join('?' if d is None else str(d) for d in t.shape)}]"
-        )
-        what = f"{t.dtype} {shape}" if t.dtype else "not a tensor"
         # one very long name does not push the others to the right
-        lines.append(f"{t.name:<{min(longest, 30)}}  {what}")
+        lines.append(f"{t.name:<{min(longest, 30)}}  {t.told}")
     return "\n".join(lines) or "none"
 
 
@@ -152,14 +166,16 @@ def _outlook(i: Inspection) -> Iterator[RenderableType]:
         return
     share = i.savings.float_weight_bytes / max(1, i.savings.constant_bytes)
     after = i.savings.estimated_bytes
+    stored = " as integers" if i.scheme == "int8" and not i.mix else ""
     yield Text.assemble(
         ("Weights", "bold"),
         f": {phrases.size(i.savings.float_weight_bytes)} of float weights ({phrases.percent(min(1.0, share))} of all "
-        f"constants) would take {phrases.size(i.savings.integer_weight_bytes)} as integers.",
+        f"constants) would take {phrases.size(i.savings.integer_weight_bytes)}{stored}.",
     )
     yield Text.assemble(
         ("File", "bold"),
         f": {phrases.size(i.bytes)} would become about {phrases.size(after)}, {phrases.size_change(i.bytes, after)}.",
     )
     if not i.refusal:
-        yield Text.assemble(("Next", "bold"), f": qconvert quantize {shlex.quote(i.path)} --calib DATA")
+        how = [*(["--scheme", i.scheme] if i.scheme != "int8" else []), *(w for e in i.mix for w in ("--mix", e))]
+        yield Text.assemble(("Next", "bold"), f": qconvert quantize {shlex.join([i.path, *how])} --calib DATA")

@@ -17,6 +17,7 @@ from qconvert.diagnose.isa import Isa, this_machine
 from qconvert.errors import ModelError
 from qconvert.evaluate.kernel_times import kernel_times
 from qconvert.evaluate.made_inputs import USUAL_SIZES, data_feeds, make_feed
+from qconvert.evaluate.shown import Shown
 from qconvert.graph.build_view import view_of
 from qconvert.graph.census import Census, take_census
 from qconvert.graph.model import Model, load
@@ -34,7 +35,7 @@ _TRIFLE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """What is known of a model's health.
 
     Attributes:
@@ -133,6 +134,16 @@ def _unseen(model: Model) -> list[str]:
     return [f"bodies of {', '.join(bodies)} were not examined"] if bodies else []
 
 
+def examinable(path: Path, data: Path | None) -> tuple[Model, int]:
+    """(the model at ``path``, how many samples of ``data`` would be run); the first of them is looked at.
+
+    Raises:
+        ModelError, DataError: as :func:`diagnose`.
+    """
+    model = load(path)
+    return model, len(_samples(path, data))
+
+
 def _samples(path: Path, data: Path | None) -> list[Feed]:
     if data is None:
         return []
@@ -142,12 +153,17 @@ def _samples(path: Path, data: Path | None) -> list[Feed]:
 
 def _times(path: Path, samples: list[Feed]) -> Mapping[str, float]:
     """Times of the kernels on the first sample, or on made inputs; empty where these do not suit the model."""
+    session = open_session(path)
+
+    def times(feed: Feed) -> Mapping[str, float]:
+        session.run(feed)  # without a profile, which a run without end would fill: 1.4 GB in 6 s
+        return kernel_times(path, feed)
+
     if samples:
-        return kernel_times(path, samples[0])
-    interface = open_session(path).inputs
+        return times(samples[0])
     for usual in USUAL_SIZES:
         try:
-            return kernel_times(path, make_feed(interface, usual=usual).feed)
+            return times(make_feed(session.inputs, usual=usual).feed)
         except ModelError:
             continue
     return {}

@@ -107,6 +107,8 @@ def parse_gate(text: str, known: Sequence[Quantity]) -> Gate:
     if quantity is None:
         hint = suggest(name, [q.name for q in known])
         raise RecipeError(f"--fail-if {text!r}: there is no quantity {name!r}", hint=hint)
+    if not math.isfinite(float(number)):
+        raise RecipeError(f"--fail-if {text!r}: {number} is too large a number", hint="give one that a value may reach")
     return Gate(text=text.strip(), quantity=quantity, sign=sign, limit=_limit(text, quantity, float(number), unit))
 
 

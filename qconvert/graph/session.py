@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from qconvert.errors import ModelError
+from qconvert.errors import ModelError, QConvertError
+from qconvert.graph.loops import sure_to_end
+from qconvert.graph.patience import PATIENCE
 
 Feed = Mapping[str, NDArray[np.generic]]
 """One run's inputs by name."""
@@ -62,9 +68,17 @@ class Session:
     """
 
     def __init__(
-        self, raw: ort.InferenceSession, *, lean: bool = False, lent: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        raw: ort.InferenceSession,
+        *,
+        lean: bool = False,
+        lent: Mapping[str, NDArray[np.generic]] | None = None,
+        ends: bool = True,
+        origin: Path | None = None,
     ) -> None:
         self._raw = raw
+        self._ends = ends  # else its runs are watched
+        self._name = str(origin or "the model")
         self._lent = lent  # what the session may read as long as it lives
         self._lean = lean
         self.inputs = tuple(_spec(a) for a in raw.get_inputs())
@@ -77,9 +91,14 @@ class Session:
 
         Raises:
             ModelError: ONNX Runtime could not run the model on this feed.
+            GivenUp: the run did not come to an end.
         """
+        options = self._run_options(outputs)
         try:
-            return list(self._raw.run(outputs, dict(feed), self._run_options(outputs)))
+            with nullcontext() if self._ends or options is None else PATIENCE.over(options, self._name):
+                return list(self._raw.run(outputs, dict(feed), options))
+        except QConvertError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
             raise ModelError(f"ONNX Runtime could not run the model: {_first_line(error)}") from error
 
@@ -90,7 +109,7 @@ class Session:
     def _run_options(self, outputs: Sequence[str] | None) -> ort.RunOptions | None:
         """What is special about a run for ``outputs``; None for nothing."""
         part = outputs is not None and len(outputs) < len(self.outputs)
-        if not part and not self._lean:
+        if not part and not self._lean and self._ends:
             return None
         options = ort.RunOptions()
         options.only_execute_path_to_fetches = part
@@ -116,6 +135,7 @@ def open_session(
     integers: bool = True,
     optimized_path: Path | None = None,
     profile_prefix: Path | None = None,
+    origin: Path | None = None,
 ) -> Session:
     """Load a model into ONNX Runtime's CPU provider.
 
@@ -134,6 +154,7 @@ def open_session(
             ONNX Runtime does not quantize float weights of its own accord between them.
         optimized_path: where to save the graph as optimized.
         profile_prefix: record a profile, in files that begin so.
+        origin: the file that a serialised model came from, for messages.
 
     Raises:
         ModelError: ONNX Runtime refuses the model.
@@ -166,7 +187,27 @@ def open_session(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
             hint="check that the FP32 model itself runs in ONNX Runtime's CPU provider",
         ) from error
-    return Session(raw, lean=lean, lent=lent)
+    return Session(raw, lean=lean, lent=lent, ends=_ends(model), origin=model if isinstance(model, Path) else origin)
+
+
+# A node's operator as protobuf writes it: field 4 of NodeProto, and the length of the name.
+_LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
+# A message beyond this is not read once more to see how often its loops run.
+_READABLE = 1 << 26
+
+
+def _ends(model: Path | bytes) -> bool:
+    """Whether a run of the model is sure to end: it has no Loop, or says itself that there are few trips."""
+    try:
+        if isinstance(model, bytes):
+            return not any(mark in model for mark in _LOOPS) or (
+                len(model) <= _READABLE and sure_to_end(onnx.ModelProto.FromString(model))
+            )
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found = any(data.find(mark) >= 0 for mark in _LOOPS)
+            return not found or (len(data) <= _READABLE and sure_to_end(onnx.ModelProto.FromString(data[:])))
+    except (OSError, ValueError, DecodeError):
+        return False
 
 
 def _first_line(error: Exception) -> str:

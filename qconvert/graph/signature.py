@@ -45,6 +45,7 @@ def session_of(
             integers=integers,
             optimized_path=optimized_path,
             profile_prefix=profile_prefix,
+            origin=model.path,
         )
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         path = Path(folder) / "model.onnx"
@@ -59,6 +60,7 @@ def session_of(
             integers=integers,
             optimized_path=optimized_path,
             profile_prefix=profile_prefix,
+            origin=model.path,
         )
 
 

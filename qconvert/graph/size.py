@@ -39,6 +39,13 @@ def size_by_kind(model: Model, total: int) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
+def constants_of(model: Model) -> dict[str, int]:
+    """Bytes of every initializer by name, those of control-flow bodies included."""
+    graphs = (model.ir.graph, *(g for n in model.ir.graph.all_nodes() for g in bodies_of(n)))
+    held = (value for graph in graphs for value in graph.initializers.values() if value.const_value is not None)
+    return {value.name or "": int(value.const_value.nbytes) for value in held if value.const_value is not None}
+
+
 def parameters(model: Model) -> int:
     """Number of elements in float constants."""
     count = 0

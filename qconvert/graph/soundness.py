@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from qconvert.errors import ModelError
+from qconvert.graph.loops import check_loops
 
 # Fields of TensorProto that hold elements one by one.
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
@@ -46,6 +47,8 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Path | None) -> None:
     again = "export or download it again"
     if not all(v.name for v in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer)):
         raise ModelError(f"{damaged}: an input, an output or a constant has no name", hint=again)
+    if not proto.graph.output:
+        raise ModelError(f"{damaged}: it has no output", hint=again)
     if not all(node.op_type for node in nodes(proto)):
         raise ModelError(f"{damaged}: a node has no operator", hint=again)
     try:
@@ -55,6 +58,10 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Path | None) -> None:
         _check_calls(proto)
     except ModelError as error:
         raise ModelError(f"{damaged}: {error.message}", hint=again) from error
+    try:
+        check_loops(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
     check_external_data(proto, path, own)
     for tensor in tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:

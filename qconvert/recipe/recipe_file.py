@@ -198,6 +198,9 @@ def _value(value: object, kind: Any, where: str) -> object:
     raise InternalError(f"recipe files know no type {kind} ({where})")
 
 
+_SCHEMA = "`qconvert recipes --schema` says what every key may be"
+
+
 def _wrong(where: str, expected: str, value: object, hint: str) -> RecipeError:
     words = {
         "NoneType": "nothing",
@@ -208,4 +211,4 @@ def _wrong(where: str, expected: str, value: object, hint: str) -> RecipeError:
     }
     kind = type(value).__name__
     shown = f" {value!r:.60}" if value is not None and not isinstance(value, list | dict) else ""
-    return RecipeError(f"{where} must be {expected}, not {words.get(kind, f'a {kind}')}{shown}", hint=hint)
+    return RecipeError(f"{where} must be {expected}, not {words.get(kind, f'a {kind}')}{shown}", hint=hint or _SCHEMA)

@@ -22,9 +22,13 @@ KINDS: dict[str, type[Result]] = {
 
 
 def _inline(result: Shown) -> str:
+    from qconvert.diagnose.diagnosis import Diagnosis
     from qconvert.report.html.page import render_inline_summary
+    from qconvert.report.notebook import diagnosis
     from qconvert.report.summaries import summary_of
 
+    if isinstance(result, Diagnosis):
+        return diagnosis(result)
     return render_inline_summary(summary_of(cast(Result, result)))
 
 

@@ -13,15 +13,15 @@ from qconvert.evaluate.fidelity import FidelityReport
 from qconvert.evaluate.latency import Latency, Speedup
 from qconvert.evaluate.tensors import TensorComparison, TensorFidelity
 from qconvert.report.model import Report
+from qconvert.report.notebook import reasons
 from qconvert.report.quantities import values
-from qconvert.report.renderers import phrases, tally
+from qconvert.report.renderers import phrases
 from qconvert.report.renderers.facts import Fact, Level, facts, gate_facts
 from qconvert.report.result import Result, command_of
 from qconvert.report.summary import Grid, Summary
 
 MAX_TENSORS = 10
 _MAX_OUTPUTS = 8
-_MAX_REASONS = 10
 
 
 def summary_of(result: Result, *, everything: bool = False) -> Summary:
@@ -74,18 +74,7 @@ def _of_report(report: Report) -> Iterator[Grid]:
             phrases.threads(latency.threads),
         )
         yield from _outputs(comparison.fidelity)
-    yes, no = tally.taken(report.decisions), tally.left_float(report.decisions)
-    rows = [
-        (tally.listed(g.ops, most=4), where, g.reason) for where, gs in (("integers", yes), ("float", no)) for g in gs
-    ]
-    if rows:
-        yield Grid(
-            title="What runs where, and why"
-            + (f": {_MAX_REASONS} of {len(rows)} reasons" if len(rows) > _MAX_REASONS else ""),
-            columns=("operations", "on", "reason"),
-            rows=tuple(rows[:_MAX_REASONS]),
-            numeric=0,
-        )
+    yield from reasons(report.decisions, "What runs where, and why")
 
 
 def _of_models(result: ModelComparison, everything: bool) -> Iterator[Grid]:

@@ -21,6 +21,10 @@ from qconvert.plan.tradeoff import Tradeoff
 from qconvert.progress import Progress, Silent
 from qconvert.recover.recovery import Subject
 from qconvert.recover.samples import Samples
+from qconvert.report.notebook import MAX_ROWS, inline
+from qconvert.report.renderers import phrases
+from qconvert.report.renderers.facts import Fact, Level
+from qconvert.report.summary import Grid
 from qconvert.sensitivity.measure import Measured, MeasureOptions, measure
 from qconvert.sensitivity.scores import GroupScores, score_groups
 from qconvert.sensitivity.sources import NodeGroup, Source, find_groups, find_sources
@@ -83,6 +87,29 @@ class Sensitivity:
     source: str
     metric: GroupScores | None = None
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the groups that do most damage."""
+        shown = self.groups[:MAX_ROWS]
+        title = f"The worst {MAX_ROWS} of {len(self.groups)} groups" if len(shown) < len(self.groups) else ""
+        grid = Grid(
+            title=title,
+            columns=("group", "alone", "weight", "clipping", "activations", "clipping", "in float"),
+            rows=tuple(_row(group) for group in shown),
+            numeric=6,
+        )
+        told = f"{phrases.count(len(self.groups), 'group')} on integers, SQNR {phrases.decibels(self.sqnr_db)} together"
+        notes = [Fact(label="note", text=note, level=Level.WARNING) for note in self.notes]
+        return inline(f"{phrases.file_name(self.model)}: {told}", [grid], notes)
+
+
+def _row(group: GroupDamage) -> tuple[str, ...]:
+    """A group's SQNR alone, the shares of its causes, what it would cost more in float."""
+    parts = (group.weight_rounding, group.weight_clipping, group.activation_rounding, group.activation_clipping)
+    shares = (f"{part / (sum(parts) or 1.0):.0%}" for part in parts)
+    extra = f"+{phrases.significant(group.extra_us, 2)} us"
+    name = group.name if group.op_type in group.name else f"{group.name} {group.op_type}"
+    return (name, phrases.decibels(group.sqnr_db), *shares, extra)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +200,8 @@ def damages_of(found: Analysis, scores: GroupScores | None = None) -> tuple[Grou
     extra = found.tradeoff.extra(g.name for g in found.groups)
     damages = []
     for i, group in enumerate(found.groups):
-        parts = [(found.sources[s].is_weight, measured.sources[s]) for s in group.sources]
+        known = measured.known is None or measured.known >= set(group.sources)
+        parts = [(found.sources[s].is_weight, measured.sources[s]) for s in group.sources if known]
         damages.append(
             GroupDamage(
                 name=group.name,

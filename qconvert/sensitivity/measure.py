@@ -15,7 +15,8 @@ error of the noise is a quarter of it, and within limits of samples and of work.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -51,8 +52,8 @@ class MeasureOptions:
         least, most: samples.
         held: bytes of samples that are kept in memory.
         operations: work in multiplications, which decides how many; 1e12 take about 20 s of two cores.
-        dearest: work beyond which sources are left out, and groups alone are measured on one sample; beyond which,
-            with that, nothing is.
+        dearest: work beyond which groups alone are measured, on one sample, and then the sources of the worst of them
+            as far as it goes; beyond which groups alone are too dear, and nothing is measured.
         share: of the noise, that of the sources whose noise must be known well.
         error: standard error of a noise, as a share of it, that is good enough.
         sources_only: no groups, and the noise of a source in one, as rounding.
@@ -92,6 +93,7 @@ class Measured:
         groups: noise of each group with all its sources, in their order; none where only sources were measured.
         together: noise of all sources at once.
         samples, runs: how many samples were used, and how often the model was run.
+        known: the sources that were measured, by number; None for all. The noise of others is 0.
     """
 
     sources: tuple[SourceNoise, ...]
@@ -99,6 +101,7 @@ class Measured:
     together: float
     samples: int
     runs: int
+    known: frozenset[int] | None = None
 
     @property
     def summed(self) -> float:
@@ -107,8 +110,9 @@ class Measured:
 
     @property
     def additivity_db(self) -> float:
-        """That sum against the noise of all together, in dB; 0 where errors add up."""
-        return sqnr_db(self.summed, self.together) if self.summed > 0 and self.together > 0 else 0.0
+        """That sum against the noise of all together, in dB; 0 where errors add up, or not all are known."""
+        known = self.known is None and self.summed > 0 and self.together > 0
+        return sqnr_db(self.summed, self.together) if known else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,24 +156,36 @@ def measure(
             for p in (Part.ROUNDING, Part.CLIPPING)
             if board.setting(s, p) is not None
         }
+    chosen: frozenset[int] = frozenset()
     alone = [_Setting(make=partial(all_of, board, [sources[i] for i in g.sources])) for g in groups]
     together = _Setting(make=partial(all_of, board, sources))
     settings = [*parts.values(), *alone, together]
 
     least, once = options.least, run_work(subject)
-    if least * once * (len(settings) + 1) > options.dearest:
-        parts, settings, least = {}, [*alone, together], 1
-        if (dear := once * (len(settings) + 1)) > options.dearest:
-            raise ModelError(f"it would take about {dear / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time")
+    dear = least * once * (len(settings) + 1) > options.dearest
+    if dear:
+        least, settings = 1, [*alone, together]
+        if (work := once * (len(settings) + 1)) > options.dearest:
+            raise ModelError(f"it would take about {work / _SPEED:.0f} s", hint="`qconvert sensitivity` takes its time")
 
     feeds = mixed(list(subject.samples.first(_most_samples(subject, once * (len(settings) + 1), least, options))))
     runs = _Runs(board=board, progress=progress)
     runs.add(feeds[:least])
+    if dear:
+        runs.through(settings)
+        left = int(options.dearest / once) - runs.count
+        chosen = _worst(groups, [float(s.noise(runs.power).mean()) for s in alone], parts, left)
+        parts = {(i, p): setting for (i, p), setting in parts.items() if i in chosen}
+        runs.through([*parts.values()])
     even = _negligible(runs, sources, options.negligible)
     parts = {(i, p): setting for (i, p), setting in parts.items() if i not in even}
     settings = [*parts.values(), *alone, together]
     runs.through(settings)
-    while runs.samples < len(feeds) and not _known_well([s.noise(runs.power) for s in parts.values()], options):
+    while (
+        not dear
+        and runs.samples < len(feeds)
+        and not _known_well([s.noise(runs.power) for s in parts.values()], options)
+    ):
         runs.add(feeds[runs.samples : 2 * runs.samples])
         runs.through(settings)
     noise = {key: float(s.noise(runs.power).mean()) for key, s in parts.items()}
@@ -184,7 +200,22 @@ def measure(
         together=float(together.noise(runs.power).mean()),
         samples=runs.samples,
         runs=runs.count,
+        known=chosen if dear else None,
     )
+
+
+def _worst(
+    groups: Sequence[NodeGroup], noises: Sequence[float], parts: Iterable[tuple[int, Part]], most: int
+) -> frozenset[int]:
+    """The sources of those groups that make most noise, as far as ``most`` runs of ``parts`` go."""
+    runs = Counter(source for source, _ in parts)
+    chosen: frozenset[int] = frozenset()
+    for i in sorted(range(len(groups)), key=lambda i: -noises[i]):
+        more = chosen | set(groups[i].sources)
+        if sum(runs[s] for s in more) > most:
+            break
+        chosen = more
+    return chosen
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import click
@@ -147,6 +147,30 @@ def test_a_notebook_shows_tables_of_the_other_results(tmp_path: Path) -> None:
         html = result._repr_html_()
         assert html is not None and word in html and "BROKEN" in html and "<table>" in html
         assert "&lt;i&gt;&amp;.onnx" in html and "<i>" not in html
+        assert "<script" not in html and "http" not in html and len(html) < 20_000
+
+
+def test_a_notebook_shows_what_has_no_report(tmp_path: Path) -> None:
+    model = tmp_path / "<i>&.onnx"
+    model.write_bytes(CNN.read_bytes())
+    inspection = qconvert.inspect(model)
+    damaged = replace(inspection, refusal="<b>no", obstacle="so it is", savings=None, decisions=())
+    sensitivity = qconvert.sensitivity(
+        model, calib=DATA / "calib.npz", samples=8, method="minmax", recover=["none"], placement="static"
+    )
+    for result, words in (
+        (inspection, ("would become about", "joins integer operators", "float32 [batch, 1, 8, 8]")),
+        (damaged, ("cannot be quantized: so it is", "&lt;b&gt;no")),
+        (qconvert.check(model), ("1 finding", "not quantized", "[unquantized]")),
+        (
+            sensitivity,
+            ("groups on integers", "dB", "Gemm", " us"),
+        ),
+    ):
+        html = result._repr_html_()
+        assert html is not None and "<table>" in html
+        assert [word for word in words if word not in html] == []
+        assert "&lt;i&gt;&amp;.onnx" in html and "<i>" not in html and "<b>" not in html
         assert "<script" not in html and "http" not in html and len(html) < 20_000
 
 

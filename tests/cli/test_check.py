@@ -18,7 +18,7 @@ from qconvert.cli.check import command, show
 from qconvert.diagnose.diagnosis import Diagnosis
 from qconvert.diagnose.finding import Finding, Severity
 from qconvert.diagnose.isa import Isa
-from qconvert.errors import GateMissed
+from qconvert.errors import DataError, GateMissed, ModelError
 from qconvert.graph.census import Census
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +140,18 @@ def test_the_gate(tmp_path: Path) -> None:
     assert run(ill, "--fail-on", "error", "--isa", "vnni").exit_code == 0
     assert run(sound, "--fail-on", "warning", "--isa", "avx2").exit_code == 0
     assert isinstance(run(CNN, "--fail-on", "warning").exception, GateMissed)
+
+
+def test_a_dry_run_says_what_would_be_examined(tmp_path: Path) -> None:
+    ill = nets.depthwise().save(tmp_path, "ill.onnx")
+    done = run(ill, "--dry-run", "--isa", "avx2", "--fail-on", "warning")
+    assert done.exit_code == 0, done.output
+    assert "quantized (" in done.stdout and "x86 without VNNI" in done.stdout
+    assert "depthwise-scales" in done.stdout  # a check that would run; its finding is not told
+    assert "cure" not in done.stdout and "nothing was written" in done.stdout
+    wrong = ROOT / "calibration_data" / "digits_gru" / "calib.npz"
+    assert isinstance(run(CNN, "--dry-run", "--data", wrong).exception, DataError)
+    assert isinstance(run(tmp_path / "none.onnx", "--dry-run").exception, ModelError)
 
 
 def test_help_imports_nothing_heavy_and_its_example_runs() -> None:

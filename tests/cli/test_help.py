@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -232,7 +233,33 @@ def test_the_script_is_for_the_shell(shell: str, capsys: pytest.CaptureFixture[s
     assert run(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert f"_QCONVERT_COMPLETE={shell}_complete" in script
-    if shell == "bash":  # the one that is here; `complete -p` fails if nothing is registered
-        check = f"{script}\ncomplete -p qconvert"
-        done = subprocess.run(["bash", "-euc", check], capture_output=True, text=True, check=False, timeout=30)
-        assert done.returncode == 0 and "_qconvert_completion" in done.stdout, done.stderr
+    if shutil.which(shell) is not None:
+        done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_itself_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it does when a user presses Tab: what was registered for the command is called, with the words so far."""
+    assert run(["completion", "bash"]) == 0
+    program = tmp_path / "qconvert"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m qconvert "$@"\n')
+    program.chmod(0o755)
+    pressed = """
+        complete -p qconvert
+        COMP_WORDS=(qconvert quantize m.onnx --scheme fp) COMP_CWORD=4
+        _qconvert_completion qconvert fp --scheme
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-uc", capsys.readouterr().out + pressed],
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    registered, *offered = done.stdout.split("\n")
+    assert "_qconvert_completion qconvert" in registered, done.stderr
+    assert set(offered) >= {"fp4", "fp8", "fp16"} and "int8" not in offered

@@ -336,3 +336,54 @@ def test_help_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stderr.strip() == ""
+
+
+# ---- other schemes
+
+
+@pytest.mark.parametrize(
+    ("scheme", "mix"), [("w4", ()), ("fp16", ()), ("dynamic", ()), ("palette:16", ()), ("w8", ("Gemm=w4",))]
+)
+def test_another_scheme_is_shown_as_it_turns_out(scheme: str, mix: tuple[str, ...], tmp_path: Path) -> None:
+    path, output = SAMPLES / "digits_transformer.onnx", tmp_path / "out.onnx"
+    recipe = Recipe(scheme=scheme, mix=mix)
+    inspection = inspect_model(path, recipe)
+    report = quantize(QuantizeJob(model=path, output=output, recipe=recipe))
+    assert inspection.savings is not None
+    assert inspection.savings.estimated_bytes == pytest.approx(output.stat().st_size, rel=0.02)
+    assert {d.node for d in inspection.decisions if d.quantized} == {d.node for d in report.decisions if d.quantized}
+    assert f"--scheme {scheme}" in shown(inspection)
+
+
+def test_a_static_scheme_with_others_mixed_in() -> None:
+    path = SAMPLES / "digits_transformer.onnx"
+    alone = inspect_model(path, Recipe())
+    mixed = inspect_model(path, Recipe(mix=("Gemm=w4",)))
+    (gemm,) = [d for d in mixed.decisions if d.op_type == "Gemm"]
+    assert gemm.quantized and "4-bit weights" in gemm.reason
+    assert alone.savings is not None and mixed.savings is not None
+    assert mixed.savings.estimated_bytes < alone.savings.estimated_bytes
+    assert "scheme int8; Gemm=w4" in " ".join(shown(mixed).split())
+
+
+def test_what_a_scheme_cannot_convert_is_an_obstacle(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[2,3] x) => (float[2,3] y) { y = Relu (x) }'
+    inspection = inspect_model(written(tmp_path, text), Recipe(scheme="w4"))
+    assert "nothing for w4 to convert" in inspection.obstacle
+    assert not inspection.decisions and inspection.savings is None
+
+
+def test_a_scheme_is_refused_what_it_cannot_be() -> None:
+    with pytest.raises(RecipeError, match="QOperator"):
+        inspect_model(SAMPLES / "digits_cnn.onnx", Recipe(scheme="w4", format="qoperator"))
+
+
+def test_a_dry_run_reads_and_says_what_would_be_planned(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("version: 1\nscheme: w4\n")
+    done = run(str(SAMPLES / "digits_cnn.onnx"), "--recipe", str(recipe), "--dry-run")
+    assert done.exit_code == 0
+    assert "scheme    w4" in done.stdout and "nothing was written" in done.stdout and "Conv" not in done.stdout
+    recipe.write_text("version: 1\nscheme: w4\nformat: qoperator\n")
+    assert qconvert(["inspect", str(SAMPLES / "digits_cnn.onnx"), "--recipe", str(recipe), "--dry-run"]) == 2
+    assert qconvert(["inspect", str(tmp_path / "none.onnx"), "--dry-run"]) == 2

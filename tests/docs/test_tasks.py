@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from docs.markdown import commands
 from docs.running import REPO, wrong_on
+from docs.test_readme import PAGES as PAGES_OF_README
 
 # in this order: later pages go on with what the first one made
 PAGES = (
@@ -25,6 +27,17 @@ def test_the_commands_run(place: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert not wrong, "\n".join(wrong)
         count += ran
     assert count > 25
+
+
+def test_the_commands_of_every_page_run() -> None:
+    """A page with commands is in a list that is run, here or in test_readme."""
+    found = [*REPO.glob("*.md"), *(REPO / "docs").rglob("*.md")]
+    runnable = {
+        page.relative_to(REPO).as_posix()
+        for page in found
+        if any(not command.not_run for command in commands(page.read_text(encoding="utf-8")))
+    }
+    assert runnable == {*PAGES, *PAGES_OF_README}
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import onnx
+from fuzz.damages import (
+    YAML,
+    Damage,
+    branches,
+    changed,
+    content,
+    convolution,
+    cut,
+    endless,
+    flip,
+    functions,
+    grown,
+    linked,
+    model,
+    nothing,
+    npy,
+    npz,
+    objects,
+    outside,
+    picture,
+    safetensors,
+    sound,
+    weight,
+)
 from fuzz.lines import OUT
 from fuzz.seeds import SHAPE
-from onnx import TensorProto, helper, numpy_helper
-
-Damage = Callable[[Path], None]
+from onnx import helper
 
 QUANTIZE = f"quantize model.onnx --calib data.npz -o {OUT} --placement static --method minmax --recover none"
 CALIBRATE = f"calibrate model.onnx --calib data.npz -o {OUT}"
@@ -51,197 +66,6 @@ class Hostile:
 def case(name: str, line: str, damage: Damage, *says: str) -> Hostile:
     return Hostile(name=name, line=line, damage=damage, says=says)
 
-
-# ---- bytes
-
-
-def cut(file: str, share: float) -> Damage:
-    """The first part of a file only."""
-
-    def damage(folder: Path) -> None:
-        data = (folder / file).read_bytes()
-        (folder / file).write_bytes(data[: int(len(data) * share)])
-
-    return damage
-
-
-def flip(file: str, *places: float) -> Damage:
-    """A bit the other way at each of these shares of the file."""
-
-    def damage(folder: Path) -> None:
-        data = bytearray((folder / file).read_bytes())
-        for place in places:
-            data[int(len(data) * place)] ^= 0x10
-        (folder / file).write_bytes(data)
-
-    return damage
-
-
-def content(file: str, data: bytes | str) -> Damage:
-    """A file with this content."""
-    raw = data.encode() if isinstance(data, str) else data
-    return lambda folder: (folder / file).write_bytes(raw) and None
-
-
-# ---- arrays
-
-
-def npy(shape: Sequence[int], data: bytes = bytes(64)) -> bytes:
-    """An array that declares this shape."""
-    header = str({"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}).encode()
-    header += b" " * (-(len(header) + 11) % 64) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
-
-
-def npz(shape: Sequence[int], *, zeros: int = 64) -> Damage:
-    """A stacked file whose array declares this shape, over compressed zeros."""
-
-    def damage(folder: Path) -> None:
-        with (
-            zipfile.ZipFile(folder / "data.npz", "w", zipfile.ZIP_DEFLATED) as archive,
-            archive.open("image.npy", "w", force_zip64=True) as member,
-        ):
-            member.write(npy(shape, b""))
-            for _ in range(zeros >> 20):
-                member.write(bytes(1 << 20))
-            member.write(bytes(zeros & ((1 << 20) - 1)))
-
-    return damage
-
-
-def safetensors(header: object, *, size: int | None = None) -> Damage:
-    raw = json.dumps(header).encode()
-    return content("data.safetensors", struct.pack("<Q", len(raw) if size is None else size) + raw + bytes(64))
-
-
-def picture(width: int, height: int) -> bytes:
-    """A PNG that declares this size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
-
-
-def sound(size: int, rate: int = 8000, bits: int = 16) -> bytes:
-    """A WAV that declares this many bytes."""
-    form = struct.pack("<HHIIHH", 1, 1, rate, rate * bits // 8, bits // 8, bits)
-    chunks = b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", size) + bytes(128)
-    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WAVE" + chunks
-
-
-# ---- models
-
-
-def model(nodes: Sequence[onnx.NodeProto], constants: Sequence[TensorProto] = (), **more: object) -> Damage:
-    """A model of these nodes, from "image" to "y"."""
-
-    def damage(folder: Path) -> None:
-        graph = helper.make_graph(
-            list(nodes),
-            "g",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, more.get("shape", ["n", *SHAPE]))],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            list(constants),
-        )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-        made = helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=more.get("functions", ()))
-        (folder / "model.onnx").write_bytes(made.SerializeToString())
-
-    return damage
-
-
-def convolution(weight: TensorProto, **attributes: object) -> Damage:
-    return model([helper.make_node("Conv", ["image", "w"], ["y"], "conv", **attributes)], [weight])
-
-
-def weight(dims: Sequence[int] = (4, 1, 3, 3), data: bytes = bytes(144)) -> TensorProto:
-    return TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims, raw_data=data)
-
-
-def outside(**entries: str) -> Damage:
-    """A weight in another file; a secret lies beside the model's folder."""
-
-    def damage(folder: Path) -> None:
-        (folder / "w.bin").write_bytes(bytes(144))
-        kept = weight(data=b"")
-        kept.ClearField("raw_data")
-        kept.data_location = TensorProto.EXTERNAL
-        for key, value in entries.items():
-            kept.external_data.add(key=key, value=value.replace("ABSOLUTE", str(folder / "w.bin")))
-        convolution(kept)(folder)
-
-    return damage
-
-
-def linked(make: Callable[[Path, Path], None]) -> Damage:
-    """The weight's file is replaced by what ``make`` makes of (its path, a file elsewhere)."""
-
-    def damage(folder: Path) -> None:
-        outside(location="w.bin")(folder)
-        (folder / "w.bin").unlink()
-        (folder / "elsewhere").mkdir()
-        (folder / "elsewhere" / "w.bin").write_bytes(bytes(144))
-        make(folder / "w.bin", folder / "elsewhere" / "w.bin")
-
-    return damage
-
-
-def grown(op: str, *operands: np.ndarray, **attributes: object) -> Damage:
-    """An operator that makes more than any memory holds, before a product with weights."""
-    constants = [numpy_helper.from_array(a, f"k{i}") for i, a in enumerate(operands)]
-    names = [c.name for c in constants]
-    feeding = names if op in ("ConstantOfShape", "Range") else ["image", *names]
-    nodes = [
-        helper.make_node(op, feeding, ["large"], op, **attributes),
-        helper.make_node("ReduceMax", ["large"], ["most"], keepdims=0),
-        helper.make_node("Conv", ["image", "w"], ["c"], "conv"),
-        helper.make_node("Add", ["c", "most"], ["y"]),
-    ]
-    return model(nodes, [*constants, numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "w")])
-
-
-def branches(depth: int) -> Damage:
-    """If inside If inside If."""
-    from end_to_end.wrong_input import nested
-
-    return content("model.onnx", nested(depth))
-
-
-def functions(depth: int, calls: int, *, loop: bool = False) -> Damage:
-    """Functions that call the next one so many times; the last one the first, if ``loop``."""
-    made = []
-    for i in range(depth):
-        last = i == depth - 1
-        op, domain = ("Relu", "") if last and not loop else (f"F{0 if last else i + 1}", "own")
-        names = ["a", *(f"v{k}" for k in range(calls - 1)), "b"]
-        body = [helper.make_node(op, [names[k]], [names[k + 1]], domain=domain) for k in range(calls)]
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-        made.append(helper.make_function("own", f"F{i}", ["a"], ["b"], body, opsets))
-    nodes = [
-        helper.make_node("F0", ["image"], ["f"], domain="own"),
-        helper.make_node("Conv", ["f", "w"], ["y"], "conv"),
-    ]
-    return model(nodes, [numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "w")], functions=made)
-
-
-# ---- YAML
-
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
-)
-YAML = {
-    "aliases": BOMB,
-    "nested lists": "exclude: " + "[" * 1_500,
-    "nested keys": "".join(f"{' ' * i}a:\n" for i in range(900)),
-    "two megabytes": "# " + "x" * 2_000_000 + "\nmethod: mse\n",
-    "tags": "!!python/object/apply:os.system ['touch out.onnx']\n",
-    "endless number": "block: " + "9" * 50_000 + "\n",
-    "many keys": "".join(f"k{i}: 1\n" for i in range(1_000)),
-}
 
 LARGE = np.asarray([1 << 20, 1 << 20], np.int64)
 
@@ -324,6 +148,18 @@ HOSTILE: tuple[Hostile, ...] = (
     case("a function that calls itself", INSPECT, functions(1, 1, loop=True)),
     case("functions that double", QUANTIZE, functions(40, 2)),
     case("functions that double, unrun", BLIND, functions(40, 2)),
+    # loops: those whose file says that they do not end, and those that turn out so
+    case("a loop of 2^60 trips", QUANTIZE, endless(1 << 60), "over 1,000,000,000 times"),
+    case("a loop of 2^60 trips, unrun", INSPECT, endless(1 << 60), "over 1,000,000,000 times"),
+    case("a loop without a condition", EVALUATE, endless(), "never end"),
+    case("a loop in a loop", CHECK, endless(1 << 20, inner=1 << 20), "over 1,000,000,000 times"),
+    case("a loop that piles up", CALIBRATE, endless(1 << 20, collect=1 << 14), "over 4 GiB"),
+    case("a loop of so many pixels", QUANTIZE, endless(1 << 50, least=True), "may never end"),
+    case("a loop until a sigmoid is two", CHECK, endless(counted=True), "may never end"),
+    case(
+        "a loop in a loop of pixels", "bench model.onnx", endless(1 << 20, least=True, inner=1 << 20), "may never end"
+    ),
+    case("a pile of so many pixels", COMPARE, endless(1 << 50, least=True, collect=1 << 20), "MB of memory"),
     # data outside the model
     case("absolute place", QUANTIZE, outside(location="ABSOLUTE"), "outside the model's folder"),
     case("place above", INSPECT, outside(location="../w.bin"), "outside the model's folder"),
@@ -340,6 +176,56 @@ HOSTILE: tuple[Hostile, ...] = (
     case("offset no number", INSPECT, outside(location="w.bin", offset="0x10"), "no number"),
     case("length beyond the file", CALIBRATE, outside(location="w.bin", length="999999"), "too few"),
     case("length too short", BLIND, outside(location="w.bin", length="4"), "too few"),
+    # places, numbers and values that no run can use
+    case("a name that no file can have", QUANTIZE.replace(OUT, "x" * 300 + ".onnx"), nothing, "too long"),
+    case("a path that no file can have", f"inspect {'/'.join(['x' * 200] * 30)}", nothing, "too long"),
+    case("a link to itself", "inspect loop.onnx", lambda f: (f / "loop.onnx").symlink_to("loop.onnx"), "loop.onnx"),
+    case("a folder as the model", INSPECT.replace("model.onnx", "png"), nothing, "folder"),
+    case("a folder as the output", f"{QUANTIZE.replace(OUT, 'png')} --force", nothing, "folder"),
+    case("a folder as labels", f"{EVALUATE} --labels png", nothing, "png"),
+    case("an empty folder", CALIBRATE.replace("data.npz", "none"), lambda f: (f / "none").mkdir(), "none"),
+    case(
+        "the model as the output", f"{QUANTIZE.replace(OUT, 'png/../model.onnx')} --force", nothing, "the model itself"
+    ),
+    case("the data as the output", f"{QUANTIZE.replace(OUT, 'data.npz')} --force", nothing, "data.npz"),
+    case("a device as data", EVALUATE.replace("data.npz", "/dev/zero"), nothing, "/dev/zero"),
+    case("a pipe as the model", "inspect pipe", lambda f: os.mkfifo(f / "pipe"), "pipe"),
+    case("pickled objects", QUANTIZE, objects, "image"),
+    case(
+        "no samples", CALIBRATE, lambda f: np.savez(f / "data.npz", image=np.ones((0, *SHAPE), np.float32)), "data.npz"
+    ),
+    case(
+        "not a number",
+        QUANTIZE,
+        lambda f: np.savez(f / "data.npz", image=np.full((6, *SHAPE), np.nan, np.float32)),
+        "NaN",
+    ),
+    case(
+        "complex numbers",
+        EVALUATE,
+        lambda f: np.savez(f / "data.npz", image=np.ones((6, *SHAPE), np.complex64)),
+        "complex64",
+    ),
+    case(
+        "labels of other classes",
+        f"{EVALUATE} --labels labels.npy --metric top1",
+        lambda f: np.save(f / "labels.npy", np.arange(6) * 99),
+        "label",
+    ),
+    case(
+        "too few labels", f"{EVALUATE} --labels labels.npy", lambda f: np.save(f / "labels.npy", np.arange(3)), "labels"
+    ),
+    case("a gate at infinity", f"{COMPARE.replace('qdq', 'model')} --fail-if sqnr<1e999", nothing, "1e999"),
+    case("a gate that is code", f"{COMPARE} --fail-if __import__('os').system('id')>1", nothing, "--fail-if"),
+    case("a gate that nothing breaks", "bench model.onnx model.onnx --require-speedup nan", nothing, "nan"),
+    case(
+        "a function that exits",
+        "evaluate model.onnx --data python:bad:f",
+        content("bad.py", "def f():\n    exit(0)\n"),
+        "bad",
+    ),
+    case("a model of an opset to come", QUANTIZE, changed(lambda m: setattr(m.opset_import[0], "version", 999)), "999"),
+    case("a model without outputs", EVALUATE, changed(lambda m: m.graph.ClearField("output")), "no output"),
     # YAML
     *(
         case(f"recipe: {n}", f"{INSPECT} --recipe r.yaml", content("r.yaml", text), "r.yaml")

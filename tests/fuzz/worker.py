@@ -47,7 +47,9 @@ class Worker:
     """A worker process, from its user's side."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        # a Loop may run for 6 s by default, of the 10 s that a refusal may take
+        few = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "QCONVERT_LOOP_SECONDS": "2"}
+        environment = {**os.environ, **few, "COLUMNS": "200"}
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

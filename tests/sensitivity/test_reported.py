@@ -44,16 +44,21 @@ def test_a_page_shows_what_each_operator_does_and_the_model_stays_the_same(tmp_p
     assert "weight rounding" in page and f"{known[0]['sqnr_db']:.1f} dB" in page
 
 
-def test_a_dear_model_is_measured_on_one_sample_without_the_error_split(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_dear_model_the_worst_are_measured_on_one_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = report_of(tmp_path, "--report", str(tmp_path / "r.html"))
-    monkeypatch.setattr(reported, "_OPTIONS", replace(reported._OPTIONS, dearest=1.2e8))
+    monkeypatch.setattr(reported, "_OPTIONS", replace(reported._OPTIONS, dearest=2.4e8))
     found = report_of(tmp_path, "--report", str(tmp_path / "r.html"))
     pairs = [(d["sqnr_db"], e["sqnr_db"]) for d, e in zip(full["decisions"], found["decisions"], strict=True)]
     assert [a is None for a, _ in pairs] == [b is None for _, b in pairs]
     assert all(abs(a - b) < 6 for a, b in pairs if a is not None)
-    assert not any(d["error_split"] for d in found["decisions"])
+    known = [d for d in found["decisions"] if d["sqnr_db"] is not None]
+    split, others = ([d["sqnr_db"] for d in known if bool(d["error_split"]) == has] for has in (True, False))
+    assert split and others and max(split) <= min(others)
+    assert all(math.isclose(sum(d["error_split"].values()), 1) for d in known if d["error_split"])
+    note = f"measured for the worst {len(split)} of {len(known)}"
+    assert any(note in n and "qconvert sensitivity" in n for n in found["notes"])
+    assert note in (tmp_path / "r.html").read_text()
+    assert not any("the worst" in n for n in full["notes"])
 
 
 def test_what_would_take_long_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

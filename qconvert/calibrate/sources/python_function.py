@@ -112,8 +112,9 @@ class FunctionSource(Source):
 @contextlib.contextmanager
 def user_code(where: str) -> Iterator[None]:
     """Run code of the user: from the current directory, its output on stderr, its failures as DataErrors."""
-    here = str(Path.cwd())
+    here, writes = str(Path.cwd()), sys.dont_write_bytecode
     sys.path.insert(0, here)
+    sys.dont_write_bytecode = True  # no __pycache__ beside the user's module
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
@@ -129,6 +130,7 @@ def user_code(where: str) -> Iterator[None]:
             hint = f"modules are looked for in the current directory, {here}, and among what is installed"
         raise DataError(f"{where} failed{place}: {reason}", hint=hint) from error
     finally:
+        sys.dont_write_bytecode = writes
         with contextlib.suppress(ValueError):
             sys.path.remove(here)
 

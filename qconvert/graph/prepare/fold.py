@@ -60,7 +60,7 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
         _drop_later_attributes(model)
         if rewrite and (folded or rewritten):  # where nothing has changed since, no rule applies that did not before
             before = tuple(model.graph)
-            onnxscript.rewriter.rewrite(model)
+            onnxscript.rewriter.rewrite(model, _rules(model))
             _drop_later_attributes(model)
             rewritten = before != tuple(model.graph)
     if rewrite:
@@ -68,6 +68,16 @@ def fold_and_fuse(model: ir.Model, *, rewrite: bool) -> None:
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         CommonSubexpressionEliminationPass()(model)
         _name_replacements(model.graph, names)
+
+
+def _rules(model: ir.Model) -> list[onnxscript.rewriter.RewriteRule]:
+    """onnxscript's own rules, without the one for two Slices where there are no two.
+
+    Its matcher goes through the whole graph for every node (0.7.2): of 19 s for 6000 nodes 14 went there.
+    """
+    rules = onnxscript.rewriter._DEFAULT_REWRITE_RULES
+    slices = sum(node.op_type == "Slice" for node in model.graph.all_nodes())
+    return [rule for rule in rules if slices > 1 or rule.name != "SlicesSplit"]
 
 
 def _drop_later_attributes(model: ir.Model) -> None:

@@ -24,7 +24,7 @@ from qconvert.report.model import Report
 from qconvert.report.renderers import phrases
 from qconvert.report.renderers.facts import Fact, Level, facts, scheme
 from qconvert.report.renderers.suggestions import suggestions
-from qconvert.report.summary import Summary
+from qconvert.report.summary import Grid, Summary
 
 # Where a name may be broken: not within 0.125, nor within an entity such as &#39;
 _SEPARATOR = re.compile(r"([/_]+|[.:]+(?=[A-Za-z]))(?=\w)")
@@ -113,12 +113,13 @@ def render_inline(report: Report) -> str:
 
 def render_inline_summary(summary: Summary) -> str:
     """The same for the result of another command: its tables."""
-    urgent, _ = _by_urgency(summary.facts)
-    return (
-        _environment()
-        .get_template("inline.html")
-        .render(headline=summary.headline, tiles=(), grids=summary.grids, urgent=urgent)
-    )
+    return render_inline_grids(summary.headline, summary.grids, summary.facts)
+
+
+def render_inline_grids(headline: str, grids: Sequence[Grid], said: Sequence[Fact]) -> str:
+    """The same for tables, and for what is bad, or a warning, of ``said``."""
+    urgent, _ = _by_urgency(said)
+    return _environment().get_template("inline.html").render(headline=headline, tiles=(), grids=grids, urgent=urgent)
 
 
 @cache
