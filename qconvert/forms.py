@@ -19,17 +19,21 @@
     folded    codes -> Transpose -> Reshape -> Conv -> Reshape -> Transpose -> codes                               Conv
               Neighbouring pixels of a row count as channels of one (plan/folding.py), because the integer kernel is
               slow with few of them. The sums are the same, to the bit.
+    widened   between dense convolutions, channels of zeros are added                                  Conv, depthwise
+              The integer kernel is fast with a multiple of 16 channels (plan/widening.py). What is computed in those
+              that are added is ignored.
 
 A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
 """
 
 from __future__ import annotations
 
-FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED = "fused", "dynamic", "bounded", "activation", "folded"
+FUSED, DYNAMIC, BOUNDED, ACTIVATION = "fused", "dynamic", "bounded", "activation"
+FOLDED, WIDENED = "folded", "widened"
 PLAIN = "plain"
 """Not in any of the others."""
 
-FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, PLAIN)
+FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, PLAIN)
 
 # The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
 # the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
@@ -40,5 +44,6 @@ TITLES = {
     DYNAMIC: "its input is quantized as the model runs",
     ACTIVATION: "an activation function as one float operator (Gelu, QuickGelu) between integers",
     FOLDED: "pixels of a row read as channels",
+    WIDENED: "channels filled up to",
     BOUNDED: "bounded from below, so that masks make no subnormal numbers",
 }

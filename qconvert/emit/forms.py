@@ -7,7 +7,7 @@
               LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
     activation  x -> Sigmoid -> Mul(x)           becomes   x -> QuickGelu(alpha = 1), and likewise Gelu
-    folded    as :mod:`qconvert.emit.folded` says
+    folded, widened    as :mod:`qconvert.emit.folded` and :mod:`qconvert.emit.widened` say
 
 Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
 the bias [N] goes in (1.32). Sources: the operators' documentation in ONNX Runtime 1.32, ONNX DynamicQuantizeLinear-11
@@ -24,8 +24,9 @@ import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.emit.folded import write_folded
+from qconvert.emit.widened import write_widened
 from qconvert.errors import InternalError
-from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FOLDED, FUSED
+from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FOLDED, FUSED, WIDENED
 from qconvert.graph.edit import constant_of, stand_for, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
@@ -54,6 +55,7 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
         BOUNDED: writer.bounded,
         ACTIVATION: writer.activation,
         FOLDED: writer.folded,
+        WIDENED: writer.widened,
     }
     for name, node in nodes.items():
         if name in forms:
@@ -158,6 +160,13 @@ class _Writer:
         if fold is None:
             raise InternalError(f"the plan does not say how {node.name} is folded")
         write_folded(node, fold, self.additions, self.sizes)
+
+    def widened(self, node: ir.Node) -> None:
+        region = self.plan.nodes[node.name or ""].wide
+        if region is None:
+            raise InternalError(f"the plan does not say which channels {node.name} gets")
+        if node.name == region.depthwise[0]:  # once for all
+            write_widened(self.nodes, region, self.additions, self.sizes)
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.targets.target import ConvolutionCosts
 
+# Pixels of a row of an image, where that is known only when the model runs.
+_IMAGE = 224
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvolutionShape:
@@ -51,6 +54,22 @@ def shape_of(graph: GraphView, node: NodeView, unknown: int = 0) -> ConvolutionS
         channels_out=sizes[0],
         depthwise=group > 1,
     )
+
+
+def assumed_shape(graph: GraphView, node: NodeView) -> ConvolutionShape | None:
+    """:func:`shape_of`, where unknown sizes are those of an image; None where it has groups."""
+    return shape_of(graph, node, max(1, _IMAGE // _strides(graph, node)))
+
+
+def _strides(graph: GraphView, node: NodeView) -> int:
+    """By how much the rows have been shortened from an input of the model to the result of ``node``."""
+    found, seen = 1, set[str]()
+    current: NodeView | None = node
+    while current is not None and current.name not in seen:
+        seen.add(current.name)
+        found *= (*current.attr_ints("strides"), 1, 1)[1]
+        current = graph.producer(current.input(0) or "")
+    return found
 
 
 def convolution_ns(shape: ConvolutionShape, costs: ConvolutionCosts, *, integer: bool) -> float:

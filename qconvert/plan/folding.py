@@ -22,11 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.plan.convolutions import ConvolutionShape, convolution_ns, is_direct, shape_of
+from qconvert.plan.convolutions import ConvolutionShape, assumed_shape, convolution_ns, is_direct
 from qconvert.targets.target import ConvolutionCosts
 
-# Pixels of a row of an image, where that is known only when the model runs.
-_IMAGE = 224
 # A change of shape, which moves nothing; filling rows up and cutting them off, and a copy of an element.
 _RESHAPE_NS = 2000.0
 _FILL_NS, _COPY_NS = 12000.0, 0.05
@@ -99,7 +97,7 @@ def fold_of(graph: GraphView, node: NodeView, costs: ConvolutionCosts | None) ->
     if costs is None or not costs.folds:
         return None
     row = _row(graph, node)
-    shape = shape_of(graph, node, max(1, _IMAGE // _strides(graph, node))) if row is not None else None
+    shape = assumed_shape(graph, node) if row is not None else None
     if row is None or shape is None:
         return None
     return min(_folds(row, shape, costs), key=lambda fold: fold.ns, default=None)
@@ -122,17 +120,6 @@ def _row(graph: GraphView, node: NodeView) -> _Row | None:
         stride=node.attr_ints("strides", (1, 1))[1],
         pads=(pads[1], pads[3]),
     )
-
-
-def _strides(graph: GraphView, node: NodeView) -> int:
-    """By how much the rows have been shortened from an input of the model to the result of ``node``."""
-    found, seen = 1, set[str]()
-    current: NodeView | None = node
-    while current is not None and current.name not in seen:
-        seen.add(current.name)
-        found *= (*current.attr_ints("strides"), 1, 1)[1]
-        current = graph.producer(current.input(0) or "")
-    return found
 
 
 def _last(graph: GraphView, tensor: str | None) -> int | None:

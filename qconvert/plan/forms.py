@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qconvert.errors import InternalError, RecipeError
-from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FOLDED, FORMS, FUSED, PLAIN, TITLES
+from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FOLDED, FORMS, FUSED, PLAIN, TITLES, WIDENED
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8, UINT8
 from qconvert.ops.rule import key
@@ -19,6 +19,7 @@ from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
 from qconvert.plan.folding import Fold, fold_of
 from qconvert.plan.model import Decision, NodePlan, QuantPlan
+from qconvert.plan.widening import with_widening
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
 from qconvert.targets.target import Target
@@ -27,7 +28,8 @@ from qconvert.targets.target import Target
 def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> QuantPlan:
     """``plan`` with the forms of ``recipe`` on every node that they fit and that can take them.
 
-    Convolutions of which it says nothing are folded where the target's costs say that this is faster.
+    Convolutions of which it says nothing are folded, or get more channels, where the target's costs say that this is
+    faster.
 
     Args:
         graph: the canonical graph that ``plan`` is for.
@@ -40,12 +42,10 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     """
     said = _wanted(graph, recipe, target) if recipe.forms else {}
     wanted = {**dict.fromkeys(_paying_folds(graph, plan, target), FOLDED), **said}
-    if not wanted:
-        return plan
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
         in_float = form in (BOUNDED, ACTIVATION)
-        if form in (PLAIN, plan.nodes[name].form) or (not in_float and name in recipe.pinned_float):
+        if form in (PLAIN, WIDENED, plan.nodes[name].form) or (not in_float and name in recipe.pinned_float):
             continue
         if form_objection(graph, plan, target, name, form):
             continue
@@ -58,19 +58,20 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
             nodes[name] = _formed(graph, nodes[name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
-    return replace(plan, nodes=nodes, groups=groups)
+    plan = replace(plan, nodes=nodes, groups=groups)
+    return with_widening(graph, plan, target.convolutions, said) if _has(target, "Conv", WIDENED) else plan
 
 
 def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
     """Form -> the nodes that could take it and of which ``recipe`` says nothing, in graph order.
 
-    Convolutions are not among them: they are folded by what the target says of their shape.
+    Convolutions are not among them: what the target says of their shape decides.
     """
     said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
     found = {
         form: tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
         for form in FORMS
-        if form not in (PLAIN, FOLDED)
+        if form not in (PLAIN, FOLDED, WIDENED)
     }
     return {form: names for form, names in found.items() if names}
 
@@ -122,8 +123,12 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     return ""
 
 
+def _has(target: Target, op: str, form: str) -> bool:
+    return form in target.capability(op).forms
+
+
 def _no_form(target: Target, node: NodeView, form: str) -> str:
-    has = form in target.capability(key(node.domain, node.op_type)).forms
+    has = _has(target, key(node.domain, node.op_type), form)
     return "" if has else f"{node.op_type} has no form {form!r} on {target.title}"
 
 

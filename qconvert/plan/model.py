@@ -52,6 +52,24 @@ class WeightPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Widening:
+    """Convolutions between which channels are added (:mod:`qconvert.plan.widening`).
+
+    Attributes:
+        channels: that all tensors between them have then.
+        producers, depthwise, consumers: the dense ones that write these tensors, those that compute every channel by
+            itself, the dense ones that read them.
+        elements: of these tensors as they were, unknown sizes left out.
+    """
+
+    channels: int
+    producers: tuple[str, ...]
+    depthwise: tuple[str, ...]
+    consumers: tuple[str, ...]
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
     """What becomes of one node.
 
@@ -71,6 +89,7 @@ class NodePlan:
         adds: the Add of its bias, which its form takes in.
         takes: the nodes of the activation function that its form writes as one, itself among them.
         fold: how the rows of a convolution are folded by its form.
+        wide: what is given more channels by its form.
     """
 
     node: str
@@ -89,6 +108,7 @@ class NodePlan:
     adds: str | None = None
     takes: tuple[str, ...] = ()
     fold: Fold | None = None
+    wide: Widening | None = None
 
     @property
     def constants(self) -> tuple[WeightPlan, ...]:

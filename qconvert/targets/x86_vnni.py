@@ -8,7 +8,7 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 
 from __future__ import annotations
 
-from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FOLDED, FUSED
+from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FOLDED, FUSED, WIDENED
 from qconvert.machine import X86
 from qconvert.targets.target import WIDE_TYPES, Capability, ConvolutionCosts, KernelCosts, Target, register
 
@@ -76,7 +76,7 @@ X86_VNNI = register(
         # Runtime's profiler; e.g. 3 to 8 channels, 3x3, stride 2, 112 pixels: 61 us in float and 169 us on integers
         convolutions=_CONVOLUTIONS,
         capabilities={
-            "Conv": Capability(integer=True, forms=(FOLDED,), float_ns=10.0, integer_ns=2.7),
+            "Conv": Capability(integer=True, forms=(FOLDED, WIDENED), float_ns=10.0, integer_ns=2.7),
             # unpacking its weights takes 0.125 ns an element, computing with each of them many times that
             "ConvTranspose": Capability(integer=False, reason=_NO_KERNEL, weights_only=True, float_ns=10.0),
             "LSTM": Capability(integer=False, reason=_UNPACKED, weights_only=True, forms=(DYNAMIC,), float_ns=1000.0),

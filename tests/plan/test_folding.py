@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks.builder import Builder
-from numpy.typing import NDArray
+from plan.kernels import RECIPE, Few, made, maker
 
 from qconvert.conversion import Quantized, convert
 from qconvert.errors import RecipeError
@@ -20,29 +19,13 @@ from qconvert.graph.census import take_census
 from qconvert.graph.model import Model
 from qconvert.graph.optimized import optimized_view
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.session import Feed
-from qconvert.graph.signature import session_of
 from qconvert.plan.convolutions import convolution_ns, shape_of
 from qconvert.plan.folding import fold_of
-from qconvert.recipe.recipe import ALL, Recipe
+from qconvert.recipe.recipe import Recipe
 from qconvert.run import Run
 from qconvert.targets import TARGETS
 
-RECIPE = Recipe(target="x86-vnni", placement=ALL)
 COSTS = TARGETS.get("x86-vnni").convolutions
-
-
-@dataclass
-class Few:
-    """Some samples."""
-
-    feeds: Sequence[Feed]
-
-    def __iter__(self) -> Iterator[Feed]:
-        return iter(self.feeds)
-
-    def feed(self, i: int) -> Feed:
-        return self.feeds[i]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,17 +66,6 @@ class Case:
         return prepare(Model(ir=ir.from_proto(b.model())), feeds[0], min_opset=13), Few(feeds)
 
 
-def made(
-    net: Prepared, samples: Few, form: str, recipe: Recipe = RECIPE
-) -> tuple[Quantized, list[NDArray[np.float32]]]:
-    result = convert(net, Run(recipe=replace(recipe, forms=(f"Conv={form}",)), samples=samples))  # type: ignore[arg-type]
-    found = []
-    for optimized in (True, False):
-        session = session_of(result.model, optimize=optimized)
-        found += [session.run(feed)[0] for feed in samples]
-    return result, found
-
-
 CASES = {
     "first of a net": Case(),
     "padded behind only": Case(pads=(0, 0, 1, 1)),
@@ -127,10 +99,6 @@ def test_the_same_to_the_bit(name: str) -> None:
         assert before.shape == after.shape
     for before, after in zip(expected[:half], found[:half], strict=True):
         assert np.array_equal(before, after)
-
-
-def maker(net: Prepared, value: str) -> str:
-    return next(n.name for n in view_of(net.model).nodes.values() if value in n.outputs)
 
 
 @pytest.mark.parametrize("format", ["qdq", "qoperator"])
