@@ -4,6 +4,7 @@
               bias (float) of a layer on codes   becomes   int32 codes -> DQ, scale s_x * s_w
     remove    codes -> DQ -> weight              becomes   weight (float)
               x -> Q -> DQ -> y                  becomes   x -> Max -> Min -> y, at the ends of the codes' range
+                                                   likewise where Transpose, Reshape, ... lie between Q and DQ
 
 Rounding is that of the operators: half to even, then saturated (ONNX QuantizeLinear-21). The saturation of a pair is
 part of the function: a Relu or Clip before it is often left out because the pair does its work.
@@ -11,6 +12,7 @@ part of the function: a Relu or Clip before it is often left out because the pai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +29,9 @@ from qconvert.ops.rule import Role, key
 
 _INT32 = 2**31 - 1
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
+
+# Operators that move values whatever they are.
+_MOVES = frozenset({"Transpose", "Reshape", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten"})
 
 Array = NDArray[np.generic]
 _Number = TypeVar("_Number", bound=np.generic)
@@ -85,6 +90,8 @@ def remove(model: Model) -> Model:
     additions = Additions(model=copy.ir)
     for node in _nodes(copy, "QuantizeLinear"):
         _fold_weight(node, additions)
+    _compute_constants(copy, additions)
+    _move_in_float(copy, additions)
     for node in _nodes(copy, "DequantizeLinear"):
         codes, graph = node.inputs[0], node.graph
         if codes is None or not isinstance(graph, ir.Graph):
@@ -101,7 +108,90 @@ def remove(model: Model) -> Model:
         else:
             continue
         _replace(node, new, graph)
+    for node in _nodes(copy, "Shape"):  # of codes, which are as many as the values
+        quantizer = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+            node.replace_input_with(0, quantizer.inputs[0])
     return copy
+
+
+def _compute_constants(model: Model, additions: Additions) -> None:
+    """Compute the integers that are made of constants when a model is loaded (emit/folded.py, emit/widened.py)."""
+    for node in [n for n in ir.traversal.RecursiveGraphIterator(model.ir.graph) if n.op_type in _MADE_ON_LOADING]:
+        first, *rest = (constant_of(v) if v is not None else None for v in node.inputs)
+        graph, given = node.graph, [v for v in node.inputs if v is not None]
+        known = first is not None and len(given) == 1 + sum(r is not None for r in rest)
+        if first is None or not known or not isinstance(graph, ir.Graph):
+            continue
+        if first.dtype.kind not in "iu" and node.op_type not in ("Pad", "Tile"):
+            continue
+        computed = _MADE_ON_LOADING[node.op_type](first, [r for r in rest if r is not None], node)
+        _replace(node, additions.constant(graph, f"{node.outputs[0].name}_computed", computed), graph)
+
+
+def _padded(array: Array, rest: list[Array], node: ir.Node) -> Array:
+    ends = rest[0].reshape(2, -1).T if rest else np.zeros((array.ndim, 2), np.int64)
+    mode = node.attributes.get_string("mode", "constant")
+    value = rest[1].reshape(()) if len(rest) > 1 else np.zeros((), array.dtype)
+    pairs = [(int(a), int(b)) for a, b in ends]
+    if mode == "constant":
+        return np.pad(array, pairs, constant_values=value)
+    return np.pad(array, pairs, mode="edge" if mode == "edge" else "reflect")
+
+
+def _sliced(array: Array, rest: list[Array], node: ir.Node) -> Array:
+    del node
+    starts, ends, axes = (r.tolist() for r in rest[:3])
+    found = [slice(None)] * array.ndim
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        found[axis] = slice(start, end)
+    return array[tuple(found)]
+
+
+# what is written around weights that are made on loading: (array, other inputs, node) -> array
+_MADE_ON_LOADING: dict[str, Callable[[Array, list[Array], ir.Node], Array]] = {
+    "Pad": _padded,
+    "Tile": lambda array, rest, _: np.tile(array, rest[0].tolist()),
+    "Slice": _sliced,
+    "Reshape": lambda array, rest, _: array.reshape(rest[0].tolist()),
+    "Transpose": lambda array, _, node: array.transpose(node.attributes.get_ints("perm", range(array.ndim)[::-1])),
+}
+
+
+def _move_in_float(model: Model, additions: Additions) -> None:
+    """DequantizeLinear goes in front of what moves codes: M(codes) -> DQ becomes DQ(codes) -> M."""
+    moved = True
+    while moved:
+        moved = False
+        for node in [n for n in ir.traversal.RecursiveGraphIterator(model.ir.graph) if n.op_type in _MOVES]:
+            out, source = node.outputs[0], node.inputs[0]
+            readers = [u.node for u in out.uses() if u.node.op_type != "Shape"]
+            pairs = [n for n in readers if n.op_type == "DequantizeLinear"]
+            if not pairs or len(pairs) < len(readers) or out.is_graph_output():
+                continue
+            numbers = [tuple(constant_of(v) for v in p.inputs[1:]) for p in pairs]
+            scalar = all(n is not None and n.size == 1 for each in numbers for n in each)
+            if source is None or constant_of(source) is not None or not scalar or len({str(n) for n in numbers}) > 1:
+                continue
+            if node.op_type == "Pad" and not _pads_with_zero(node, numbers[0]):
+                continue
+            real = additions.node(node, "DequantizeLinear", [source, *pairs[0].inputs[1:]], name=f"{node.name}_DQ")
+            node.replace_input_with(0, real)
+            if node.op_type == "Pad" and len(node.inputs) > 2:
+                node.replace_input_with(2, None)
+            out.type = ir.TensorType(ir.DataType.FLOAT)
+            for pair in pairs:
+                graph = pair.graph
+                if isinstance(graph, ir.Graph):
+                    _replace(pair, out, graph)
+            moved = True
+
+
+def _pads_with_zero(node: ir.Node, numbers: tuple[Array | None, ...]) -> bool:
+    """Whether what ``node`` pads with stands for 0."""
+    value = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    zero = numbers[1] if len(numbers) > 1 else None
+    return int(value.reshape(()) if value is not None else 0) == int(zero.reshape(()) if zero is not None else 0)
 
 
 def _saturated(source: ir.Value, quantize: ir.Node, node: ir.Node, graph: ir.Graph, additions: Additions) -> ir.Value:

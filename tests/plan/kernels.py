@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.conversion import Quantized, convert
+from qconvert.emit.cleanup import clean
+from qconvert.emit.fake_quantization import remove
 from qconvert.graph.build_view import view_of
+from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
@@ -42,6 +45,11 @@ def made(
         session = session_of(result.model, optimize=optimized)
         found += [session.run(feed)[0] for feed in samples]
     return result, found
+
+
+def dequantized(model: Model) -> Model:
+    """As `qconvert convert --to float` does it."""
+    return clean(remove(model), model)
 
 
 def maker(net: Prepared, value: str) -> str:

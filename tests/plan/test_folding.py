@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks.builder import Builder
-from plan.kernels import RECIPE, Few, made, maker
+from plan.kernels import RECIPE, Few, dequantized, made, maker
 
 from qconvert.conversion import Quantized, convert
 from qconvert.errors import RecipeError
@@ -19,6 +19,7 @@ from qconvert.graph.census import take_census
 from qconvert.graph.model import Model
 from qconvert.graph.optimized import optimized_view
 from qconvert.graph.prepare.canonical import Prepared, prepare
+from qconvert.graph.signature import session_of
 from qconvert.plan.convolutions import convolution_ns, shape_of
 from qconvert.plan.folding import fold_of
 from qconvert.recipe.recipe import Recipe
@@ -114,6 +115,18 @@ def test_nothing_moves_but_the_input(format: str) -> None:
     view = optimized_view(folded.model)
     kernels = [n for n in view.nodes.values() if n.op_type == "QLinearConv"]
     assert all(view.is_constant(n.inputs[3]) for n in kernels)
+
+
+@pytest.mark.parametrize("name", ["first of a net", "depthwise", "odd rows"])
+def test_it_can_be_dequantized(name: str) -> None:
+    """`qconvert convert --to float`: no codes are left, and the function is that of the model that was not folded."""
+    net, samples = CASES[name].prepared()
+    plain, folded = (dequantized(made(net, samples, form)[0].model) for form in ("plain", "folded"))
+    ops = {n.op_type for n in folded.ir.graph}
+    assert not {"QuantizeLinear", "DequantizeLinear"} & ops
+    for feed in samples:
+        one, other = (session_of(model).run(feed)[0] for model in (plain, folded))
+        assert np.allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())
 
 
 def test_weights_are_stored_once() -> None:

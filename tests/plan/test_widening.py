@@ -9,13 +9,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from networks.builder import Builder
-from plan.kernels import RECIPE, Few, made, maker
+from plan.kernels import RECIPE, Few, dequantized, made, maker
 
 from qconvert.conversion import convert
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.optimized import optimized_view
 from qconvert.graph.prepare.canonical import Prepared, prepare
+from qconvert.graph.signature import session_of
 from qconvert.run import Run
 
 Between = Callable[[Builder, str], str]
@@ -74,6 +75,16 @@ def test_the_same_to_the_bit(between: Between, format: str) -> None:
     assert groups.count(32) == len(region.depthwise)
     assert 24 not in groups
     assert not {"Pad", "Conv"} & {n.op_type for n in view.nodes.values()}
+
+
+@pytest.mark.parametrize("between", [plain, squeezed])
+def test_it_can_be_dequantized(between: Between) -> None:
+    net, samples = net_of(between)
+    before, after = (dequantized(made(net, samples, form)[0].model) for form in ("plain", "widened"))
+    assert not {"QuantizeLinear", "DequantizeLinear", "Pad"} & {n.op_type for n in after.ir.graph}
+    for feed in samples:
+        one, other = (session_of(model).run(feed)[0] for model in (before, after))
+        assert np.allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())
 
 
 def test_taken_where_it_pays() -> None:
