@@ -42,7 +42,7 @@ from qconvert.report.notebook import inline, reasons
 from qconvert.report.renderers import phrases
 from qconvert.report.renderers.facts import Fact, Level
 from qconvert.report.summary import Grid
-from qconvert.schemes.application import apply, least_opset, rewrite, schemes_of
+from qconvert.schemes.application import apply, at_best_opset, rewrite, schemes_of
 from qconvert.schemes.assignment import owner_of
 from qconvert.schemes.mixing import nodes_of_others, with_static_first
 from qconvert.schemes.scheme import Work, check_combination
@@ -246,8 +246,9 @@ def _prepared(source: Model, recipe: Recipe) -> tuple[Prepared | None, str]:
     try:
         # scales a channel came with opset 13
         static = recipe.scheme in STATIC_SCHEMES and not recipe.mix
-        least = (13 if recipe.per_channel else 10) if static else least_opset(recipe)
-        return prepare(source, min_opset=least), ""
+        if static:
+            return prepare(source, min_opset=13 if recipe.per_channel else 10), ""
+        return at_best_opset(recipe, source, lambda opset: prepare(source, min_opset=opset)), ""
     except ModelError as error:
         return None, error.message
 

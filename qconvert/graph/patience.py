@@ -20,8 +20,9 @@ from qconvert.errors import GivenUp, RecipeError
 VARIABLE = "QCONVERT_LOOP_SECONDS"
 """Environment variable: seconds that a run of a model with Loop may take; 0: any time, and any memory."""
 
-# Bad input is to be refused within 10 s, and to start and to read the model takes a part of them.
-DEFAULT_SECONDS = 6.0
+# A model that decodes step by step may take this long for a sample; one without end is bad input, which is not waited
+# for much longer.
+DEFAULT_SECONDS = 30.0
 # A model that came to its end before may take so many times as long for more samples at a time, and with more outputs.
 _MORE = 50.0
 # Until one has come to its end, a run may add so much to what the process holds with the model loaded, or so many times
@@ -88,7 +89,7 @@ class _Patience:
             for run in list(self._runs.values()):
                 run.memory = _held() if run.memory < 0 else run.memory
                 if time.perf_counter() > run.until:
-                    run.ended_for = f"after {run.until - run.since:g} s"
+                    run.ended_for = f"after {run.until - run.since:.1f} s"
                 elif not self._slowest and (taken := _held() - run.memory) > max(_MEMORY, _TIMES * run.memory):
                     run.ended_for = f"when it had taken {taken >> 20} MB of memory"
                 if run.ended_for:

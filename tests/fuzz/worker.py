@@ -47,7 +47,7 @@ class Worker:
     """A worker process, from its user's side."""
 
     def __init__(self) -> None:
-        # a Loop may run for 6 s by default, of the 10 s that a refusal may take
+        # a Loop may run for 30 s by default; a refusal may take 10
         few = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "QCONVERT_LOOP_SECONDS": "2"}
         environment = {**os.environ, **few, "COLUMNS": "200"}
         self._process = subprocess.Popen(

@@ -41,6 +41,7 @@ class Result:
 
 
 _last: dict[tuple[bytes, int], Prepared] = {}
+_written: list[Path] = []
 
 
 def convert(net: Network, recipe: Recipe, folder: Path, *, anew: bool = False) -> Result:
@@ -48,7 +49,9 @@ def convert(net: Network, recipe: Recipe, folder: Path, *, anew: bool = False) -
     blob = net.proto.SerializeToString()
     key = (blob, least_opset(recipe))
     if anew or key not in _last:
-        path = folder / "model.onnx"
+        # a file of its own: weights stay in it, and are read when they are needed
+        path = folder / f"{len(_written)}.onnx"
+        _written.append(path)
         path.write_bytes(blob)
         prepared = prepare(load(path), net.feeds[0], min_opset=key[1])
         if len(_last) > 2:
