@@ -20,14 +20,17 @@ from qconvert.errors import GivenUp, RecipeError
 VARIABLE = "QCONVERT_LOOP_SECONDS"
 """Environment variable: seconds that a run of a model with Loop may take; 0: any time, and any memory."""
 
+MEMORY_VARIABLE = "QCONVERT_LOOP_MB"
+"""Environment variable: megabytes that the first run of a model with Loop may add to what the process holds."""
+
 # A model that decodes step by step may take this long for a sample; one without end is bad input, which is not waited
 # for much longer.
 DEFAULT_SECONDS = 30.0
 # A model that came to its end before may take so many times as long for more samples at a time, and with more outputs.
 _MORE = 50.0
-# Until one has come to its end, a run may add so much to what the process holds with the model loaded, or so many times
-# that: results that a Loop collects without end come to 3 GB in a second, and bad input may take 1 GB in all.
-_MEMORY, _TIMES = 500 << 20, 2.5
+# Until one has come to its end, a run may add so many megabytes to what the process holds with the model loaded, or so
+# many times that: results that a Loop collects without end come to 3 GB in a second.
+DEFAULT_MB, _TIMES = 3000.0, 2.5
 _LOOK_EVERY_S = 0.02
 
 
@@ -39,12 +42,13 @@ class Stoppable(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
-    """A run: since when, until when at most, and what it began with."""
+    """A run: since when, until when at most, what memory it began with, and what it may add."""
 
     options: Stoppable
     since: float
     until: float
     memory: int = -1
+    most: float = 0.0
     ended_for: str = ""
 
 
@@ -66,7 +70,12 @@ class _Patience:
             yield
             return
         now = time.perf_counter()
-        run = _Watched(options=options, since=now, until=now + max(allowed, _MORE * self._slowest))
+        run = _Watched(
+            options=options,
+            since=now,
+            until=now + max(allowed, _MORE * self._slowest),
+            most=_given(MEMORY_VARIABLE, DEFAULT_MB) * 2**20,
+        )
         self._runs[id(run)] = run
         if self._thread is None:
             self._thread = threading.Thread(target=self._look, name="qconvert-patience", daemon=True)
@@ -77,7 +86,8 @@ class _Patience:
             if run.ended_for:
                 raise GivenUp(
                     f"{name}: a run was given up {run.ended_for}: it has a Loop that may never end",
-                    hint=f"if it does end, allow for it: {VARIABLE}=600 (seconds; 0: no limit at all)",
+                    hint=f"if it does end, allow for it: {VARIABLE}=600 (seconds; 0: no limit at all), "
+                    f"{MEMORY_VARIABLE}=9000 (megabytes)",
                 ) from error
             raise
         finally:
@@ -90,7 +100,7 @@ class _Patience:
                 run.memory = _held() if run.memory < 0 else run.memory
                 if time.perf_counter() > run.until:
                     run.ended_for = f"after {run.until - run.since:.1f} s"
-                elif not self._slowest and (taken := _held() - run.memory) > max(_MEMORY, _TIMES * run.memory):
+                elif not self._slowest and (taken := _held() - run.memory) > max(run.most, _TIMES * run.memory):
                     run.ended_for = f"when it had taken {taken >> 20} MB of memory"
                 if run.ended_for:
                     run.options.terminate = True
@@ -103,14 +113,18 @@ def seconds_allowed() -> float:
     Raises:
         RecipeError: the environment variable holds no such number.
     """
-    given = os.environ.get(VARIABLE, "")
+    return _given(VARIABLE, DEFAULT_SECONDS)
+
+
+def _given(variable: str, default: float) -> float:
+    given = os.environ.get(variable, "")
     try:
-        seconds = float(given) if given else DEFAULT_SECONDS
+        number = float(given) if given else default
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise RecipeError(f"{VARIABLE} is {given!r}", hint="give seconds, such as 600, or 0 for no limit")
-    return seconds
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise RecipeError(f"{variable} is {given!r}", hint="give a number, such as 600, or 0")
+    return number
 
 
 def _held() -> int:

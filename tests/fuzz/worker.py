@@ -49,6 +49,7 @@ class Worker:
     def __init__(self) -> None:
         # a Loop may run for 30 s by default; a refusal may take 10
         few = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "QCONVERT_LOOP_SECONDS": "2"}
+        few["QCONVERT_LOOP_MB"] = "500"
         environment = {**os.environ, **few, "COLUMNS": "200"}
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
