@@ -58,7 +58,7 @@ def shape_of(graph: GraphView, node: NodeView, unknown: int = 0) -> ConvolutionS
 
 def assumed_shape(graph: GraphView, node: NodeView) -> ConvolutionShape | None:
     """:func:`shape_of`, where unknown sizes are those of an image; None where it has groups."""
-    return shape_of(graph, node, max(1, _IMAGE // _strides(graph, node)))
+    return shape_of(graph, node) or shape_of(graph, node, max(1, _IMAGE // _strides(graph, node)))
 
 
 def _strides(graph: GraphView, node: NodeView) -> int:
