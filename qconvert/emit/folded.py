@@ -20,8 +20,8 @@ the model. With rows of L = taps x pixels weights, s the stride,
     W [c_out, c_in, height, width] -> Pad to rows of L + s -> Tile, results times -> Slice to results x L
 
 moves each copy by s against the one before, because rows of L + s are read as rows of L; the zeros are long enough for
-what comes round. Of a depthwise W, [c, 1, ...] -> Pad to [c, c + 1, ...] -> Slice to c x c likewise puts every filter
-at its own channel.
+what comes round. Of a W in g groups, [c_out / g, g, c_in / g, ...] -> Pad to rows of c_in + c_in / g -> Slice to g x
+c_in likewise puts the filters of every group at its own channels.
 """
 
 from __future__ import annotations
@@ -87,6 +87,10 @@ class _Writer:
         if codes is None:
             raise InternalError(f"the weights of {node.name} are no constants")
         channels_out, _, height, _ = codes.shape
+        node.attributes.pop("group", None)
+        if fold.pixels == 1:
+            node.replace_input_with(1, self._dequantized(weight, self._dense(weight.inputs[0], codes.shape)))
+            return
         given = _is_given(source.inputs[0])
         width = self._width(source.inputs[0]) if fold.filled else None
         x = self._folded(source, given=given, width=width)
@@ -100,7 +104,6 @@ class _Writer:
             node.replace_input_with(port, value)
         attributes = node.attributes
         strides, pads = attributes.get_ints("strides", [1, 1]), attributes.get_ints("pads", [0] * 4)
-        attributes.pop("group", None)
         for name, ints in {
             "kernel_shape": [height, fold.taps],
             "strides": [strides[0], 1],
@@ -151,10 +154,7 @@ class _Writer:
         """[results x c_out, pixels x c_in, height, taps]; ``order`` of [c_out, c_in, height, results, taps, pixels]."""
         fold, (channels_out, channels, height, width) = self.fold, shape
         if fold.channels != channels:
-            codes = self._constant("Pad", codes, [0, 0, 0, 0, 0, channels_out, 0, 0])
-            codes = self._constant("Reshape", codes, [channels_out * (channels_out + 1), height, width])
-            codes = self._cut(codes, channels_out * channels_out, axis=0)
-            codes = self._constant("Reshape", codes, [channels_out, channels_out, height, width])
+            codes = self._dense(codes, shape)
         row = fold.taps * fold.pixels
         behind = row + fold.stride - fold.offset - width
         codes = self._constant("Pad", codes, [0, 0, 0, fold.offset, 0, 0, 0, behind])
@@ -162,10 +162,26 @@ class _Writer:
         codes = self._cut(codes, fold.results * row, axis=3)
         parts = [channels_out, fold.channels, height, fold.results, fold.taps, fold.pixels]
         codes = self._constant("Reshape", codes, parts)
-        codes = self.additions.node(self.node, "Transpose", [codes], {"perm": order}, name="Fold")
+        codes = self._turned(codes, order)
         return self._constant(
             "Reshape", codes, [fold.results * channels_out, fold.pixels * fold.channels, height, fold.taps]
         )
+
+    def _dense(self, codes: ir.Value | None, shape: Sequence[int]) -> ir.Value:
+        """[c_out, c_in, height, width] of a weight in groups."""
+        (filters, each, height, width), channels = shape, self.fold.channels
+        groups = channels // each
+        codes = self._constant("Reshape", codes, [groups, filters // groups, each, height, width])
+        codes = self._turned(codes, (1, 0, 2, 3, 4))
+        codes = self._constant("Pad", codes, [0, 0, 0, 0, 0, 0, 0, channels, 0, 0])
+        codes = self._constant("Reshape", codes, [filters // groups, groups * (channels + each), height, width])
+        codes = self._cut(codes, groups * channels, axis=1)
+        codes = self._constant("Reshape", codes, [filters // groups, groups, channels, height, width])
+        codes = self._turned(codes, (1, 0, 2, 3, 4))
+        return self._constant("Reshape", codes, [filters, channels, height, width])
+
+    def _turned(self, codes: ir.Value, order: Sequence[int]) -> ir.Value:
+        return self.additions.node(self.node, "Transpose", [codes], {"perm": order}, name="Fold")
 
     def _dequantized(self, old: ir.Node, codes: ir.Value) -> ir.Value:
         """``codes`` in place of the constant that ``old`` dequantizes, of a channel for every result of a row."""
@@ -178,7 +194,8 @@ class _Writer:
         numbers = constant_of(value)
         if value is None or numbers is None:
             raise InternalError(f"what {self.node.name} reads is no constant")
-        return self._constant("Tile", value, [self.fold.results]) if numbers.ndim else value
+        many = numbers.ndim and self.fold.results > 1
+        return self._constant("Tile", value, [self.fold.results]) if many else value
 
     def _cut(self, codes: ir.Value, most: int, *, axis: int) -> ir.Value:
         ends = [self._ints([i]) for i in (0, most, axis)]

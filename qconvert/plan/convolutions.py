@@ -14,25 +14,30 @@ _IMAGE = 224
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvolutionShape:
-    """A convolution in which all channels read each other (dense), or none another (depthwise).
+    """A convolution.
 
     Attributes:
         pixels: of the result, those of a known batch together.
         taps: of a filter.
         channels_in: that each filter reads.
         channels_out: filters.
-        depthwise: whether every channel has its own filter.
+        groups: that the channels are in.
     """
 
     pixels: int
     taps: int
     channels_in: int
     channels_out: int
-    depthwise: bool
+    groups: int = 1
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has one filter of its own."""
+        return self.groups > 1 and self.channels_in == 1 and self.channels_out == self.groups
 
 
 def shape_of(graph: GraphView, node: NodeView, unknown: int = 0) -> ConvolutionShape | None:
-    """The shape of a Conv of ``graph``; None when it has groups, or a size other than the batch is unknown.
+    """The shape of a Conv of ``graph``; None when a size other than the batch is unknown.
 
     ``unknown``: what to take for sizes of the result that are unknown; 0 for nothing.
     """
@@ -43,21 +48,18 @@ def shape_of(graph: GraphView, node: NodeView, unknown: int = 0) -> ConvolutionS
     space = [d if isinstance(d, int) and d > 0 else unknown for d in out.shape[2:]]
     if len(sizes) < 3 or len(sizes) != len(weight.shape) or len(space) != len(sizes) - 2 or not all(space):
         return None
-    group = node.attr_int("group", 1)
-    if group > 1 and sizes[1] > 1:
-        return None
     batch = max(1, out.shape[0]) if isinstance(out.shape[0], int) else 1
     return ConvolutionShape(
         pixels=batch * math.prod(space),
         taps=math.prod(sizes[2:]),
         channels_in=sizes[1],
         channels_out=sizes[0],
-        depthwise=group > 1,
+        groups=node.attr_int("group", 1),
     )
 
 
 def assumed_shape(graph: GraphView, node: NodeView) -> ConvolutionShape | None:
-    """:func:`shape_of`, where unknown sizes are those of an image; None where it has groups."""
+    """:func:`shape_of`, where unknown sizes are those of an image."""
     return shape_of(graph, node) or shape_of(graph, node, max(1, _IMAGE // _strides(graph, node)))
 
 
@@ -74,21 +76,26 @@ def _strides(graph: GraphView, node: NodeView) -> int:
 
 def convolution_ns(shape: ConvolutionShape, costs: ConvolutionCosts, *, integer: bool) -> float:
     """Nanoseconds for ``shape`` in float or on integers."""
-    counted = math.ceil(shape.channels_out / costs.lane) * costs.lane
+    groups, channels_out = shape.groups, shape.channels_out // shape.groups
+    if shape.depthwise:
+        groups, channels_out = 1, shape.channels_out
+    counted = math.ceil(channels_out / costs.lane) * costs.lane
     if not integer:
         kernel = costs.depthwise_float if shape.depthwise else costs.dense_float
     elif shape.depthwise:
-        kernel = next(k for divisor, k in costs.depthwise if shape.channels_out % divisor == 0)
-        counted = shape.channels_out
+        kernel = next(k for divisor, k in costs.depthwise if channels_out % divisor == 0)
+        counted = channels_out
     else:
-        kernel = costs.direct if is_direct(shape.channels_in, shape.channels_out, costs) else costs.gathered
-    return kernel.ns(
+        direct = groups == 1 and is_direct(shape.channels_in, channels_out, costs)
+        kernel = costs.direct if direct else costs.gathered
+    each = kernel.ns(
         pixels=shape.pixels,
         taps=shape.taps,
         channels_in=shape.channels_in,
-        channels_out=shape.channels_out,
+        channels_out=channels_out,
         products=shape.pixels * shape.taps * shape.channels_in * counted,
     )
+    return kernel.call_ns + groups * (each - kernel.call_ns)
 
 
 def is_direct(channels_in: int, channels_out: int, costs: ConvolutionCosts) -> bool:

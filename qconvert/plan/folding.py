@@ -9,8 +9,8 @@ its result from each such pixel and a few around it:
                                                                                  q = (s o - pad + k d) mod pixels
 
 so its weight is at output channel (o, c_out), input channel (q, c_in), tap g, and all others are zero. The sums have
-the same products in them, so the result is the same, to the bit. A depthwise convolution becomes a dense one so, whose
-channels do not read each other; with few of them that is faster, too.
+the same products in them, so the result is the same, to the bit. A convolution with groups becomes a dense one so,
+whose groups do not read each other: with few channels in each that is faster, too, and then also without folding.
 
 Source: com.microsoft.QLinearConv of ONNX Runtime 1.32 gathers its input pixel by pixel and multiplies a matrix, unless
 input channels are a multiple of 4 and output channels at least 16; then MLAS reads the input where it lies.
@@ -19,7 +19,7 @@ input channels are a multiple of 4 and output channels at least 16; then MLAS re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.plan.convolutions import ConvolutionShape, assumed_shape, convolution_ns, is_direct
@@ -37,7 +37,7 @@ class Fold:
     """How the rows of one convolution are folded.
 
     Attributes:
-        pixels, results: pixels of the input's and of the result's rows that are one.
+        pixels, results: pixels of the input's and of the result's rows that are one; 1 where only groups become one.
         first, taps: the first of the taps along the folded row, relative to the pixel, and how many there are.
         pads: folded pixels before and behind each row.
         filled: whether rows are filled up to a multiple of ``pixels``, with what the convolution pads with, and what
@@ -134,7 +134,9 @@ def _folds(row: _Row, shape: ConvolutionShape, costs: ConvolutionCosts) -> Itera
     """The ways to fold ``row`` after which the kernel is fast."""
     channels_out, channels_in, height, width = row.weight
     longer = sum(row.pads) - width
-    slow = shape.depthwise or not is_direct(channels_in, channels_out, costs)
+    if shape.groups > 1 and is_direct(channels_in, channels_out, costs):
+        yield _made_dense(row, shape, costs)
+    slow = shape.groups > 1 or not is_direct(channels_in, channels_out, costs)
     for pixels in costs.folds if slow and longer < 0 else ():
         results = pixels // row.stride
         if pixels % row.stride or not is_direct(pixels * channels_in, results * channels_out, costs):
@@ -150,7 +152,6 @@ def _folds(row: _Row, shape: ConvolutionShape, costs: ConvolutionCosts) -> Itera
             taps=height * (last - first + 1),
             channels_in=pixels * channels_in,
             channels_out=results * channels_out,
-            depthwise=False,
         )
         copied = shape.pixels * (row.stride**2 * channels_in + channels_out)
         yield Fold(
@@ -169,3 +170,23 @@ def _folds(row: _Row, shape: ConvolutionShape, costs: ConvolutionCosts) -> Itera
             + (_FILL_NS + copied * _COPY_NS if filled else 0.0),
             plain_ns=convolution_ns(shape, costs, integer=True),
         )
+
+
+def _made_dense(row: _Row, shape: ConvolutionShape, costs: ConvolutionCosts) -> Fold:
+    """Groups as one, pixels as they are."""
+    _, channels_in, _, width = row.weight
+    dense = replace(shape, channels_in=channels_in, groups=1)
+    return Fold(
+        pixels=1,
+        results=1,
+        first=0,
+        taps=width,
+        pads=row.pads,
+        filled=False,
+        longer=sum(row.pads) - width,
+        channels=channels_in,
+        stride=row.stride,
+        offset=0,
+        ns=convolution_ns(dense, costs, integer=True),
+        plain_ns=convolution_ns(shape, costs, integer=True),
+    )

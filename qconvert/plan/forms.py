@@ -268,7 +268,8 @@ def _folded(graph: GraphView, plan: NodePlan, target: Target) -> NodePlan:
     fold = _fold(graph, graph.nodes[plan.node], target)
     if fold is None:
         raise InternalError(f"{plan.node} cannot be folded, though nothing was said against it")
-    decision = replace(plan.decision, reason=f"{plan.decision.reason}, {fold.pixels} {TITLES[FOLDED]}")
+    how = f"{fold.pixels} {TITLES[FOLDED]}" if fold.pixels > 1 else "groups as one"
+    decision = replace(plan.decision, reason=f"{plan.decision.reason}, {how}")
     return replace(plan, form=FOLDED, fold=fold, decision=decision)
 
 

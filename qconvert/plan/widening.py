@@ -162,7 +162,7 @@ def _pays(graph: GraphView, region: Widening, costs: ConvolutionCosts) -> bool:
 
 def _widened(shape: ConvolutionShape, name: str, region: Widening) -> ConvolutionShape:
     if name in region.depthwise:
-        return replace(shape, channels_out=region.channels)
+        return replace(shape, channels_out=region.channels, groups=region.channels)
     inner = region.channels if name in region.consumers else shape.channels_in
     return replace(
         shape, channels_in=inner, channels_out=region.channels if name in region.producers else shape.channels_out

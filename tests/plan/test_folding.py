@@ -39,13 +39,14 @@ class Case:
     pads: tuple[int, int, int, int] = (1, 1, 1, 1)
     size: tuple[int, int] = (32, 32)
     depthwise: bool = False
+    groups: int = 1
     varying: bool = False
     bias: bool = True
     within: bool = False
 
     def prepared(self) -> tuple[Prepared, Few]:
         b = Builder(seed=7)
-        (i, o), group = self.channels, self.channels[0] if self.depthwise else 1
+        (i, o), group = self.channels, self.channels[0] if self.depthwise else self.groups
         shape = ["n", 16 if self.within else i, *(("h", "w") if self.varying else self.size)]
         x = b.input("image", shape)
         if self.within:
@@ -84,6 +85,9 @@ CASES = {
     "rows of any length, within": Case(channels=(5, 8), strides=(1, 1), varying=True, size=(9, 13), within=True),
     "strides that differ": Case(strides=(1, 2), size=(12, 32)),
     "without bias": Case(bias=False),
+    "groups as one": Case(channels=(24, 32), groups=4, strides=(1, 1), within=True),
+    "groups as one, stride 2, pads that differ": Case(channels=(24, 16), groups=2, pads=(0, 0, 1, 2), within=True),
+    "groups, pixels alone": Case(channels=(8, 8), kernel=(1, 1), groups=4, strides=(1, 1), pads=(0,) * 4, within=True),
 }
 
 
@@ -93,7 +97,8 @@ def test_the_same_to_the_bit(name: str) -> None:
     (plain, expected), (folded, found) = made(net, samples, "plain"), made(net, samples, "folded")
     (conv,) = [n for n in folded.plan.nodes.values() if n.form == "folded" and n.node == maker(net, "c")]
     assert conv.fold is not None
-    assert "pixels of a row read as channels" in conv.decision.reason
+    told = "pixels of a row read as channels" if conv.fold.pixels > 1 else "groups as one"
+    assert told in conv.decision.reason
     assert not any(n.form for n in plain.plan.nodes.values())
     half = len(samples.feeds)
     for before, after in zip(expected, found, strict=True):

@@ -38,6 +38,7 @@ from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matm
 from qconvert.graph.prepare.hard_sigmoid import hard_sigmoid
 from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
+from qconvert.graph.prepare.shuffle import shuffle_to_gather
 from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
@@ -169,6 +170,7 @@ def _run_passes(
             ("inferring types", lambda: infer_types(model)),
             ("canonicalising Sum", lambda: sum_to_add(model.ir)),
             ("canonicalising means over space", lambda: global_pooling(model.ir)),
+            ("canonicalising channel shuffles", lambda: shuffle_to_gather(model.ir)),
             ("canonicalising HardSigmoid", lambda: hard_sigmoid(model.ir)),
             ("folding constant factors and summands", lambda: fold_affine(model.ir)),
             ("canonicalising BatchNormalization", lambda: batchnorm_to_conv(model.ir)),
