@@ -163,3 +163,13 @@ def test_the_cache_is_used_and_never_stale(qconvert: Command, tmp_path: Path) ->
     np.savez(data, image=images(40))
     assert qconvert(*arguments, "-o", tmp_path / "four.onnx").code == 0
     assert kept.read_bytes() == kept_bytes
+
+
+def test_a_shard_counts_once(qconvert: Command, tmp_path: Path) -> None:
+    shard, out = tmp_path / "r.npz", tmp_path / "all.npz"
+    arguments = ["calibrate", model_of("digits_cnn"), "--calib", calib_of("digits_cnn"), "--samples", 4, "-o", shard]
+    assert qconvert(*arguments).code == 0
+    ran = qconvert("merge", shard, shard, "-o", out)
+    assert ran.code == 2
+    assert "holds the same statistics" in ran.err
+    assert not out.exists()
