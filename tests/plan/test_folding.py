@@ -107,6 +107,17 @@ def test_the_same_to_the_bit(name: str) -> None:
         assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize("name", ["rows of any length", "rows of any length, within"])
+def test_sizes_that_calibration_did_not_see(name: str) -> None:
+    net, samples = CASES[name].prepared()
+    plain, folded = (session_of(made(net, samples, form)[0].model) for form in ("plain", "folded"))
+    channels = samples.feeds[0]["image"].shape[1]
+    rng = np.random.default_rng(3)
+    for batch, height, width in ((1, 1, 1), (1, 3, 2), (3, 4, 7), (1, 9, 64), (2, 5, 65)):
+        feed = {"image": rng.normal(0, 1, (batch, channels, height, width)).astype(np.float32)}
+        assert np.array_equal(plain.run(feed)[0], folded.run(feed)[0])
+
+
 @pytest.mark.parametrize("format", ["qdq", "qoperator"])
 def test_nothing_moves_but_the_input(format: str) -> None:
     """Behind ONNX Runtime's fusions: one Transpose of the input, changes of shape, integer kernels, no float ones."""
