@@ -12,7 +12,6 @@ part of the function: a Relu or Clip before it is often left out because the pai
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.emit.additions import Additions
+from qconvert.emit.made_on_loading import computed
 from qconvert.graph.edit import constant_of, take_over
 from qconvert.graph.model import Model
 from qconvert.graph.quantized import is_quantized_op
@@ -116,46 +116,11 @@ def remove(model: Model) -> Model:
 
 
 def _compute_constants(model: Model, additions: Additions) -> None:
-    """Compute the integers that are made of constants when a model is loaded (emit/folded.py, emit/widened.py)."""
-    for node in [n for n in ir.traversal.RecursiveGraphIterator(model.ir.graph) if n.op_type in _MADE_ON_LOADING]:
-        first, *rest = (constant_of(v) if v is not None else None for v in node.inputs)
-        graph, given = node.graph, [v for v in node.inputs if v is not None]
-        known = first is not None and len(given) == 1 + sum(r is not None for r in rest)
-        if first is None or not known or not isinstance(graph, ir.Graph):
-            continue
-        if first.dtype.kind not in "iu" and node.op_type not in ("Pad", "Tile"):
-            continue
-        computed = _MADE_ON_LOADING[node.op_type](first, [r for r in rest if r is not None], node)
-        _replace(node, additions.constant(graph, f"{node.outputs[0].name}_computed", computed), graph)
-
-
-def _padded(array: Array, rest: list[Array], node: ir.Node) -> Array:
-    ends = rest[0].reshape(2, -1).T if rest else np.zeros((array.ndim, 2), np.int64)
-    mode = node.attributes.get_string("mode", "constant")
-    value = rest[1].reshape(()) if len(rest) > 1 else np.zeros((), array.dtype)
-    pairs = [(int(a), int(b)) for a, b in ends]
-    if mode == "constant":
-        return np.pad(array, pairs, constant_values=value)
-    return np.pad(array, pairs, mode="edge" if mode == "edge" else "reflect")
-
-
-def _sliced(array: Array, rest: list[Array], node: ir.Node) -> Array:
-    del node
-    starts, ends, axes = (r.tolist() for r in rest[:3])
-    found = [slice(None)] * array.ndim
-    for start, end, axis in zip(starts, ends, axes, strict=True):
-        found[axis] = slice(start, end)
-    return array[tuple(found)]
-
-
-# what is written around weights that are made on loading: (array, other inputs, node) -> array
-_MADE_ON_LOADING: dict[str, Callable[[Array, list[Array], ir.Node], Array]] = {
-    "Pad": _padded,
-    "Tile": lambda array, rest, _: np.tile(array, rest[0].tolist()),
-    "Slice": _sliced,
-    "Reshape": lambda array, rest, _: array.reshape(rest[0].tolist()),
-    "Transpose": lambda array, _, node: array.transpose(node.attributes.get_ints("perm", range(array.ndim)[::-1])),
-}
+    """Compute filters, scales and biases that are made of others when a model is loaded."""
+    for node in list(ir.traversal.RecursiveGraphIterator(model.ir.graph)):
+        array, graph = computed(node), node.graph
+        if array is not None and isinstance(graph, ir.Graph):
+            _replace(node, additions.constant(graph, f"{node.outputs[0].name}_computed", array), graph)
 
 
 def _move_in_float(model: Model, additions: Additions) -> None:
