@@ -126,6 +126,8 @@ def recipe_to_yaml(recipe: Recipe) -> str:
 
 def _text(path: Path) -> bytes:
     """What is in the file, or in the recipe of qconvert's own that has this name."""
+    if path.is_fifo() and not path.is_relative_to("/dev"):  # a shell's <(...) is there, and somebody writes to it
+        raise RecipeError(f"the recipe {path} is a named pipe", hint="give a file, or write <(command) for its output")
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -248,3 +249,9 @@ def test_merge_refuses_what_a_file_could_not_hold() -> None:
     assert "did you mean 'format'?" in error.value.hint
     with pytest.raises(RecipeError, match="format cannot be"):
         merge(Recipe(), {"format": "x"})
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(RecipeError, match="named pipe"):
+        load_recipe(tmp_path / "pipe.yaml")
