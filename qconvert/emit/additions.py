@@ -34,11 +34,13 @@ class Additions:
         model: changed in place.
         spool: where large constants are kept; None keeps them in memory.
         taken: names of values and nodes so far.
+        sizes: what :meth:`sizes_of` has made.
     """
 
     model: ir.Model
     spool: Spool | None = None
     taken: set[str | None] = field(default_factory=set)
+    sizes: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for graph in self.model.graphs():
@@ -76,6 +78,18 @@ class Additions:
         if domain:
             self.model.opset_imports.setdefault(domain, 1)
         return made.outputs[0]
+
+    def sizes_of(self, numbers: Sequence[int]) -> ir.Value:
+        """``numbers`` as an initializer of the main graph, the same for all that want them."""
+        key = tuple(numbers)
+        if key not in self.sizes:
+            self.sizes[key] = self.constant(self.model.graph, "sizes", np.array(numbers, np.int64))
+        return self.sizes[key]
+
+    def dequantized(self, before: ir.Node, pair: ir.Node, inputs: Sequence[ir.Value | None], *, name: str) -> ir.Value:
+        """Other codes, scales and zero points ``inputs`` dequantized as ``pair``, a DequantizeLinear, does."""
+        axis = {key: a.as_int() for key, a in pair.attributes.items() if key == "axis"}
+        return self.node(before, "DequantizeLinear", inputs, axis, name=name)
 
     def fresh(self, name: str) -> str:
         """``name``, or with a number behind it where it is taken."""

@@ -29,7 +29,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from qconvert.emit.additions import Additions
@@ -40,14 +39,13 @@ from qconvert.plan.folding import Fold
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
-def write_folded(node: ir.Node, fold: Fold, additions: Additions, constants: dict[tuple[int, ...], ir.Value]) -> None:
+def write_folded(node: ir.Node, fold: Fold, additions: Additions) -> None:
     """Fold the convolution ``node``, which stands between pairs, in place.
 
     Args:
         node: named in the plan.
         fold: how.
         additions: where nodes and constants go.
-        constants: integers that were added for others, by value; added to.
 
     Raises:
         InternalError: it does not, though its plan says so.
@@ -58,9 +56,7 @@ def write_folded(node: ir.Node, fold: Fold, additions: Additions, constants: dic
     between = all(n is not None and n.op_type == "DequantizeLinear" for n in pairs)
     if not between or quantizer is None or quantizer.op_type != "QuantizeLinear" or not isinstance(graph, ir.Graph):
         raise InternalError(f"{node.name} does not stand between pairs, as its plan says")
-    _Writer(graph=graph, node=node, fold=fold, additions=additions, constants=constants).write(
-        [n for n in pairs if n], quantizer
-    )
+    _Writer(graph=graph, node=node, fold=fold, additions=additions).write([n for n in pairs if n], quantizer)
 
 
 def _is_given(codes: ir.Value | None) -> bool:
@@ -77,7 +73,6 @@ class _Writer:
     node: ir.Node
     fold: Fold
     additions: Additions
-    constants: dict[tuple[int, ...], ir.Value]
 
     def write(self, pairs: Sequence[ir.Node], quantizer: ir.Node) -> None:
         """``pairs``: what dequantizes input, weight and, where there is one, bias."""
@@ -112,9 +107,9 @@ class _Writer:
             attributes[name] = ir.AttrInt64s(name, ints)
         quantized = add(quantizer, "QuantizeLinear", [node.outputs[0], *quantizer.inputs[1:]], name="Fold")
         last = add(quantizer, "Transpose", [quantized], {"perm": _TO_LAST}, name="Fold")
-        last = add(quantizer, "Reshape", [last, self._ints([0, 0, -1, channels_out])], name="Fold")
+        last = add(quantizer, "Reshape", [last, self.additions.sizes_of([0, 0, -1, channels_out])], name="Fold")
         if width is not None:
-            ends = [self._ints([0]), self._result_width(width), self._ints([2])]
+            ends = [self.additions.sizes_of([0]), self._result_width(width), self.additions.sizes_of([2])]
             last = add(quantizer, "Slice", [last, *ends], name="Fold")
         result = add(quantizer, "Transpose", [last], {"perm": _TO_FIRST}, name="Fold")
         take_over(result, quantizer.outputs[0])
@@ -126,29 +121,33 @@ class _Writer:
         last = source.inputs[0]
         if width is not None:
             less = add(node, "Neg", [width], name="Fold")
-            missing = add(node, "Mod", [less, self._ints([fold.pixels])], name="Fold")
-            pads = add(node, "Concat", [self._ints([0] * 7), missing], {"axis": 0}, name="Fold")
+            missing = add(node, "Mod", [less, self.additions.sizes_of([fold.pixels])], name="Fold")
+            pads = add(node, "Concat", [self.additions.sizes_of([0] * 7), missing], {"axis": 0}, name="Fold")
             last = add(node, "Pad", [last, pads, *source.inputs[2:]], name="Fold")
         if given:
-            last = add(node, "Reshape", [last, self._ints([0, 0, 0, -1, fold.pixels])], name="Fold")
+            last = add(node, "Reshape", [last, self.additions.sizes_of([0, 0, 0, -1, fold.pixels])], name="Fold")
             last = add(node, "Transpose", [last], {"perm": (0, 2, 3, 1, 4)}, name="Fold")
             shape = [0, 0, 0, fold.pixels * fold.channels]
         else:
             last = add(node, "Transpose", [last], {"perm": _TO_LAST}, name="Fold")
             shape = [0, 0, -1, fold.pixels * fold.channels]
-        rows = add(node, "Reshape", [last, self._ints(shape)], name="Fold")
+        rows = add(node, "Reshape", [last, self.additions.sizes_of(shape)], name="Fold")
         return add(node, "Transpose", [rows], {"perm": _TO_FIRST}, name="Fold")
 
     def _width(self, codes: ir.Value | None) -> ir.Value:
         """The pixels in a row of ``codes``, [1]."""
         shape = self.additions.node(self.node, "Shape", [codes], name="Fold")
-        return self.additions.node(self.node, "Gather", [shape, self._ints([3])], name="Fold")
+        return self.additions.node(self.node, "Gather", [shape, self.additions.sizes_of([3])], name="Fold")
 
     def _result_width(self, width: ir.Value) -> ir.Value:
         """(width + pads - filter) div stride + 1, [1]."""
         fold, add = self.fold, self.additions.node
-        value = add(self.node, "Add", [width, self._ints([fold.longer + fold.stride])], name="Fold")
-        return value if fold.stride == 1 else add(self.node, "Div", [value, self._ints([fold.stride])], name="Fold")
+        value = add(self.node, "Add", [width, self.additions.sizes_of([fold.longer + fold.stride])], name="Fold")
+        return (
+            value
+            if fold.stride == 1
+            else add(self.node, "Div", [value, self.additions.sizes_of([fold.stride])], name="Fold")
+        )
 
     def _weight(self, codes: ir.Value | None, shape: Sequence[int], order: Sequence[int]) -> ir.Value:
         """[results x c_out, pixels x c_in, height, taps]; ``order`` of [c_out, c_in, height, results, taps, pixels]."""
@@ -186,8 +185,7 @@ class _Writer:
     def _dequantized(self, old: ir.Node, codes: ir.Value) -> ir.Value:
         """``codes`` in place of the constant that ``old`` dequantizes, of a channel for every result of a row."""
         numbers = [codes, *(self._tiled(v) for v in old.inputs[1:])]
-        axis = {name: a.as_int() for name, a in old.attributes.items() if name == "axis"}
-        return self.additions.node(self.node, "DequantizeLinear", numbers, axis, name="Fold")
+        return self.additions.dequantized(self.node, old, numbers, name="Fold")
 
     def _tiled(self, value: ir.Value | None) -> ir.Value:
         """A constant of one number, or of a number a channel for every result of a row."""
@@ -198,15 +196,8 @@ class _Writer:
         return self._constant("Tile", value, [self.fold.results]) if many else value
 
     def _cut(self, codes: ir.Value, most: int, *, axis: int) -> ir.Value:
-        ends = [self._ints([i]) for i in (0, most, axis)]
+        ends = [self.additions.sizes_of([i]) for i in (0, most, axis)]
         return self.additions.node(self.node, "Slice", [codes, *ends], name="Fold")
 
     def _constant(self, op_type: str, codes: ir.Value | None, numbers: Sequence[int]) -> ir.Value:
-        return self.additions.node(self.node, op_type, [codes, self._ints(numbers)], name="Fold")
-
-    def _ints(self, numbers: Sequence[int]) -> ir.Value:
-        """A constant, the same for all that want it."""
-        key = tuple(numbers)
-        if key not in self.constants:
-            self.constants[key] = self.additions.constant(self.graph, "Fold", np.array(numbers, np.int64))
-        return self.constants[key]
+        return self.additions.node(self.node, op_type, [codes, self.additions.sizes_of(numbers)], name="Fold")

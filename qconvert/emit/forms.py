@@ -70,7 +70,6 @@ class _Writer:
     additions: Additions
     nodes: Mapping[str, ir.Node]
     codes: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
-    sizes: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
 
     def fused(self, node: ir.Node) -> None:
         (x, x_scale, x_zero), (w, w_scale, w_zero) = self._behind(node, 0), self._behind(node, 1)
@@ -159,14 +158,14 @@ class _Writer:
         fold = self.plan.nodes[node.name or ""].fold
         if fold is None:
             raise InternalError(f"the plan does not say how {node.name} is folded")
-        write_folded(node, fold, self.additions, self.sizes)
+        write_folded(node, fold, self.additions)
 
     def widened(self, node: ir.Node) -> None:
         region = self.plan.nodes[node.name or ""].wide
         if region is None:
             raise InternalError(f"the plan does not say which channels {node.name} gets")
         if node.name == region.depthwise[0]:  # once for all
-            write_widened(self.nodes, region, self.additions, self.sizes)
+            write_widened(self.nodes, region, self.additions)
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

@@ -21,8 +21,10 @@ Array = NDArray[np.generic]
 def computed(node: ir.Node) -> Array | None:
     """The result of ``node``; None where it is not made of constants, or not in a way that is known here."""
     make = _MAKERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if make is None:  # before any weight is read
+        return None
     values = [constant_of(value) for value in node.inputs]
-    if make is None or not values or values[0] is None or any(v is None for v in values):
+    if not values or values[0] is None or any(v is None for v in values):
         return None
     numbers = [[int(n) for n in v.reshape(-1)] for v in values[1:] if v is not None and v.dtype == np.int64]
     if len(numbers) < len(values) - 1:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from qconvert.emit.additions import Additions
@@ -22,7 +21,6 @@ def write_widened(
     nodes: Mapping[str, ir.Node],
     region: Widening,
     additions: Additions,
-    constants: dict[tuple[int, ...], ir.Value],
 ) -> None:
     """Add the channels of ``region``, in place.
 
@@ -30,21 +28,20 @@ def write_widened(
         nodes: by name; convolutions stand between pairs.
         region: what gets how many.
         additions: where nodes and constants go.
-        constants: integers that were added for others, by value; added to.
 
     Raises:
         InternalError: a convolution does not stand between pairs, though its plan says so.
     """
     for name in (*region.producers, *region.depthwise):
         node = nodes[name]
-        writer = _Writer(node=node, additions=additions, constants=constants)
+        writer = _Writer(node=node, additions=additions)
         more = region.channels - writer.shape()[0]
         for port in range(1, len(node.inputs)):
             writer.widen(port, more, axis=0, scales=True)
         if name in region.depthwise:
             node.attributes["group"] = ir.AttrInt64("group", region.channels)
     for name in region.consumers:
-        writer = _Writer(node=nodes[name], additions=additions, constants=constants)
+        writer = _Writer(node=nodes[name], additions=additions)
         writer.widen(1, region.channels - writer.shape()[1], axis=1, scales=False)
 
 
@@ -52,7 +49,6 @@ def write_widened(
 class _Writer:
     node: ir.Node
     additions: Additions
-    constants: dict[tuple[int, ...], ir.Value]
 
     def shape(self) -> Sequence[int]:
         """Of the weight."""
@@ -68,9 +64,7 @@ class _Writer:
         pair = self._pair(port)
         inputs = [self._padded(pair.inputs[0], more, axis, "constant")]
         inputs += [self._padded(v, more, 0, "edge") if scales else v for v in pair.inputs[1:]]
-        attributes = {name: a.as_int() for name, a in pair.attributes.items() if name == "axis"}
-        made = self.additions.node(self.node, "DequantizeLinear", inputs, attributes, name="Wide")
-        self.node.replace_input_with(port, made)
+        self.node.replace_input_with(port, self.additions.dequantized(self.node, pair, inputs, name="Wide"))
 
     def _padded(self, value: ir.Value | None, more: int, axis: int, mode: str) -> ir.Value | None:
         rank = len(value.shape) if value is not None and value.shape is not None else 0
@@ -78,7 +72,9 @@ class _Writer:
             return value
         pads = [0] * (2 * rank)
         pads[rank + axis] = more
-        padded = self.additions.node(self.node, "Pad", [value, self._ints(pads)], {"mode": mode}, name="Wide")
+        padded = self.additions.node(
+            self.node, "Pad", [value, self.additions.sizes_of(pads)], {"mode": mode}, name="Wide"
+        )
         padded.shape = None if value is None or value.shape is None else _longer(value.shape, axis, more)
         return padded
 
@@ -88,14 +84,6 @@ class _Writer:
         if pair is None or pair.op_type != "DequantizeLinear" or (port == 1 and _is_computed(pair.inputs[0])):
             raise InternalError(f"{self.node.name} does not stand between pairs, as its plan says")
         return pair
-
-    def _ints(self, numbers: Sequence[int]) -> ir.Value:
-        key, graph = tuple(numbers), self.node.graph
-        if not isinstance(graph, ir.Graph):
-            raise InternalError(f"{self.node.name} is in no graph")
-        if key not in self.constants:
-            self.constants[key] = self.additions.constant(graph, "Wide", np.array(numbers, np.int64))
-        return self.constants[key]
 
 
 def _is_computed(codes: ir.Value | None) -> bool:

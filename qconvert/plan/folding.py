@@ -38,7 +38,7 @@ class Fold:
 
     Attributes:
         pixels, results: pixels of the input's and of the result's rows that are one; 1 where only groups become one.
-        first, taps: the first of the taps along the folded row, relative to the pixel, and how many there are.
+        taps: how many along the folded row.
         pads: folded pixels before and behind each row.
         filled: whether rows are filled up to a multiple of ``pixels``, with what the convolution pads with, and what
             comes of that cut off again: they are of another length, or of one that is known when the model runs.
@@ -51,7 +51,6 @@ class Fold:
 
     pixels: int
     results: int
-    first: int
     taps: int
     pads: tuple[int, int]
     filled: bool
@@ -157,7 +156,6 @@ def _folds(row: _Row, shape: ConvolutionShape, costs: ConvolutionCosts) -> Itera
         yield Fold(
             pixels=pixels,
             results=results,
-            first=first,
             taps=last - first + 1,
             pads=(-first, last),
             filled=filled,
@@ -179,7 +177,6 @@ def _made_dense(row: _Row, shape: ConvolutionShape, costs: ConvolutionCosts) -> 
     return Fold(
         pixels=1,
         results=1,
-        first=0,
         taps=width,
         pads=row.pads,
         filled=False,

@@ -59,7 +59,7 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
     plan = replace(plan, nodes=nodes, groups=groups)
-    return with_widening(graph, plan, target.convolutions, said) if _has(target, "Conv", WIDENED) else plan
+    return with_widening(graph, plan, target.convolutions, said) if WIDENED in target.capability("Conv").forms else plan
 
 
 def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
@@ -123,12 +123,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     return ""
 
 
-def _has(target: Target, op: str, form: str) -> bool:
-    return form in target.capability(op).forms
-
-
 def _no_form(target: Target, node: NodeView, form: str) -> str:
-    has = _has(target, key(node.domain, node.op_type), form)
+    has = form in _forms_of(target, node)
     return "" if has else f"{node.op_type} has no form {form!r} on {target.title}"
 
 
