@@ -200,3 +200,28 @@ def test_a_model_that_made_up_inputs_do_not_fit(tmp_path: Path) -> None:
         ConvertJob(model=source, output=tmp_path / "out.onnx", to="float", data=DataSpec(sources=(str(data),)))
     )
     assert done.comparison is not None
+
+
+EXPORTED = Path(__file__).parent / "qat" / "digits_qat.onnx"
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_what_torch_exports_is_stored_within_one_step(form: str, tmp_path: Path) -> None:
+    """A model that PyTorch trained with fake quantization (``qat/make_digits_qat.py``): int8, and the same outputs."""
+    source, target = onnx.load(EXPORTED), tmp_path / "out.onnx"
+    convert(ConvertJob(model=EXPORTED, output=target, to=form))
+    (last,) = [n for n in source.graph.node if n.op_type == "DequantizeLinear" and "logits" in n.output]
+    known = {n.output[0]: n.attribute[0].t for n in source.graph.node if n.op_type == "Constant"}
+    known |= {i.name: i for i in source.graph.initializer}
+    step = numpy_helper.to_array(known[last.input[1]]).item()
+    images = np.load(REPO / "calibration_data" / "digits_cnn" / "eval.npz")["image"]
+    before, after = (
+        ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
+        for path in (EXPORTED, target)
+    )
+    assert np.abs(after - before).max() <= step * 1.001
+    labels = np.load(REPO / "calibration_data" / "digits_cnn" / "labels.npy")
+    assert (after.argmax(1) == labels).mean() > 0.98
+    stored = {i.name: i.data_type for i in onnx.load(target).graph.initializer if np.prod(i.dims) > 50}
+    assert len(stored) == 3
+    assert set(stored.values()) == {TensorProto.INT8}
