@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -181,6 +182,15 @@ def merge(files: Sequence[Path], output: Path, *, force: bool = False, write: bo
     check_output(output, force=force, inputs=files)
     if len(files) < 2:
         raise DataError("there is nothing to merge", hint="give two statistics files or more")
+    first: dict[str, Path] = {}
+    for path in files:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)
+        if digest in first:
+            raise DataError(
+                f"{path} holds the same statistics as {first[digest]}",
+                hint="name every shard once: samples that count twice make other ranges",
+            )
+        first[digest] = path
     merged = merge_ranges([(path, load_ranges(path)) for path in files])
     if write:
         write_bytes(output, ranges_to_bytes(merged))

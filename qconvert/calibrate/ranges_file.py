@@ -163,13 +163,7 @@ def merge_ranges(files: Sequence[tuple[Path, Ranges]]) -> Ranges:
     for path, ranges in others:
         _check_same(first_path, first.origin, path, ranges.origin)
     seen: dict[int, Path] = {}
-    whole_sets: dict[str, Path] = {}
     for path, ranges in files:
-        data = ranges.origin.data
-        if not ranges.origin.shards:
-            if data in whole_sets:
-                raise DataError(f"{path} holds the same statistics as {whole_sets[data]}", hint="give every file once")
-            whole_sets[data] = path
         for shard in ranges.origin.shards:
             if shard in seen:
                 raise DataError(
