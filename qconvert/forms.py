@@ -22,6 +22,9 @@
     widened   between dense convolutions, channels of zeros are added                                  Conv, depthwise
               The integer kernel is fast with a multiple of 16 channels (plan/widening.py). What is computed in those
               that are added is ignored.
+    channels-last  codes -> Transpose -> com.microsoft.NhwcMaxPool -> Transpose -> codes                        MaxPool
+              Channels first, the kernel for bytes takes 10 to 70 times as long (1.32). ONNX Runtime mostly turns it
+              by itself, with the convolutions around; this is for where it does not.
 
 A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
 """
@@ -29,11 +32,11 @@ A target lists, for each operator, the forms that its runtime has (``Capability.
 from __future__ import annotations
 
 FUSED, DYNAMIC, BOUNDED, ACTIVATION = "fused", "dynamic", "bounded", "activation"
-FOLDED, WIDENED = "folded", "widened"
+FOLDED, WIDENED, CHANNELS_LAST = "folded", "widened", "channels-last"
 PLAIN = "plain"
 """Not in any of the others."""
 
-FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, PLAIN)
+FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, CHANNELS_LAST, PLAIN)
 
 # The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
 # the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
@@ -45,5 +48,6 @@ TITLES = {
     ACTIVATION: "an activation function as one float operator (Gelu, QuickGelu) between integers",
     FOLDED: "pixels of a row read as channels",
     WIDENED: "channels filled up to",
+    CHANNELS_LAST: "channels last",
     BOUNDED: "bounded from below, so that masks make no subnormal numbers",
 }

@@ -7,6 +7,9 @@ run again: its neighbours may be better off in float, too.
 
 What stands is read from the optimized graph (:mod:`qconvert.diagnose.standing`), so no list of unfusable forms has to
 be kept for each version of ONNX Runtime.
+
+So it is with pools of bytes whose channels ONNX Runtime leaves first: they are written with channels last
+(:mod:`qconvert.forms`).
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from importlib.metadata import version
 from types import MappingProxyType
 
 from qconvert.conversion import Quantized, convert
-from qconvert.diagnose.standing import Leftovers, leftovers
+from qconvert.diagnose.standing import Leftovers, channels_first, leftovers
 from qconvert.errors import ModelError
+from qconvert.forms import CHANNELS_LAST
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.optimized import optimized_view
 from qconvert.graph.prepare.canonical import Prepared
+from qconvert.plan.forms import entries, takers
+from qconvert.recipe.recipe import ALL
 from qconvert.recipe.resolve import types_for
 from qconvert.run import Run
 from qconvert.targets.auto import target_of
@@ -49,14 +55,33 @@ def convert_and_repair(
     """
     result = convert(prepared, run, base=base, kept_float=kept_float, required=required)
     target = target_of(run.recipe.target)
-    if run.recipe.placement == "all" or not target.host:  # what fuses here says nothing about another runtime
+    if run.recipe.placement == ALL or not target.host:  # what fuses here says nothing about another runtime
         return result
     types = types_for(run.recipe, target)
     if types.wide or (types.activations == "int8" and not target.fuses_int8):
         return result
-    tried, left = result, _leftovers(result, run, target.fuses_int8)
+    result, kept, sent_back = _fused(result, prepared, run, base, kept_float, required)
+    pools = _channels_first(result, run)
+    if pools:
+        forms = (*entries(dict.fromkeys(pools, CHANNELS_LAST)), *run.recipe.forms)
+        turned = replace(run, recipe=replace(run.recipe, forms=forms))
+        result = convert(prepared, turned, base=base, kept_float=kept, required=required)
+    return replace(result, notes=(*result.notes, _note(result, sent_back))) if sent_back else result
+
+
+def _fused(
+    result: Quantized,
+    prepared: Prepared,
+    run: Run,
+    base: Model | None,
+    kept_float: Mapping[str, str],
+    required: bool,
+) -> tuple[Quantized, Mapping[str, str], tuple[str, ...]]:
+    """(``result``, or one without what does not fuse; the nodes that stay float in it; those that went back)."""
+    fuses_int8 = target_of(run.recipe.target).fuses_int8
+    tried, left = result, _leftovers(result, run, fuses_int8)
     best, kept = left, dict(kept_float)
-    sent_back: tuple[str, ...] = ()
+    kept_so: Mapping[str, str] = kept_float
     for _ in range(MAX_ROUNDS):
         if not left.standing:
             break
@@ -65,10 +90,22 @@ def convert_and_repair(
             tried = convert(prepared, run, base=base, kept_float=kept, required=required)
         except ModelError:  # nothing else is worth quantizing
             break
-        left = _leftovers(tried, run, target.fuses_int8)
+        left = _leftovers(tried, run, fuses_int8)
         if _better(left, best):
-            result, best, sent_back = tried, left, tuple(n for n in kept if n not in kept_float)
-    return replace(result, notes=(*result.notes, _note(result, sent_back))) if sent_back else result
+            result, best, kept_so = tried, left, dict(kept)
+    return result, kept_so, tuple(n for n in kept_so if n not in kept_float)
+
+
+def _channels_first(result: Quantized, run: Run) -> tuple[str, ...]:
+    """The planned pools that can be written with channels last and that ONNX Runtime leaves with channels first."""
+    target = target_of(run.recipe.target)
+    graph = view_of(result.prepared.model)
+    able = takers(graph, result.plan, run.recipe, target, CHANNELS_LAST)
+    if not able:
+        return ()
+    with run.watch.stage("verify"):
+        optimized = optimized_view(result.model, int8=target.fuses_int8, layouts=True)
+    return tuple(sorted(channels_first(optimized) & set(able)))
 
 
 def _leftovers(result: Quantized, run: Run, fuses_int8: bool) -> Leftovers:

@@ -75,6 +75,16 @@ def leftovers(written: GraphView, run: GraphView, plan: QuantPlan) -> Leftovers:
     )
 
 
+def channels_first(run: GraphView) -> frozenset[str]:
+    """The MaxPools of codes that ``run`` computes with channels first, by their names before optimization.
+
+    Args:
+        run: the graph as ONNX Runtime runs it, layouts and all.
+    """
+    codes = _codes(run)
+    return frozenset(origin(n.name) for n in run.nodes.values() if n.op_type == "MaxPool" and n.input(0) in codes)
+
+
 def _codes(graph: GraphView) -> set[str]:
     """Tensors that hold integer codes; the optimized graph does not say the types of what is computed."""
     found = {name for name, t in graph.tensors.items() if t.is_constant and t.dtype in _CODES}

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.emit.additions import Additions
+from qconvert.emit.folded import TO_FIRST, TO_LAST
 from qconvert.emit.made_on_loading import computed
 from qconvert.graph.edit import constant_of, take_over
 from qconvert.graph.model import Model
@@ -30,8 +31,8 @@ from qconvert.ops.rule import Role, key
 _INT32 = 2**31 - 1
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
-# Operators that move values whatever they are.
-_MOVES = frozenset({"Transpose", "Reshape", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten"})
+# Operators that move values, or choose among them, whatever scale they have.
+_MOVES = frozenset({"Transpose", "Reshape", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten", "MaxPool"})
 
 Array = NDArray[np.generic]
 _Number = TypeVar("_Number", bound=np.generic)
@@ -91,6 +92,7 @@ def remove(model: Model) -> Model:
     for node in _nodes(copy, "QuantizeLinear"):
         _fold_weight(node, additions)
     _compute_constants(copy, additions)
+    _turn_pools(copy, additions)
     _move_in_float(copy, additions)
     for node in _nodes(copy, "DequantizeLinear"):
         codes, graph = node.inputs[0], node.graph
@@ -121,6 +123,22 @@ def _compute_constants(model: Model, additions: Additions) -> None:
         array, graph = computed(node), node.graph
         if array is not None and isinstance(graph, ir.Graph):
             _replace(node, additions.constant(graph, f"{node.outputs[0].name}_computed", array), graph)
+
+
+def _turn_pools(model: Model, additions: Additions) -> None:
+    """Transpose -> NhwcMaxPool -> Transpose, which is for codes only, becomes MaxPool."""
+    for node in _nodes(model, "NhwcMaxPool"):
+        before = node.inputs[0].producer() if node.inputs[0] is not None else None
+        readers = [u.node for u in node.outputs[0].uses()]
+        graph = node.graph
+        ends = [before, *readers]
+        turned = [n.attributes.get_ints("perm", ()) for n in ends if n is not None and n.op_type == "Transpose"]
+        if before is None or turned != [TO_LAST, TO_FIRST] or len(readers) != 1 or not isinstance(graph, ir.Graph):
+            continue
+        attributes = {name: a.value for name, a in node.attributes.items()}
+        pooled = additions.node(node, "MaxPool", [before.inputs[0]], attributes, name=node.name or "MaxPool")
+        _replace(readers[0], pooled, graph)
+        graph.remove(node, safe=True)
 
 
 def _move_in_float(model: Model, additions: Additions) -> None:

@@ -36,7 +36,7 @@ from qconvert.errors import InternalError
 from qconvert.graph.edit import constant_of, take_over
 from qconvert.plan.folding import Fold
 
-_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def write_folded(node: ir.Node, fold: Fold, additions: Additions) -> None:
@@ -106,12 +106,12 @@ class _Writer:
         }.items():
             attributes[name] = ir.AttrInt64s(name, ints)
         quantized = add(quantizer, "QuantizeLinear", [node.outputs[0], *quantizer.inputs[1:]], name="Fold")
-        last = add(quantizer, "Transpose", [quantized], {"perm": _TO_LAST}, name="Fold")
+        last = add(quantizer, "Transpose", [quantized], {"perm": TO_LAST}, name="Fold")
         last = add(quantizer, "Reshape", [last, self.additions.sizes_of([0, 0, -1, channels_out])], name="Fold")
         if width is not None:
             ends = [self.additions.sizes_of([0]), self._result_width(width), self.additions.sizes_of([2])]
             last = add(quantizer, "Slice", [last, *ends], name="Fold")
-        result = add(quantizer, "Transpose", [last], {"perm": _TO_FIRST}, name="Fold")
+        result = add(quantizer, "Transpose", [last], {"perm": TO_FIRST}, name="Fold")
         take_over(result, quantizer.outputs[0])
         self.graph.remove(quantizer, safe=True)
 
@@ -129,10 +129,10 @@ class _Writer:
             last = add(node, "Transpose", [last], {"perm": (0, 2, 3, 1, 4)}, name="Fold")
             shape = [0, 0, 0, fold.pixels * fold.channels]
         else:
-            last = add(node, "Transpose", [last], {"perm": _TO_LAST}, name="Fold")
+            last = add(node, "Transpose", [last], {"perm": TO_LAST}, name="Fold")
             shape = [0, 0, -1, fold.pixels * fold.channels]
         rows = add(node, "Reshape", [last, self.additions.sizes_of(shape)], name="Fold")
-        return add(node, "Transpose", [rows], {"perm": _TO_FIRST}, name="Fold")
+        return add(node, "Transpose", [rows], {"perm": TO_FIRST}, name="Fold")
 
     def _width(self, codes: ir.Value | None) -> ir.Value:
         """The pixels in a row of ``codes``, [1]."""

@@ -7,6 +7,7 @@
               LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
     activation  x -> Sigmoid -> Mul(x)           becomes   x -> QuickGelu(alpha = 1), and likewise Gelu
+    channels-last   codes -> MaxPool         becomes   codes -> Transpose -> NhwcMaxPool -> Transpose
     folded, widened    as :mod:`qconvert.emit.folded` and :mod:`qconvert.emit.widened` say
 
 Of a dynamic node ONNX Runtime makes DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share the codes of x;
@@ -23,10 +24,10 @@ import numpy as np
 import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
-from qconvert.emit.folded import write_folded
+from qconvert.emit.folded import TO_FIRST, TO_LAST, write_folded
 from qconvert.emit.widened import write_widened
 from qconvert.errors import InternalError
-from qconvert.forms import ACTIVATION, BOUND, BOUNDED, DYNAMIC, FOLDED, FUSED, WIDENED
+from qconvert.forms import ACTIVATION, BOUND, BOUNDED, CHANNELS_LAST, DYNAMIC, FOLDED, FUSED, WIDENED
 from qconvert.graph.edit import constant_of, stand_for, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
@@ -56,6 +57,7 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
         ACTIVATION: writer.activation,
         FOLDED: writer.folded,
         WIDENED: writer.widened,
+        CHANNELS_LAST: writer.channels_last,
     }
     for name, node in nodes.items():
         if name in forms:
@@ -166,6 +168,19 @@ class _Writer:
             raise InternalError(f"the plan does not say which channels {node.name} gets")
         if node.name == region.depthwise[0]:  # once for all
             write_widened(self.nodes, region, self.additions)
+
+    def channels_last(self, node: ir.Node) -> None:
+        codes, scale, _ = self._behind(node, 0)
+        quantizer = next((u.node for u in node.outputs[0].uses()), None)
+        if quantizer is None or quantizer.op_type != "QuantizeLinear" or quantizer.inputs[1] is not scale:
+            raise InternalError(f"{node.name} does not pass on the codes that it reads, as its plan says")
+        make = self.additions.node
+        turned = make(node, "Transpose", [codes], {"perm": TO_LAST}, name=f"{node.name}_last")
+        attributes = {name: a.value for name, a in node.attributes.items() if name != "storage_order"}
+        pooled = make(node, "NhwcMaxPool", [turned], attributes, name=node.name or "MaxPool", domain=CONTRIB)
+        result = make(node, "Transpose", [pooled], {"perm": TO_FIRST}, name=f"{node.name}_first")
+        take_over(result, quantizer.outputs[0])
+        self.graph.remove([quantizer, node], safe=True)
 
     def _behind(self, node: ir.Node, port: int) -> tuple[ir.Value | None, ...]:
         """(codes, scale, zero point) behind the DequantizeLinear at ``port``."""

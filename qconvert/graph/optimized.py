@@ -60,21 +60,22 @@ def renamed(model: Model, rename: Callable[[str], str]) -> Model:
     return copy
 
 
-def optimized_view(model: Model, *, int8: bool = False) -> GraphView:
-    """What ONNX Runtime's fusions make of ``model``, the same on every processor: no layout is changed.
+def optimized_view(model: Model, *, int8: bool = False, layouts: bool = False) -> GraphView:
+    """What ONNX Runtime's fusions make of ``model``, the same on every processor where no layout is changed.
 
     Constants of the result have names, but no values.
 
     Args:
         model: any model.
         int8: fuse pairs of int8 activations wherever it fuses uint8, as ONNX Runtime does on ARM and not on x86.
+        layouts: change layouts, too, as on this processor.
 
     Raises:
         ModelError: ONNX Runtime refuses the model.
     """
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         saved = Path(folder) / "optimized.onnx"
-        session_of(model, layouts=False, int8=int8, optimized_path=saved)
+        session_of(model, layouts=layouts, int8=int8, optimized_path=saved)
         return view_of(structure(saved))
 
 

@@ -11,7 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qconvert.errors import InternalError, RecipeError
-from qconvert.forms import ACTIVATION, BOUNDED, DYNAMIC, FOLDED, FORMS, FUSED, PLAIN, TITLES, WIDENED
+from qconvert.forms import (
+    ACTIVATION,
+    BOUNDED,
+    CHANNELS_LAST,
+    DYNAMIC,
+    FOLDED,
+    FORMS,
+    FUSED,
+    PLAIN,
+    TITLES,
+    WIDENED,
+)
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8, UINT8
 from qconvert.ops.rule import key
@@ -54,6 +65,8 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
             nodes.update({n: _in_float(nodes[n], takes if n == name else ()) for n in takes})
         elif form == FOLDED:
             nodes[name] = _folded(graph, nodes[name], target)
+        elif form == CHANNELS_LAST:
+            nodes[name] = _told(nodes[name], form)
         else:
             nodes[name] = _formed(graph, nodes[name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
@@ -65,15 +78,17 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
 def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
     """Form -> the nodes that could take it and of which ``recipe`` says nothing, in graph order.
 
-    Convolutions are not among them: what the target says of their shape decides.
+    Convolutions and pools are not among them: what the target says of their shape decides, and what becomes of them.
     """
-    said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
-    found = {
-        form: tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
-        for form in FORMS
-        if form not in (PLAIN, FOLDED, WIDENED)
-    }
+    measured = (f for f in FORMS if f not in (PLAIN, FOLDED, WIDENED, CHANNELS_LAST))
+    found = {form: takers(graph, plan, recipe, target, form) for form in measured}
     return {form: names for form, names in found.items() if names}
+
+
+def takers(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target, form: str) -> tuple[str, ...]:
+    """The nodes that could take ``form`` and of whose form ``recipe`` says nothing, in graph order."""
+    said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
+    return tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
 
 
 def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> frozenset[str]:
@@ -112,6 +127,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
         return _no_form(target, node, form) or _no_activation(graph, plan, node)
     if form == FOLDED:
         return _no_form(target, node, form) or _no_fold(graph, plan, target, node)
+    if form == CHANNELS_LAST:
+        return _no_form(target, node, form) or _not_turned(graph, plan, decided)
     if node.op_type == "LSTM":
         return _no_form(target, node, form) or _not_dynamic(node, decided)
     if objection := _no_product(graph, plan, target, name, form):
@@ -201,6 +218,14 @@ def _no_fold(graph: GraphView, plan: QuantPlan, target: Target, node: NodeView) 
     )
 
 
+def _not_turned(graph: GraphView, plan: QuantPlan, decided: NodePlan) -> str:
+    if not decided.decision.taken or decided.activations != (0,) or len(decided.quantized_outputs) != 1:
+        return "it does not run on integers"
+    if graph.tensors[decided.read_tensors[0]].rank != 4:
+        return "it has no two dimensions beside channels"
+    return "its codes have 16 bits" if plan.is_wide(decided) else ""
+
+
 def _fold(graph: GraphView, node: NodeView, target: Target) -> Fold | None:
     return fold_of(graph, node, target.convolutions)
 
@@ -258,6 +283,10 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
     decision = replace(plan.decision, reason=f"integer kernel, {TITLES[form]}")
     plan = replace(plan, form=form, decision=decision, adds=added(graph, graph.nodes[plan.node]))
     return replace(plan, activations=(), read_tensors=()) if form == DYNAMIC else plan
+
+
+def _told(plan: NodePlan, form: str) -> NodePlan:
+    return replace(plan, form=form, decision=replace(plan.decision, reason=f"{plan.decision.reason}, {TITLES[form]}"))
 
 
 def _folded(graph: GraphView, plan: NodePlan, target: Target) -> NodePlan:
