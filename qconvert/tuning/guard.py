@@ -11,6 +11,8 @@ s_i and e_i the energies of sample i and of its error, n samples, t Student's qu
     R = sum e_i / sum s_i       d_i = (e_i - R s_i) / mean s       least SQNR = -10 log10( R + t std(d) / sqrt(n) )
 
 which is the usual linearisation of a ratio of means (Cochran 1977, Sampling Techniques, section 2.11).
+Where none of these reaches it, nothing is left on integers but weights, and from there bisection comes back to the
+cheapest that does. A placement that gains nothing over the original by its own timing gives way to that one, too.
 The result is a pinned placement: a saved recipe gives the same model without measuring anything.
 """
 
@@ -27,11 +29,14 @@ from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, described
 from qconvert.evaluate.fidelity import FLOOR_DB, TensorSums, sqnr_db
 from qconvert.evaluate.interval import score_interval
+from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
 from qconvert.forms import DYNAMIC
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
+from qconvert.graph.signature import session_of
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
+from qconvert.placing import LEAST_SPEEDUP
 from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
 from qconvert.plan.forms import without
 from qconvert.plan.model import told_as
@@ -41,7 +46,7 @@ from qconvert.recover.samples import Feeds, Samples, seen_and_judging
 from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
-from qconvert.targets.auto import target_of
+from qconvert.targets.auto import detected, target_of
 from qconvert.trials import integer_nodes
 from qconvert.tuning.search import corners_of, expected, noise_at
 from qconvert.tuning.tuning import FOR_ACCURACY
@@ -56,8 +61,11 @@ _ATTEMPTS = 4
 _MARGIN_DB = 1.0
 # Of what it is expected to gain, what a placement gains at least; where the last two have gained less, that was chance.
 _LEAST_SLOPE = 0.4
+# Further below the floor than this, everything goes back to float.
+_NEAR_DB = 1.0
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
 _SHARE, _LEAST_SECONDS = 3.0, 45.0
+_TIMING_SECONDS = 0.8
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
 # Of the same, what neighbours may make together that are not told apart.
@@ -167,13 +175,16 @@ def _search(
     analysis = analyze(started, quantized, _OPTIONS)
     # of these no corner knows: they have no integer kernel, and what they store is rounded at every step
     states = frozenset(n.node for n in quantized.plan.taken() if n.op_type in RECURRENT)
+    # in float already, and only their weights are integers
+    stored = frozenset(n.node for n in quantized.plan.taken() if n.weight is not None) - start
     weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
     corners = corners_of(analysis.tradeoff, weighted)
 
-    def attempt(back: frozenset[str]) -> float:
-        """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise."""
+    def attempt(back: frozenset[str], *, always: bool = False) -> float:
+        """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise; it is the
+        best so far ``always``, or where it reaches the floor, each time at less cost, or comes closer."""
         nonlocal best, reached, gone
-        whole = _whole(analysis, back | states)
+        whole = _whole(analysis, back | states | stored)
         excluded = tuple(name for name in order if name in whole)
         floats = {*pinned, *back} - whole
         recipe = replace(
@@ -186,17 +197,20 @@ def _search(
         run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
         made = make_quantized(started.prepared, replace(run, recipe=recipe), required=False)
         got = _sqnr(reference, made.session, feeds)
-        if got.least_db > reached.least_db:
+        if always or got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
             gone = back | whole
             told = replace(made, plan=told_as(made.plan, quantized.plan))  # what was measured, and why
             best, reached = _reported(_explained(told, gone), quantized, recipe, excluded), got
         return got.least_db
 
     aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)
-    if _whole(analysis, states) and attempt(states & start) >= FLOOR_DB:
+    if _whole(analysis, states | stored) and attempt(states & start) >= FLOOR_DB:
         return best, reached, tuple(name for name in order if name in gone)
+    def in_time() -> bool:
+        return time.monotonic() - began <= max(_SHARE * seconds, _LEAST_SECONDS)
+
     for _ in range(_ATTEMPTS):
-        if tried and time.monotonic() - began > max(_SHARE * seconds, _LEAST_SECONDS):
+        if tried and not in_time():
             break
         guess = expected([c.noise for c in corners], noise_at(found.least_db), noise_at(aim))
         number = max(tried + 1, len(corners) - 1 if guess is None else guess)
@@ -210,7 +224,25 @@ def _search(
             # before a Softmax noise falls faster than behind it
             slope = min(1.0, max(_LEAST_SLOPE, (got - known[1]) / (predicted - known[0])))
         aim, tried, known = aim + (FLOOR_DB - got + _MARGIN_DB) / slope, number, (predicted, got)
+    if reached.least_db < FLOOR_DB - _NEAR_DB and attempt(start) >= FLOOR_DB:
+        high = len(corners)
+        while high - tried > 1 and in_time():
+            middle = (tried + high) // 2
+            kept = attempt(start - corners[middle].integer) >= FLOOR_DB
+            tried, high = (tried, middle) if kept else (middle, high)
+    if gone and start - gone and not _gains(started, best, feeds[0]):
+        attempt(start, always=True)
     return best, reached, tuple(name for name in order if name in gone)
+
+
+def _gains(started: Started, made: Quantized, feed: Feed) -> bool:
+    """Whether ``made`` is faster than the original by so much that integers are worth it; True on other machines."""
+    if target_of(started.run.recipe.target).name != detected().target:
+        return True
+    with started.run.watch.stage("place"):
+        sessions = {"fp32": session_of(started.source, threads=1), "made": session_of(made.model, threads=1)}
+        times = measure_latency(sessions, feed, seconds=_TIMING_SECONDS, clock=thread_clock())
+    return speedup(times["fp32"], times["made"]).median >= LEAST_SPEEDUP
 
 
 def _looked_at(feeds: Feeds) -> Samples:
