@@ -28,6 +28,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import ALL, STATIC, Recipe
 from qconvert.recovery import convert_and_recover
 from qconvert.run import Feeds, Run
+from qconvert.targets.auto import target_of
 
 NOT_INCLUDED = "not among --include"
 
@@ -137,7 +138,8 @@ def _quantize_branch(
             done, notes=(*done.notes, f"{place}: nothing there runs on integers: no calibration sample selects it")
         )
     with run.watch.stage("prepare"):
-        inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset)
+        apart = target_of(recipe.target).taken_apart
+        inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset, apart=apart)
         inner = parted(inner, recipe)
     within = replace(run, samples=feeds, source=place, place=place)
     nested = quantize_branches(inner, within)

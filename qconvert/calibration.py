@@ -280,7 +280,8 @@ def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
         # always on the first sample of all, so that every shard prepares the same graph
         outputs = original.run(first)
         del original
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
+        apart = target_of(job.recipe.target).taken_apart
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, apart=apart)
     source.release()
     give_back()
     return _Opened(

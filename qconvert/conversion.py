@@ -10,6 +10,7 @@ from qconvert.calibrate.method import METHODS, Method
 from qconvert.calibrate.solve import requests_for, requests_for_tensors, skipped_values, solve
 from qconvert.emit.cleanup import clean
 from qconvert.emit.forms import write_forms
+from qconvert.emit.prelu import write_prelus
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
 from qconvert.errors import InternalError, ModelError
@@ -218,14 +219,24 @@ def masked_notes(kept: Mapping[str, str]) -> tuple[str, ...]:
 
 def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[Model, tuple[str, ...]]:
     """(``plan`` written into a copy of ``base`` in the recipe's format, notes); ``source`` gives the metadata."""
-    emitted = emit_qdq(base, plan, target_of(recipe.target))
+    target = target_of(recipe.target)
+    emitted = emit_qdq(base, plan, target)
     if static_mix(recipe):
         drop_seams(emitted.model.ir.graph)
     write_forms(emitted.model, plan)
+    if "PRelu" in target.taken_apart:
+        write_prelus(emitted.model)
     model = clean(emitted.model, source)
     if recipe.format == "qoperator":
         model = clean(lower_to_qoperator(model, plan), source)
     return model, emitted.notes
+
+
+def all_in_float(model: Model) -> Model:
+    """``model``, which is canonical, as it is written where everything stays in float."""
+    copy = model.clone()
+    write_prelus(copy)
+    return copy
 
 
 def nodes_at_masks(plan: QuantPlan, stats: StatsTable) -> tuple[str, ...]:

@@ -247,7 +247,8 @@ def _prepared(source: Model, recipe: Recipe) -> tuple[Prepared | None, str]:
         # scales a channel came with opset 13
         static = recipe.scheme in STATIC_SCHEMES and not recipe.mix
         if static:
-            return prepare(source, min_opset=13 if recipe.per_channel else 10), ""
+            apart = target_of(recipe.target).taken_apart
+            return prepare(source, min_opset=13 if recipe.per_channel else 10, apart=apart), ""
         return at_best_opset(recipe, source, lambda opset: prepare(source, min_opset=opset)), ""
     except ModelError as error:
         return None, error.message

@@ -134,7 +134,8 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
         first = data.calibration.feed(0)
         outputs = original.run(first)
         del original  # its copy of the weights
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs)
+        apart = target_of(job.recipe.target).taken_apart
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, apart=apart)
         prepared = parted(prepared, job.recipe)
         source.release()
         give_back()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from qconvert.conversion import Quantized, emit, quantizes
+from qconvert.conversion import Quantized, all_in_float, emit, quantizes
 from qconvert.errors import ModelError, described
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
 from qconvert.forms import ACTIVATION, BOUNDED
@@ -132,7 +132,7 @@ class _Search:
         trials = [Trial(name=STATIC_TRIAL, recipe=recipe, result=static)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        sessions = {FP32: session_of(self.prepared.model, threads=1)}
+        sessions = {FP32: session_of(all_in_float(self.prepared.model), threads=1)}
         costs: MeasuredCosts | None = None
         gains: tuple[Gain, ...] = ()
         best, latencies = trials[0], self._accepted(sessions, trials)
@@ -164,7 +164,7 @@ class _Search:
     ) -> tuple[Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
         """(the best of ``trials`` and of those added to them, all latencies, what its forms gain, the costs)."""
         profiles = {t.name: self._profile(t.result.model) for t in reversed(trials)}
-        plain = self._profile(self.prepared.model)
+        plain = self._profile(all_in_float(self.prepared.model))
         # operators beside float ones may do better in float, too: that shows in the static form only
         worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
         bases = [trials[-1], *(trials[:1] if worse else [])]

@@ -285,20 +285,26 @@ class _Emitter:
                 use.node.replace_input_with(use.idx, dq.outputs[0])
 
     def _on_codes(self, node: ir.Node, plan: NodePlan) -> None:
-        """Let a movement operator that the runtime does not fuse read and write codes: DQ -> node -> Q becomes node."""
+        """Let an operator that the runtime does not fuse read and write codes: DQ -> node -> Q becomes node."""
         name = key(node.domain, node.op_type)
         if not self.target.capability(name).on_codes or plan.table is not None or not plan.decision.taken:
             return
-        dq = node.inputs[0].producer() if node.inputs[0] is not None else None
-        readers = [u.node for u in node.outputs[0].uses()]
         rule = OPS.find(name)
-        if dq is None or dq.op_type != "DequantizeLinear" or len(readers) != 1 or rule is None or rule.lowering is None:
+        readers = [u.node for u in node.outputs[0].uses()]
+        if len(readers) != 1 or rule is None or rule.lowering is None:
             return
-        q = readers[0]
-        if q.op_type != "QuantizeLinear" or q.outputs[0].dtype in (ir.DataType.UINT16, ir.DataType.INT16):
+        tokens = rule.lowering.inputs.split()
+        pairs = {p: v.producer() for p, v in enumerate(node.inputs[: len(tokens)]) if v and tokens[p][0] == "x"}
+        q, dq = readers[0], pairs.get(0)
+        if dq is None or q.op_type != "QuantizeLinear" or q.outputs[0].dtype in (ir.DataType.UINT16, ir.DataType.INT16):
             return  # codes of 16 bits few operators of ONNX Runtime take
-        node.replace_input_with(0, dq.inputs[0])
-        for port, token in enumerate(rule.lowering.inputs.split()):
+        if any(pair is None or pair.op_type != "DequantizeLinear" for pair in pairs.values()):
+            return
+        if len({id(pair.inputs[1]) for pair in (*pairs.values(), q) if pair is not None}) > 1 and len(pairs) > 1:
+            return  # what is compared has to have one scale
+        for port, pair in pairs.items():
+            node.replace_input_with(port, pair.inputs[0] if pair is not None else None)
+        for port, token in enumerate(tokens):
             if token == "z0":
                 node.resize_inputs(max(len(node.inputs), port + 1))
                 node.replace_input_with(port, dq.inputs[2])

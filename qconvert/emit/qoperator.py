@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from qconvert.graph.model import Model
 from qconvert.ops import OPS
-from qconvert.ops.rule import Lowering, OpRule, Role, key
+from qconvert.ops.rule import Constraint, Lowering, OpRule, Role, key
 from qconvert.plan.model import QuantPlan
 
 
@@ -51,6 +51,9 @@ def _lower(graph: ir.Graph, node: ir.Node, rule: OpRule, lowering: Lowering) -> 
         if producer is None or producer.op_type != "DequantizeLinear":
             return None
         operands[port] = producer
+    scales = {id(o.inputs[1]) for o in operands.values()}
+    if len(scales) > 1 and rule.constraint is Constraint.SHARED and not rule.variadic:
+        return None  # it compares codes
     used = [i for i, v in enumerate(node.outputs) if v.name and (v.uses() or v.is_graph_output())]
     quantizers = [_only_quantizer(node.outputs[i]) for i in used]
     if all(q is not None for q in quantizers) and quantizers:

@@ -9,6 +9,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+# Between the name of a node and what a part of it does.
+_PART = "/part/"
+
 
 def constant_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     """The value of a constant that no caller can override, None for anything else."""
@@ -49,6 +52,17 @@ def remove_unused(model: ir.Model) -> None:
         for name, value in list(graph.initializers.items()):
             if value not in read and not value.is_graph_input() and not value.is_graph_output():
                 del graph.initializers[name]
+
+
+def part_of(name: str, what: str) -> str:
+    """The name of a node that does a part of the work of the node ``name``."""
+    return f"{name}{_PART}{what}"
+
+
+def whole_of(name: str) -> str | None:
+    """The node that ``name``, of a node or what it was made into, is a part of; None where it is none."""
+    whole, part, _ = name.partition(_PART)
+    return whole if part else None
 
 
 def take_over(new: ir.Value, old: ir.Value) -> None:

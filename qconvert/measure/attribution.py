@@ -18,8 +18,9 @@ What is anchored nowhere converts: QuantizeLinear, DequantizeLinear, and changes
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from qconvert.graph.edit import whole_of
 from qconvert.graph.optimized import origin
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.rule import Kind, rule_of
@@ -40,10 +41,12 @@ class Attribution:
         owner: canonical node -> the node of the optimized graph that computes it; nodes that were folded away are
             missing.
         conversions: nodes of the optimized graph that compute nothing of the canonical one.
+        helpers: nodes of the optimized graph -> the owner that they do a part of the work of.
     """
 
     owner: Mapping[str, str]
     conversions: frozenset[str]
+    helpers: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self) -> dict[str, list[str]]:
         """Node of the optimized graph -> the canonical nodes that it computes."""
@@ -77,7 +80,11 @@ def attribute(graph: GraphView, run: GraphView) -> Attribution:
             behind = next((owner[r] for r in readers if r in owner), None)
             if behind is not None:
                 owner[name] = behind
-    return Attribution(owner=owner, conversions=frozenset(run.nodes) - set(owner.values()))
+    wholes = {name: whole_of(name) for name in run.nodes}
+    helpers = {name: owner[whole] for name, whole in wholes.items() if whole in owner}
+    return Attribution(
+        owner=owner, conversions=frozenset(run.nodes) - set(owner.values()) - set(helpers), helpers=helpers
+    )
 
 
 def canonical_name(graph: GraphView, tensor: str) -> str:

@@ -226,6 +226,8 @@ def _home(run: GraphView, name: str, side: Attribution) -> str | None:
     boundary next to them, else to the computing node before them, else to the one behind.
     """
     node = run.nodes[name]
+    if name in side.helpers:
+        return side.helpers[name]
     if name not in side.conversions or _is_boundary(run, node):
         return name
     around = [*_chain(run, node, side, back=True), *_chain(run, node, side, back=False)]

@@ -10,6 +10,7 @@ A :class:`Layer` is a Conv, Gemm or MatMul with a constant weight. Its weight as
 A :class:`Link` is a chain of single readers from one layer to the next, through operators f of which
 f(a x) = a f(x) holds for each channel and every a > 0. Flatten makes ``blocks`` inputs of each channel. A Clip from 0
 to a ceiling is no such operator, but for channels that never come to the ceiling: links go through it, and name it.
+PRelu is one, whole and taken apart (graph/prepare/prelu.py).
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ def _link(graph: GraphView, layers: Mapping[str, Layer], first: Layer) -> Link |
     rank = graph.tensors[tensor].rank
     axis = 1 if first.op_type in ("Conv", "Gemm") else (rank or 0) - 1
     path = [tensor]
-    while (reader := only_reader(graph, tensor)) is not None:
+    while (reader := only_reader(graph, tensor) or _rectifier(graph, tensor)) is not None:
         node, port = reader
         if node.name in layers:
             second = layers[node.name]
@@ -232,6 +233,20 @@ def _link(graph: GraphView, layers: Mapping[str, Layer], first: Layer) -> Link |
     return None
 
 
+def _rectifier(graph: GraphView, tensor: str) -> tuple[NodeView, int] | None:
+    """The Max of ``tensor`` and ``tensor`` times a slope a channel, which alone read it, and its port."""
+    view, readers = graph.tensors[tensor], graph.consumers(tensor)
+    if view.is_output or view.captured or len(readers) != 2:
+        return None
+    (product, at), (most, port) = sorted(readers, key=lambda reader: reader[0].op_type)
+    shape = graph.tensors[product.input(1) or ""].shape or (0,)
+    slopes = shape[0] == product.attr_int("group", 1) and all(d == 1 for d in shape[1:]) and product.input(2) is None
+    if (product.op_type, most.op_type, at) != ("Conv", "Max", 0) or not slopes:
+        return None
+    alone = only_reader(graph, product.outputs[0])
+    return (most, port) if alone is not None and alone[0].name == most.name else None
+
+
 def _weight(graph: GraphView, layer: Layer) -> Array:
     return np.asarray(graph.constant(graph.nodes[layer.node].inputs[1] or ""), np.float32)
 
@@ -246,7 +261,7 @@ def _through(graph: GraphView, node: NodeView, port: int, axis: int) -> int | No
     """How many values each channel becomes in ``node``; None where a scale does not pass through unchanged."""
     if port != 0 or node.domain not in ("", "ai.onnx") or any(node.outputs[1:]):
         return None
-    if node.op_type in _ANYWHERE:
+    if node.op_type in _ANYWHERE or (node.op_type == "Max" and len(graph.consumers(node.inputs[port] or "")) == 2):
         return 1
     if node.op_type == "Clip":
         return 1 if _ceiling(graph, node) > 0 else None

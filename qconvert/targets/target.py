@@ -29,6 +29,7 @@ class Capability:
             that open.
         saturating_sum: it has no kernel of its own, but is written as an Add whose codes saturate
             (emit/saturating_sums.py).
+        taken_apart: its kernel is so slow that preparation writes it as other operators (graph/prepare/prelu.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
         forms: other ways to write it that the runtime has (forms.py); taken where they are measured to be faster, or
             where a recipe names them.
@@ -42,6 +43,7 @@ class Capability:
     on_codes: bool = False
     one_scale: bool = False
     saturating_sum: bool = False
+    taken_apart: bool = False
     output_range: tuple[float, float] | None = None
     forms: tuple[str, ...] = ()
     float_ns: float = 0.2
@@ -168,6 +170,11 @@ class Target:
     def weights(self) -> str:
         """The preferred integer type of weights."""
         return self.types[0][1]
+
+    @property
+    def taken_apart(self) -> frozenset[str]:
+        """The operators that preparation writes as others."""
+        return frozenset(op for op, c in self.capabilities.items() if c.taken_apart)
 
     @property
     def unpacks(self) -> bool:

@@ -88,6 +88,7 @@ X86_VNNI = register(
             "Add": _kernel(0.16, 0.15),
             "Mul": _kernel(0.16, 0.23),
             "Concat": _kernel(0.23, 0.06),
+            "Max": Capability(integer=True, on_codes=True, float_ns=0.6, integer_ns=0.06),
             "Relu": _kernel(0.11, 0.0),
             "Clip": _kernel(0.11, 0.0),
             "LeakyRelu": _kernel(0.17, 0.25),
@@ -116,7 +117,7 @@ X86_VNNI = register(
             "Erf": Capability(integer=False, reason=_NO_KERNEL, forms=(ACTIVATION,), float_ns=0.3),
             "Sub": _float(_NO_KERNEL),
             "Div": _float(_NO_KERNEL),
-            "PRelu": _float(_NO_KERNEL),
+            "PRelu": Capability(integer=False, reason=_NO_KERNEL, taken_apart=True, float_ns=4.3),
             "HardSigmoid": Capability(integer=True, reason=_SUM, saturating_sum=True, float_ns=0.13, integer_ns=0.08),
             "HardSwish": Capability(
                 integer=True, reason=f"{_SUM}, times its input", saturating_sum=True, float_ns=0.25, integer_ns=0.27

@@ -104,7 +104,9 @@ class Measured:
         )
 
 
-def guarded(started: Started, quantized: Quantized, reference: Session, seconds: float) -> Quantized:
+def guarded(
+    started: Started, quantized: Quantized, reference: Session, seconds: float, *, timed: bool = True
+) -> Quantized:
     """``quantized``, or a placement of its model with fewer operators on integers where its outputs are poor.
 
     Args:
@@ -112,6 +114,7 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
         quantized: its result.
         reference: the original.
         seconds: what that took.
+        timed: a placement has to be faster than the original, too, where it runs on this machine.
     """
     run, feeds = started.run, list(_looked_at(started.run.samples))
     asked = run.recipe.placement == MEASURED and LEVELS[run.recipe.effort].guards
@@ -124,7 +127,7 @@ def guarded(started: Started, quantized: Quantized, reference: Session, seconds:
     if target_of(run.recipe.target).integer_only:
         return _warned(quantized, f"{low}, and the target has integers only")
     try:
-        best, reached, back = _search(started, quantized, reference, feeds, found, seconds)
+        best, reached, back = _search(started, quantized, reference, feeds, found, seconds, timed)
     except DataError:
         raise
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
@@ -151,7 +154,13 @@ def told(report: Report, recipe: Recipe) -> Report:
 
 
 def _search(
-    started: Started, quantized: Quantized, reference: Session, feeds: Sequence[Feed], found: Measured, seconds: float
+    started: Started,
+    quantized: Quantized,
+    reference: Session,
+    feeds: Sequence[Feed],
+    found: Measured,
+    seconds: float,
+    timed: bool,
 ) -> tuple[Quantized, Measured, tuple[str, ...]]:
     """(the best model, its SQNR, what went back to float for it)."""
     began = time.monotonic()
@@ -206,6 +215,7 @@ def _search(
     aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)
     if _whole(analysis, states | stored) and attempt(states & start) >= FLOOR_DB:
         return best, reached, tuple(name for name in order if name in gone)
+
     def in_time() -> bool:
         return time.monotonic() - began <= max(_SHARE * seconds, _LEAST_SECONDS)
 
@@ -230,7 +240,7 @@ def _search(
             middle = (tried + high) // 2
             kept = attempt(start - corners[middle].integer) >= FLOOR_DB
             tried, high = (tried, middle) if kept else (middle, high)
-    if gone and start - gone and not _gains(started, best, feeds[0]):
+    if timed and gone and start - gone and not _gains(started, best, feeds[0]):
         attempt(start, always=True)
     return best, reached, tuple(name for name in order if name in gone)
 

@@ -38,6 +38,7 @@ from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matm
 from qconvert.graph.prepare.hard_sigmoid import hard_sigmoid
 from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
+from qconvert.graph.prepare.prelu import prelu_to_max
 from qconvert.graph.prepare.shuffle import shuffle_to_gather
 from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.session import Feed
@@ -70,6 +71,7 @@ def prepare(
     *,
     min_opset: int = 13,
     outputs: Sequence[NDArray[np.generic]] | None = None,
+    apart: frozenset[str] = frozenset(),
 ) -> Prepared:
     """Canonicalise ``source``; it is not changed.
 
@@ -78,6 +80,7 @@ def prepare(
         feed: inputs for the before-and-after comparison; None leaves it out.
         min_opset: least opset that the quantized form needs.
         outputs: of ``source`` on ``feed``, where they are known already.
+        apart: operators to be taken apart (:attr:`~qconvert.targets.target.Target.taken_apart`).
 
     Raises:
         ModelError: ONNX Runtime cannot run the model, or it cannot be brought to ``min_opset``.
@@ -93,7 +96,7 @@ def prepare(
         model = flat.clone()
         tried: list[str] = []
         try:
-            _run_passes(model, level, min_opset, tried, untrue=untrue)
+            _run_passes(model, level, min_opset, tried, untrue=untrue, apart=apart)
             if reference is None or feed is None:
                 return Prepared(model=model, source=source, notes=tuple(notes + tried))
             db = agreement(reference, session_of(model, optimize=False).run(feed))
@@ -150,6 +153,7 @@ def _run_passes(
     *,
     types: bool = True,
     untrue: frozenset[str] = frozenset(),
+    apart: frozenset[str] = frozenset(),
 ) -> None:
     """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours too. 0: names, constants, opset.
 
@@ -177,6 +181,7 @@ def _run_passes(
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
+            *([("taking PRelu apart", lambda: prelu_to_max(model.ir))] if "PRelu" in apart else []),
             ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]
     run += [

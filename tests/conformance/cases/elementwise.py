@@ -33,6 +33,13 @@ _CONDITION = np.random.default_rng(9).integers(0, 2, (2, 4, 3, 5)).astype(bool)
 
 CASES = (
     *(c for op in ("Add", "Sub", "Mul", "Div") for c in _binary(op)),
+    Case(name="max-of-two", body="y = Max(a, b)", inputs={"a": (2, 4, 3, 5), "b": (2, 4, 3, 5)}),
+    Case(name="max-broadcast", body="y = Max(a, b)", inputs={"a": (2, 4, 3, 5), "b": (4, 1, 1)}),
+    Case(
+        name="max-of-a-relu-and-others",
+        body="c = Conv(x, w)\nr = Relu(c)\nm = Conv(x, v)\ny = Max(r, m)",
+        constants={"w": (4, 4, 1, 1), "v": (4, 4, 1, 1)},
+    ),
     Case(name="add-relu", body="s = Add(a, b)\ny = Relu(s)", inputs={"a": (2, 3, 4), "b": (2, 3, 4)}),
     Case(name="add-negative-constant", body="y = Add(x, k)", constants={"k": np.float32(-0.75)}),
     Case(
