@@ -271,5 +271,5 @@ _POINTWISE: dict[str, Rule] = {
 # operators that are run on the bounds: they move, select or average what they are given
 _SELECTING = frozenset(
     """Transpose Flatten DepthToSpace SpaceToDepth Reshape Squeeze Unsqueeze Expand Tile Split Slice Pad Resize Concat
-    Gather MaxPool ReduceMax ReduceMin AveragePool GlobalAveragePool ReduceMean""".split()
+    Gather MaxPool Max ReduceMax ReduceMin AveragePool GlobalAveragePool ReduceMean""".split()
 )

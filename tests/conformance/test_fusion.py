@@ -52,6 +52,7 @@ CASES = {
     "Conv": _between("Conv", "m = Conv(c, k)", k=(8, 8, 3, 3)),
     "Add": _between("Add", "m = Add(c, d)"),
     "Mul": _between("Mul", "m = Mul(c, d)"),
+    "Max": _between("Max", "m = Max(c, d)"),
     "Concat": _between("Concat", "m = Concat<axis=1>(c, d)", (4, 16, 1, 1)),
     "Relu": _between("Relu", "m = Relu(c)"),
     "Clip": _between("Clip", "m = Clip(c, l, h)", l=_ZERO, h=_SIX),

@@ -137,6 +137,10 @@ def _redundant(graph: onnx.GraphProto) -> Iterator[str]:
             yield f"{n.name} has no reader"
 
 
+# What an operator with a slow kernel is written as, under its name.
+_WRITTEN = {"PRelu": "Add", "Max": "Add"}
+
+
 def _names(source: onnx.ModelProto, result: Result) -> Iterator[str]:
     after = {n.name: n for n in result.proto.graph.node}
     if len(after) != len(result.proto.graph.node):
@@ -146,7 +150,7 @@ def _names(source: onnx.ModelProto, result: Result) -> Iterator[str]:
         if node.outputs[0].name in stored:
             continue  # the Transpose of a tied weight: a weight, not an operation
         if not result.plan.nodes[node.name].decision.taken and (
-            node.name not in after or after[node.name].op_type != node.op_type
+            node.name not in after or after[node.name].op_type not in (node.op_type, _WRITTEN.get(node.op_type))
         ):
             yield f"untouched node {node.name} ({node.op_type}) lost its name"
     made = {o: n for n in result.proto.graph.node for o in n.output if o}
