@@ -25,6 +25,8 @@
     channels-last  codes -> Transpose -> com.microsoft.NhwcMaxPool -> Transpose -> codes                        MaxPool
               Channels first, the kernel for bytes takes 10 to 70 times as long (1.32). ONNX Runtime mostly turns it
               by itself, with the convolutions around; this is for where it does not.
+    one-scale  Gemm with one scale for its whole weight                                                        Gemm
+              For one row of input, what follows the sums counts: with a scale a channel it takes a third more (1.32).
 
 A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
 """
@@ -32,11 +34,14 @@ A target lists, for each operator, the forms that its runtime has (``Capability.
 from __future__ import annotations
 
 FUSED, DYNAMIC, BOUNDED, ACTIVATION = "fused", "dynamic", "bounded", "activation"
-FOLDED, WIDENED, CHANNELS_LAST = "folded", "widened", "channels-last"
+FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE = "folded", "widened", "channels-last", "one-scale"
 PLAIN = "plain"
 """Not in any of the others."""
 
-FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, CHANNELS_LAST, PLAIN)
+# Taken by shape, or by what becomes of a node, rather than where a profile shows a gain of it.
+UNPROFILED = (FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE)
+
+FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE, PLAIN)
 
 # The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
 # the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
@@ -49,5 +54,6 @@ TITLES = {
     FOLDED: "pixels of a row read as channels",
     WIDENED: "channels filled up to",
     CHANNELS_LAST: "channels last",
+    ONE_SCALE: "one scale for its weight",
     BOUNDED: "bounded from below, so that masks make no subnormal numbers",
 }

@@ -15,11 +15,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from qconvert.conversion import Quantized, all_in_float, emit, quantizes
 from qconvert.errors import ModelError, described
+from qconvert.evaluate.fidelity import output_energies, sqnr_db
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
-from qconvert.forms import ACTIVATION, BOUNDED
+from qconvert.forms import ACTIVATION, BOUNDED, ONE_SCALE
 from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
@@ -34,8 +36,9 @@ from qconvert.measure.profile import Profile, profile
 from qconvert.plan.build import build_plan, weighed
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import find_absorbed
+from qconvert.plan.even import is_even
 from qconvert.plan.forms import able as formable
-from qconvert.plan.forms import entries, with_forms
+from qconvert.plan.forms import entries, takers, with_forms
 from qconvert.plan.model import QuantPlan, same_plan, told_as
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
@@ -55,6 +58,8 @@ LEAST_SPEEDUP = 1.02
 MOST_BYTES = 1 << 29
 # Operators that take a smaller part of the time in float are not tried in other forms: they cannot gain enough.
 LEAST_SHARE = 0.04
+# One scale for a weight is good enough where outputs have so many dB, or lose no more than so many, on a few samples.
+_GOOD_DB, _LESS_DB, _LOOKED_AT = 30.0, 2.0, 8
 # How often the cut is profiled itself, and made again with what that tells.
 CORRECTIONS = 2
 
@@ -64,7 +69,7 @@ _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
 
-_ALL, _ACTIVATION, _CUT, _FORMS = "all", "activation", "cut", "forms"
+_ALL, _ACTIVATION, _CUT, _FORMS, _ONE_SCALE = "all", "activation", "cut", "forms", "one scale"
 # ONNX Runtime's operators that activation functions are taken apart into.
 _PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf")
 _FLOAT_BYTES = 4
@@ -191,6 +196,13 @@ class _Search:
                 latencies = self._timed(sessions, trials)
             best = _best(trials, latencies)
             gains = gains if best.name == _FORMS else ()
+        single = self._with_one_scale(graph, trials, costs)
+        if single is not None:
+            trials.append(single)
+            with self.run.watch.stage("place"):
+                latencies = self._timed(sessions, trials)
+            if _best(trials, latencies) is single and self._keeps(trials, single):
+                best, gains = single, ()
         in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in able.items() if c.table}
@@ -211,6 +223,27 @@ class _Search:
             return None
         forms = entries(dict.fromkeys(names, ACTIVATION))
         return self._trial(_ACTIVATION, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
+
+    def _with_one_scale(self, graph: GraphView, trials: Sequence[Trial], costs: MeasuredCosts) -> Trial | None:
+        """The trial with most on integers, and one scale for every weight that loses little by it."""
+        most = max(trials, key=lambda t: len(t.integer))
+        target = target_of(most.recipe.target)
+        able = takers(graph, most.result.plan, most.recipe, target, ONE_SCALE)
+        names = [n for n in able if is_even(graph, n)]
+        if not names or costs.share(names) < LEAST_SHARE:
+            return None
+        forms = entries(dict.fromkeys(names, ONE_SCALE))
+        return self._trial(_ONE_SCALE, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
+
+    def _keeps(self, trials: Sequence[Trial], single: Trial) -> bool:
+        """Whether the outputs of ``single`` are good, or nearly as good as those of what it was made of."""
+        most = max(trials, key=lambda t: len(t.integer))
+        feeds, reference = list(islice(self.run.samples, _LOOKED_AT)), session_of(self.prepared.model)
+        found = []
+        for trial in (most, single):
+            energies = output_energies(reference, trial.result.session, feeds)
+            found.append(sqnr_db(sum(s for s, _ in energies), sum(n for _, n in energies)))
+        return found[1] >= min(_GOOD_DB, found[0] - _LESS_DB)
 
     def _trial(self, name: str, recipe: Recipe) -> Trial:
         return Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))

@@ -12,13 +12,14 @@ not depend on how the samples were split into feeds. Sums are float64. Only sums
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qconvert.errors import InternalError
+from qconvert.graph.session import Feed, Session
 
 # Elements widened to float64 at a time: six such buffers are then under 64 MB, however large the logits are.
 _CHUNK = 1 << 20
@@ -249,3 +250,15 @@ def _same(first: object, second: object) -> bool:
     if isinstance(first, np.ndarray | np.generic) and isinstance(second, np.ndarray | np.generic):
         return bool(np.array_equal(first, second, equal_nan=first.dtype.kind == second.dtype.kind == "f"))
     return bool(first == second)
+
+
+def output_energies(reference: Session, quantized: Session, feeds: Iterable[Feed]) -> list[tuple[float, float]]:
+    """(energy, energy of the error) of all float outputs together, for each of ``feeds``; (0, 0) without any."""
+    names = [spec.name for spec in reference.outputs if spec.dtype.startswith("float")]
+    sums = TensorSums("outputs")
+    found: list[tuple[float, float]] = []
+    for feed in feeds:
+        pairs = zip(reference.run(feed, names), quantized.run(feed, names), strict=True)
+        each = [sums.update(r, q) for r, q in pairs]
+        found.append((sum(signal for signal, _ in each), sum(noise for _, noise in each)))
+    return found

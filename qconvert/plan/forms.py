@@ -19,12 +19,15 @@ from qconvert.forms import (
     FOLDED,
     FORMS,
     FUSED,
+    ONE_SCALE,
     PLAIN,
     TITLES,
+    UNPROFILED,
     WIDENED,
 )
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8, UINT8
+from qconvert.numerics.spec import PerTensor
 from qconvert.ops.rule import key
 from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
@@ -65,7 +68,7 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
             nodes.update({n: _in_float(nodes[n], takes if n == name else ()) for n in takes})
         elif form == FOLDED:
             nodes[name] = _folded(graph, nodes[name], target)
-        elif form == CHANNELS_LAST:
+        elif form in (CHANNELS_LAST, ONE_SCALE):
             nodes[name] = _told(nodes[name], form)
         else:
             nodes[name] = _formed(graph, nodes[name], form)
@@ -80,7 +83,7 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
 
     Convolutions and pools are not among them: what the target says of their shape decides, and what becomes of them.
     """
-    measured = (f for f in FORMS if f not in (PLAIN, FOLDED, WIDENED, CHANNELS_LAST))
+    measured = (f for f in FORMS if f != PLAIN and f not in UNPROFILED)
     found = {form: takers(graph, plan, recipe, target, form) for form in measured}
     return {form: names for form, names in found.items() if names}
 
@@ -127,6 +130,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
         return _no_form(target, node, form) or _no_activation(graph, plan, node)
     if form == FOLDED:
         return _no_form(target, node, form) or _no_fold(graph, plan, target, node)
+    if form == ONE_SCALE:
+        return _no_form(target, node, form) or _has_one_scale(decided)
     if form == CHANNELS_LAST:
         return _no_form(target, node, form) or _not_turned(graph, plan, decided)
     if node.op_type == "LSTM":
@@ -218,6 +223,12 @@ def _no_fold(graph: GraphView, plan: QuantPlan, target: Target, node: NodeView) 
     )
 
 
+def _has_one_scale(decided: NodePlan) -> str:
+    if not decided.decision.taken or decided.weight is None or not decided.activations:
+        return "it does not run on integers with a constant weight"
+    return "its weight has one scale anyway" if decided.weight.spec.axis is None else ""
+
+
 def _not_turned(graph: GraphView, plan: QuantPlan, decided: NodePlan) -> str:
     if not decided.decision.taken or decided.activations != (0,) or len(decided.quantized_outputs) != 1:
         return "it does not run on integers"
@@ -286,7 +297,11 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
 
 
 def _told(plan: NodePlan, form: str) -> NodePlan:
-    return replace(plan, form=form, decision=replace(plan.decision, reason=f"{plan.decision.reason}, {TITLES[form]}"))
+    decision = replace(plan.decision, reason=f"{plan.decision.reason}, {TITLES[form]}")
+    weight = plan.weight
+    if form == ONE_SCALE and weight is not None:
+        weight = replace(weight, spec=replace(weight.spec, granularity=PerTensor()))
+    return replace(plan, form=form, weight=weight, decision=decision)
 
 
 def _folded(graph: GraphView, plan: NodePlan, target: Target) -> NodePlan:

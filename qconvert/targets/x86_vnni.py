@@ -8,7 +8,7 @@ U8S8, 1.57 ms as U8U8 and 7.2 ms as S8S8.
 
 from __future__ import annotations
 
-from qconvert.forms import ACTIVATION, BOUNDED, CHANNELS_LAST, DYNAMIC, FOLDED, FUSED, WIDENED
+from qconvert.forms import ACTIVATION, BOUNDED, CHANNELS_LAST, DYNAMIC, FOLDED, FUSED, ONE_SCALE, WIDENED
 from qconvert.machine import X86
 from qconvert.targets.target import WIDE_TYPES, Capability, ConvolutionCosts, KernelCosts, Target, register
 
@@ -82,7 +82,7 @@ X86_VNNI = register(
             "LSTM": Capability(integer=False, reason=_UNPACKED, weights_only=True, forms=(DYNAMIC,), float_ns=1000.0),
             "GRU": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),
             "RNN": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),
-            "Gemm": Capability(integer=True, float_result=True, float_ns=30.0, integer_ns=8.0),
+            "Gemm": Capability(integer=True, float_result=True, forms=(ONE_SCALE,), float_ns=30.0, integer_ns=8.0),
             "MatMul": Capability(integer=True, float_result=True, forms=(FUSED, DYNAMIC), float_ns=7.0, integer_ns=1.9),
             "Gather": Capability(integer=True, on_codes=True, float_ns=0.15, integer_ns=0.06),
             "Add": _kernel(0.16, 0.15),

@@ -27,7 +27,7 @@ import numpy as np
 
 from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, described
-from qconvert.evaluate.fidelity import FLOOR_DB, TensorSums, sqnr_db
+from qconvert.evaluate.fidelity import FLOOR_DB, output_energies, sqnr_db
 from qconvert.evaluate.interval import score_interval
 from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
 from qconvert.forms import DYNAMIC
@@ -312,14 +312,7 @@ def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:
 
 def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> Measured:
     """Of all float outputs together; inf where there are none."""
-    names = [spec.name for spec in reference.outputs if spec.dtype.startswith("float")]
-    sums = TensorSums("outputs")
-    energies: list[tuple[float, float]] = []
-    for feed in feeds:
-        pairs = zip(reference.run(feed, names), quantized.run(feed, names), strict=True)
-        each = [sums.update(r, q) for r, q in pairs]
-        energies.append((sum(signal for signal, _ in each), sum(noise for _, noise in each)))
-    return Measured.of(energies)
+    return Measured.of(output_energies(reference, quantized, feeds))
 
 
 def _warned(quantized: Quantized, warning: str) -> Quantized:
