@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -59,7 +59,11 @@ MOST_BYTES = 1 << 29
 # Operators that take a smaller part of the time in float are not tried in other forms: they cannot gain enough.
 LEAST_SHARE = 0.04
 # One scale for a weight is good enough where outputs have so many dB, or lose no more than so many, on a few samples.
-_GOOD_DB, _LESS_DB, _LOOKED_AT = 30.0, 2.0, 8
+_GOOD_DB, _LESS_DB, _LOOKED_AT = 30.0, 1.0, 8
+# It costs some accuracy, so it has to gain more than other trials.
+_SCALE_SPEEDUP = 1.05
+# What weights are to keep with one scale, by themselves: nearly all may have it then, and those that lose very little.
+_EVEN_DB = (25.0, 34.0)
 # How often the cut is profiled itself, and made again with what that tells.
 CORRECTIONS = 2
 
@@ -196,13 +200,18 @@ class _Search:
                 latencies = self._timed(sessions, trials)
             best = _best(trials, latencies)
             gains = gains if best.name == _FORMS else ()
-        single = self._with_one_scale(graph, trials, costs)
-        if single is not None:
+        base = best
+        if speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
+            base = max(trials, key=lambda t: len(t.integer))
+        for single in self._with_one_scale(graph, base, costs):
             trials.append(single)
             with self.run.watch.stage("place"):
                 latencies = self._timed(sessions, trials)
-            if _best(trials, latencies) is single and self._keeps(trials, single):
-                best, gains = single, ()
+            if speedup(latencies[best.name], latencies[single.name]).median < _SCALE_SPEEDUP:
+                break
+            if self._keeps(base, single):
+                best, gains = single, gains if base is best else ()
+                break
         in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in able.items() if c.table}
@@ -224,23 +233,23 @@ class _Search:
         forms = entries(dict.fromkeys(names, ACTIVATION))
         return self._trial(_ACTIVATION, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
 
-    def _with_one_scale(self, graph: GraphView, trials: Sequence[Trial], costs: MeasuredCosts) -> Trial | None:
-        """The trial with most on integers, and one scale for every weight that loses little by it."""
-        most = max(trials, key=lambda t: len(t.integer))
-        target = target_of(most.recipe.target)
-        able = takers(graph, most.result.plan, most.recipe, target, ONE_SCALE)
-        names = [n for n in able if is_even(graph, n)]
-        if not names or costs.share(names) < LEAST_SHARE:
-            return None
-        forms = entries(dict.fromkeys(names, ONE_SCALE))
-        return self._trial(_ONE_SCALE, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
+    def _with_one_scale(self, graph: GraphView, base: Trial, costs: MeasuredCosts) -> Iterator[Trial]:
+        """``base`` with one scale for every weight that loses little by it; then for fewer."""
+        able = takers(graph, base.result.plan, base.recipe, target_of(base.recipe.target), ONE_SCALE)
+        tried: list[str] = []
+        for least_db in _EVEN_DB if costs.share(able) >= LEAST_SHARE else ():
+            names = [n for n in able if is_even(graph, n, least_db)]
+            if names and names != tried:
+                forms = entries(dict.fromkeys(names, ONE_SCALE))
+                name = f"{_ONE_SCALE} {len(names)}"
+                yield self._trial(name, replace(base.recipe, forms=(*base.recipe.forms, *forms)))
+            tried = names
 
-    def _keeps(self, trials: Sequence[Trial], single: Trial) -> bool:
-        """Whether the outputs of ``single`` are good, or nearly as good as those of what it was made of."""
-        most = max(trials, key=lambda t: len(t.integer))
+    def _keeps(self, base: Trial, single: Trial) -> bool:
+        """Whether the outputs of ``single`` are good, or nearly as good as those of ``base``."""
         feeds, reference = list(islice(self.run.samples, _LOOKED_AT)), session_of(self.prepared.model)
         found = []
-        for trial in (most, single):
+        for trial in (base, single):
             energies = output_energies(reference, trial.result.session, feeds)
             found.append(sqnr_db(sum(s for s, _ in energies), sum(n for _, n in energies)))
         return found[1] >= min(_GOOD_DB, found[0] - _LESS_DB)

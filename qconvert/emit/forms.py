@@ -27,7 +27,7 @@ from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.emit.folded import TO_FIRST, TO_LAST, write_folded
 from qconvert.emit.widened import write_widened
 from qconvert.errors import InternalError
-from qconvert.forms import ACTIVATION, BOUND, BOUNDED, CHANNELS_LAST, DYNAMIC, FOLDED, FUSED, ONE_SCALE, WIDENED
+from qconvert.forms import ACTIVATION, BOUND, BOUNDED, CHANNELS_LAST, DYNAMIC, FOLDED, FUSED, WIDENED
 from qconvert.graph.edit import constant_of, stand_for, take_over
 from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
@@ -44,8 +44,7 @@ def write_forms(model: Model, plan: QuantPlan) -> None:
         plan: the same.
     """
     # an activation function is written where its heart is
-    written = (n for n in plan.nodes.values() if n.form not in ("", ONE_SCALE))
-    forms = {n.node: n.form for n in written if n.takes or n.form != ACTIVATION}
+    forms = {n.node: n.form for n in plan.nodes.values() if n.form and (n.takes or n.form != ACTIVATION)}
     if not forms:
         return
     nodes = {n.name or "": n for n in model.ir.graph}

@@ -14,16 +14,13 @@ import numpy as np
 
 from qconvert.graph.view import GraphView
 
-# With less, the outputs lose whatever the data are; with more, they tell.
-_LEAST_DB = 25.0
 
-
-def is_even(graph: GraphView, product: str) -> bool:
-    """Whether the weight [K, N], or [N, K] with transB, of the Gemm ``product`` can have one scale."""
+def is_even(graph: GraphView, product: str, least_db: float) -> bool:
+    """Whether the weight [K, N], or [N, K] with transB, of a Gemm or MatMul keeps ``least_db`` with one scale."""
     node = graph.nodes[product]
     weight = np.asarray(graph.constant(node.inputs[1] or ""), np.float64)
     power = (weight**2).mean(axis=1 if node.attr_int("transB", 0) else 0)
     noise = (float(np.abs(weight).max(initial=0.0)) / 127) ** 2 / 12
     heard = power[power > 0]  # a row of zeros stays one
     share = float((noise / heard).mean()) if heard.size else 0.0
-    return share <= 0 or -10 * math.log10(share) >= _LEAST_DB
+    return share <= 0 or -10 * math.log10(share) >= least_db

@@ -68,10 +68,13 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
             nodes.update({n: _in_float(nodes[n], takes if n == name else ()) for n in takes})
         elif form == FOLDED:
             nodes[name] = _folded(graph, nodes[name], target)
-        elif form in (CHANNELS_LAST, ONE_SCALE):
+        elif form == CHANNELS_LAST:
             nodes[name] = _told(nodes[name], form)
         else:
             nodes[name] = _formed(graph, nodes[name], form)
+    for name in _single(graph, recipe, target) if recipe.forms else ():
+        if not _has_one_scale(nodes[name]):
+            nodes[name] = _told(nodes[name], ONE_SCALE)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
     plan = replace(plan, nodes=nodes, groups=groups)
@@ -90,7 +93,8 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
 
 def takers(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target, form: str) -> tuple[str, ...]:
     """The nodes that could take ``form`` and of whose form ``recipe`` says nothing, in graph order."""
-    said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
+    of_it = _single if form == ONE_SCALE else _wanted
+    said = set(of_it(graph, recipe, target)) if recipe.forms else set()
     return tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
 
 
@@ -224,7 +228,7 @@ def _no_fold(graph: GraphView, plan: QuantPlan, target: Target, node: NodeView) 
 
 
 def _has_one_scale(decided: NodePlan) -> str:
-    if not decided.decision.taken or decided.weight is None or not decided.activations:
+    if not decided.multiplies or decided.weight is None:
         return "it does not run on integers with a constant weight"
     return "its weight has one scale anyway" if decided.weight.spec.axis is None else ""
 
@@ -258,8 +262,27 @@ def _unbounded(graph: GraphView, node: NodeView, decided: NodePlan) -> str:
 
 
 def _wanted(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, str]:
-    """Node -> the form that ``recipe`` wants for it; the last entry that fits decides."""
+    """Node -> the form that ``recipe`` wants for it, beside one scale; the last entry that fits decides."""
     found: dict[str, str] = {}
+    for names, form in _entries(graph, recipe, target):
+        found.update(dict.fromkeys(names if form != ONE_SCALE else (), form))
+    return {n: found[n] for n in graph.nodes if n in found}
+
+
+def _single(graph: GraphView, recipe: Recipe, target: Target) -> tuple[str, ...]:
+    """The nodes whose weights are to have one scale by ``recipe``, in whatever form."""
+    found = set[str]()
+    for names, form in _entries(graph, recipe, target):
+        if form == ONE_SCALE:
+            found.update(names)
+        elif form == PLAIN:
+            found.difference_update(names)
+    return tuple(n for n in graph.nodes if n in found)
+
+
+def _entries(graph: GraphView, recipe: Recipe, target: Target) -> list[tuple[list[str], str]]:
+    """(nodes, form) of the entries of ``recipe``, those of control-flow bodies left out."""
+    found: list[tuple[list[str], str]] = []
     for entry in recipe.forms:
         pattern, _, form = entry.rpartition("=")
         fits = [n for n, node in graph.nodes.items() if matches(node, pattern) or n == pattern]
@@ -274,8 +297,8 @@ def _wanted(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, str]:
                 f"forms: no operator that {pattern!r} matches has the form {form!r} on {target.title}",
                 hint=_hint(target, form),
             )
-        found.update(dict.fromkeys(having, form))
-    return {n: found[n] for n in graph.nodes if n in found}
+        found.append((having, form))
+    return found
 
 
 def _forms_of(target: Target, node: NodeView) -> tuple[str, ...]:
@@ -298,10 +321,10 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
 
 def _told(plan: NodePlan, form: str) -> NodePlan:
     decision = replace(plan.decision, reason=f"{plan.decision.reason}, {TITLES[form]}")
-    weight = plan.weight
-    if form == ONE_SCALE and weight is not None:
-        weight = replace(weight, spec=replace(weight.spec, granularity=PerTensor()))
-    return replace(plan, form=form, weight=weight, decision=decision)
+    if form == ONE_SCALE and plan.weight is not None:
+        weight = replace(plan.weight, spec=replace(plan.weight.spec, granularity=PerTensor()))
+        return replace(plan, weight=weight, decision=decision)
+    return replace(plan, form=form, decision=decision)
 
 
 def _folded(graph: GraphView, plan: NodePlan, target: Target) -> NodePlan:

@@ -209,9 +209,12 @@ def same_plan(a: QuantPlan, b: QuantPlan) -> bool:
 
 
 def told_as(plan: QuantPlan, other: QuantPlan) -> QuantPlan:
-    """``plan`` with the times of ``other``, and its reasons where both decide the same."""
+    """``plan`` with the times of ``other``, and its reasons where both decide the same.
+
+    Recovery adds nodes (products with factors), not the same to both.
+    """
     nodes = dict(plan.nodes)
-    for name, node in other.nodes.items():
+    for name, node in ((n, p) for n, p in other.nodes.items() if n in nodes):
         same = _bare(nodes[name]) == _bare(node)
         nodes[name] = replace(nodes[name], times=node.times, decision=node.decision if same else nodes[name].decision)
     return replace(plan, nodes=nodes)

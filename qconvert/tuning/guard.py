@@ -265,7 +265,7 @@ def _looked_at(feeds: Feeds) -> Samples:
 def _explained(made: Quantized, back: Set[str]) -> Quantized:
     """``made`` with the reason why ``back`` is in float, in place of that of the recipe which was made for it."""
     nodes = dict(made.plan.nodes)
-    for name in back:
+    for name in back & nodes.keys():
         node = nodes[name]
         if not node.decision.taken or not (node.activations or node.form):
             stored = "; its weight is stored as integers" if node.decision.taken and node.weight is not None else ""

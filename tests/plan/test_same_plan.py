@@ -35,3 +35,13 @@ def test_times_and_reasons_are_words_and_placement_is_not() -> None:
     # where the two decide differently, the words of neither fit the other
     mixed = told_as(plain, pinned)
     assert mixed.nodes["second"].decision == plain.nodes["second"].decision
+
+
+def test_nodes_that_recovery_has_added_to_one_plan_are_no_part_of_the_other() -> None:
+    b = Builder(seed=0)
+    b.node("Conv", b.input("x", [1, 8, 8, 8]), b.weight(8, 8, 3, 3), out="y", name="first")
+    b.output("y")
+    graph = view_of(prepare(Model(ir=ir.from_proto(b.model()))).model)
+    plain = build_plan(graph, Recipe(placement="pinned"), TARGETS.get("x86-vnni"))
+    scaled = replace(plain, nodes={**plain.nodes, "first_scaling": plain.nodes["first"]})
+    assert told_as(plain, scaled) == plain
