@@ -2,9 +2,9 @@
 
     w (float32) -> operator     ->     w_fp16 -> Cast -> operator
 
-A model that was stored in float16 is prepared and computed in float32 (:mod:`qconvert.graph.prepare.widen`), which would
-make what stays float twice as large. ONNX Runtime folds the Cast when it loads the model, before its other
-optimizations. Scales, and constants that 16 bits do not hold, stay as they are.
+A model that computes in float16 is prepared in float32 (:mod:`qconvert.graph.prepare.widen`), which would make what
+stays float twice as large. ONNX Runtime folds the Cast when it loads the model, before its other optimizations. Scales,
+and constants that 16 bits do not hold, stay as they are.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _NODE_BYTES, _NAMES = 60, 3
 
 
 def narrow(model: Model, canonical: Model, source: Model, spool: Spool | None = None) -> frozenset[str]:
-    """Store float weights of ``model`` in the 16 bits that ``source`` stores its own in, in place, and give the names of
-    those; there is nothing to do where it does not.
+    """Store float weights of ``model`` in the 16 bits that ``source`` has for its own, in place; give their names.
 
     Args:
         model: what was made of ``canonical``.

@@ -112,7 +112,7 @@ def _canonical(
     min_opset: int,
     notes: list[str],
 ) -> Prepared:
-    """:func:`prepare` of ``start``, which is ``source`` without functions and in float32, with outputs ``reference``."""
+    """:func:`prepare` of ``start``: ``source`` without functions and in float32, with the outputs ``reference``."""
     failure = "it could not be brought into canonical form"
     flat = lower_opset(start, notes)
     untrue = _untrue_shapes(flat.ir.graph, reference or ())
@@ -162,12 +162,16 @@ def _widened(
     except ModelError as error:
         notes.append(f"it stays in {kind}: {error.message}")
         return None
-    floats = [i for i, v in enumerate(reference) if isinstance(v, np.ndarray) and v.dtype.kind not in "iub"]
-    db = agreement([reference[i] for i in floats], [outputs[i] for i in floats])
+    pairs = [(a, b) for a, b in zip(reference, outputs, strict=True) if _is_float(a)]
+    db = agreement([a for a, _ in pairs], [b for _, b in pairs])
     if db < MIN_WIDENED_DB and not model.is_random():
         notes.append(f"it stays in {kind}: in float32 its outputs are others ({db:.1f} dB)")
         return None
     return model, outputs, told
+
+
+def _is_float(array: object) -> bool:
+    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
 
 
 def widening_note(kind: str) -> str:

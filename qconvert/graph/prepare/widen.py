@@ -141,14 +141,14 @@ class _Widening:
             value.type = ir.TensorType(ir.DataType.FLOAT)
 
     def _wide(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-        def convert() -> ir.Tensor:
+        def convert() -> ir.Tensor[np.ndarray]:
             array = tensor.numpy().astype(np.float32)
             unmap(tensor)
             return ir.Tensor(array, name=tensor.name)
 
         if not self.lazy:
             return convert()
-        return ir.LazyTensor(convert, dtype=ir.DataType.FLOAT, shape=ir.Shape(tensor.shape), name=tensor.name)
+        return ir.LazyTensor(convert, dtype=ir.DataType.FLOAT, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
     def _cast_input(self, value: ir.Value) -> None:
         """What reads the input ``value`` reads it as float32."""
