@@ -12,11 +12,13 @@ floats in Casts alone does not compute in them: it stores weights so, or rounds 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import ml_dtypes  # noqa: F401  (numpy's bfloat16, which constants may be in)
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from qconvert.graph.edit import take_over, values_of
 from qconvert.graph.infer import infer_types
@@ -27,6 +29,10 @@ HALVES = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 
 # Attributes that hold a data type, of whatever operator.
 _TYPED = ("to", "dtype", "output_dtype", "output_datatype", "softmax_precision")
+# The factors of Gelu, its approximations and hard swish. By their values ONNX Runtime and the planner know these
+# functions where exporters have taken them apart, and rounded to 16 bits they would not.
+_FACTORS = (math.sqrt(2), math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715, 1.702, 1 / 6)
+
 # Operators that change or pass on a type, and compute nothing.
 _NO_WORK = frozenset({"Cast", "Constant", "Identity"})
 
@@ -142,7 +148,7 @@ class _Widening:
 
     def _wide(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         def convert() -> ir.Tensor[np.ndarray]:
-            array = tensor.numpy().astype(np.float32)
+            array = _unrounded(tensor.numpy())
             unmap(tensor)
             return ir.Tensor(array, name=tensor.name)
 
@@ -190,6 +196,16 @@ class _Widening:
             unique, n = f"{name}_{n}", n + 1
         self.taken.add(unique)
         return unique
+
+
+def _unrounded(half: NDArray[np.generic]) -> NDArray[np.float32]:
+    """``half`` in float32; a single number that is one of the factors, rounded, is that factor again."""
+    real = half.astype(np.float32)
+    if half.size == 1:
+        for factor in _FACTORS:
+            if np.asarray(factor, half.dtype).item() == abs(real.item()):
+                return np.copysign(np.full_like(real, factor), real)
+    return real
 
 
 def _wide_type(kind: ir.TypeProtocol | None) -> ir.TypeProtocol | None:
