@@ -165,7 +165,7 @@ def test_the_commands_work_on_it(tmp_path: Path) -> None:
     assert found.groups
     assert not qconvert.check(run.output).findings
     compared = qconvert.compare(run.source, run.output, data=run.data)
-    assert compared.fidelity.sqnr_db > 20
+    assert compared.comparison.fidelity.sqnr_db > 20
 
 
 def test_targets_take_it(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def _is_float(array: object) -> bool:
 def widening_note(kind: str) -> str:
     """What to tell of a model that computed in the 16-bit float type ``kind``."""
     return (
-        f"the model computes in {kind}, which ONNX Runtime's CPU provider does in float32, and so does the result: "
+        f"the model computes in {kind}, which ONNX Runtime's CPU provider does in float32: it was widened to that; "
         f"inputs and outputs keep their types, and weights that stay float are stored in {kind} as before"
     )
 
