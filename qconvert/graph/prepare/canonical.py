@@ -1,9 +1,9 @@
 """Bring a model into the form that the rest of qconvert reads: :func:`prepare`.
 
-After it every node and value is named, functions are inlined, weights are initializers (not Constant nodes, not chains
-of Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can be, Gemm has alpha = beta = 1
-and a bias [N], and the opset suffices for the quantized form. When a feed is given, the outputs before and after are
-compared; passes that change them are left out, one level after another.
+After it everything computes in float32, every node and value is named, functions are inlined, weights are initializers
+(not Constant nodes, not chains of Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can
+be, Gemm has alpha = beta = 1 and a bias [N], and the opset suffices for the quantized form. When a feed is given, the
+outputs before and after are compared; passes that change them are left out, one level after another.
 """
 
 from __future__ import annotations
