@@ -13,6 +13,7 @@ from itertools import islice
 
 from qconvert.conversion import Quantized
 from qconvert.delivery import Delivered
+from qconvert.emit.cleanup import drop_types_of_constants
 from qconvert.errors import InternalError, ModelError, RecipeError
 from qconvert.graph.check import check_file
 from qconvert.graph.memory import give_back
@@ -125,10 +126,12 @@ def _no_larger(quantized: Quantized, source: Model) -> Quantized:
     plans = (quantized.plan, *quantized.branches.values())
     if any(p.taken() for p in plans) or not half_constants(source) or source.weight_bytes() > PROTO_LIMIT:
         return quantized
-    if len(quantized.model.to_bytes()) <= len(source.to_bytes()):
+    model = source.clone()
+    drop_types_of_constants(model)
+    if len(quantized.model.to_bytes()) <= len(model.to_bytes()):
         return quantized
     note = "nothing runs on integers: the model was written as it was"
-    return replace(quantized, model=source.clone(), session=session_of(source), notes=(*quantized.notes, note))
+    return replace(quantized, model=model, session=session_of(source), notes=(*quantized.notes, note))
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:

@@ -189,3 +189,12 @@ def test_functions_are_known_by_their_constants(tmp_path: Path) -> None:
     run = Run(halved(NETWORKS["encoder_layernorm"]()), recipe, tmp_path)
     assert "BiasGelu" in run.kernels()
     assert "Erf" not in run.kernels()
+
+
+@pytest.mark.parametrize("name", ["loop", "if_branches"])
+def test_where_nothing_runs_on_integers_the_original_is_written(name: str, tmp_path: Path) -> None:
+    recipe = Recipe(target="x86-vnni", placement="static", recover=("none",), exclude=("*",))
+    run = Run(halved(NETWORKS[name]()), recipe, tmp_path)
+    assert run.share <= 1
+    assert any("written as it was" in note for note in run.report.notes)
+    assert same_ports(run)
