@@ -95,13 +95,13 @@ def prepare(
     flat = _inlined(source, notes)
     wide = _widened(flat, feed, given, notes)
     if wide is None:
-        return _canonical(flat, source, feed, given, min_opset, notes)
+        return _canonical(flat, source, feed, given, min_opset, apart, notes)
     model, reference, told = wide
     try:
-        return _canonical(model, source, feed, reference, min_opset, [*notes, told])
+        return _canonical(model, source, feed, reference, min_opset, apart, [*notes, told])
     except ModelError as error:
         notes.append(f"it stays in the precision that it is in: {error.message}")
-        return _canonical(flat, source, feed, given, min_opset, notes)
+        return _canonical(flat, source, feed, given, min_opset, apart, notes)
 
 
 def _canonical(
@@ -110,6 +110,7 @@ def _canonical(
     feed: Feed | None,
     reference: Sequence[NDArray[np.generic]] | None,
     min_opset: int,
+    apart: frozenset[str],
     notes: list[str],
 ) -> Prepared:
     """:func:`prepare` of ``start``: ``source`` without functions and in float32, with the outputs ``reference``."""
