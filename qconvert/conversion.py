@@ -10,6 +10,7 @@ from qconvert.calibrate.method import METHODS, Method
 from qconvert.calibrate.solve import requests_for, requests_for_tensors, skipped_values, solve
 from qconvert.emit.cleanup import clean
 from qconvert.emit.forms import write_forms
+from qconvert.emit.narrowed import narrow
 from qconvert.emit.prelu import write_prelus
 from qconvert.emit.qdq import emit_qdq
 from qconvert.emit.qoperator import lower_to_qoperator
@@ -31,7 +32,7 @@ from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
 from qconvert.plan.widths import seams, widths_of
 from qconvert.recipe.recipe import MEASURED, Recipe
-from qconvert.recipe.resolve import static_mix, types_for
+from qconvert.recipe.resolve import mixes_others, static_mix, types_for
 from qconvert.recover.recovery import Changes, RecoveryOutcome
 from qconvert.report.model import CalibrationReport, PlacementReport
 from qconvert.run import Run
@@ -229,6 +230,8 @@ def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[M
     model = clean(emitted.model, source)
     if recipe.format == "qoperator":
         model = clean(lower_to_qoperator(model, plan), source)
+    if not mixes_others(recipe):  # these are still to see its weights
+        narrow(model, base, source)
     return model, emitted.notes
 
 

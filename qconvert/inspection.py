@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qconvert.emit.cleanup import clean
+from qconvert.emit.narrowed import narrow
 from qconvert.errors import ModelError
 from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model, load
@@ -306,14 +307,16 @@ def _outlook(prepared: Prepared, recipe: Recipe, by_kind: Mapping[str, int]) -> 
         ModelError: there is nothing for the scheme to convert.
     """
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder, Spool(parent=Path(folder)) as spool:
+        compact = prepared.model.clone()  # as it would be written
+        narrowed = narrow(compact, prepared.model, prepared.source, spool)
         if recipe.scheme not in STATIC_SCHEMES:
             # how a weight is rounded says nothing of where, nor of its size
             made = apply(prepared, replace(recipe, rounding="rtn"), spool=spool)
-            return QuantPlan(nodes=made.nodes, groups=()), _written(prepared, made.model, by_kind)
+            return QuantPlan(nodes=made.nodes, groups=()), _written(compact, made.model, by_kind)
         view = view_of(prepared.model)
         others = nodes_of_others(prepared.model, recipe)
         plan = build_plan(view, recipe, target_of(recipe.target), others)
-        savings = _savings(prepared.model, view, plan, by_kind)
+        savings = _savings(compact, narrowed, view, plan, by_kind)
         names = [name for name in schemes_of(recipe) if name not in STATIC_SCHEMES]
         if not names:
             return plan, savings
@@ -321,23 +324,25 @@ def _outlook(prepared: Prepared, recipe: Recipe, by_kind: Mapping[str, int]) -> 
         work, done = rewrite(work, names)
         found = {name: node for one in done for name, node in one.nodes.items()}
         kept = {name: node for name, node in found.items() if name in plan.nodes or node.decision.taken}
-        more = _written(prepared, clean(work.model, prepared.source), by_kind)
+        whole = clean(work.model, prepared.source)
+        narrow(whole, prepared.model, prepared.source, spool)
+        more = _written(compact, whole, by_kind)
         both = replace(
             savings,
             float_weight_bytes=savings.float_weight_bytes + more.float_weight_bytes,
             integer_weight_bytes=savings.integer_weight_bytes + more.integer_weight_bytes,
-            estimated_bytes=savings.estimated_bytes + more.estimated_bytes - _file_bytes(prepared.model),
+            estimated_bytes=savings.estimated_bytes + more.estimated_bytes - _file_bytes(compact),
         )
         return replace(plan, nodes={**plan.nodes, **kept}), both
 
 
-def _written(prepared: Prepared, made: Model, by_kind: Mapping[str, int]) -> Savings:
+def _written(before: Model, made: Model, by_kind: Mapping[str, int]) -> Savings:
     """What a model whose weights were rewritten saves: constants that are gone, and those that are new."""
-    before, after = constants_of(prepared.model), constants_of(made)
+    old, new = constants_of(before), constants_of(made)
     return Savings(
-        float_weight_bytes=sum(n for name, n in before.items() if after.get(name) != n),
+        float_weight_bytes=sum(n for name, n in old.items() if new.get(name) != n),
         constant_bytes=sum(n for kind, n in by_kind.items() if kind != "graph"),
-        integer_weight_bytes=sum(n for name, n in after.items() if before.get(name) != n),
+        integer_weight_bytes=sum(n for name, n in new.items() if old.get(name) != n),
         estimated_bytes=_file_bytes(made),
     )
 
@@ -347,10 +352,11 @@ def _file_bytes(model: Model) -> int:
     return len(model.to_bytes()) if constants < _LARGE else constants
 
 
-def _savings(model: Model, view: GraphView, plan: QuantPlan, by_kind: Mapping[str, int]) -> Savings:
+def _savings(model: Model, narrowed: Set[str], view: GraphView, plan: QuantPlan, by_kind: Mapping[str, int]) -> Savings:
+    """Of ``plan`` for ``model``, which holds the constants ``narrowed`` in 16 bits."""
     constants = sum(n for kind, n in by_kind.items() if kind != "graph")
     weights = {w.tensor: w for n in plan.taken() for w in n.constants}
-    floats = sum(4 * view.tensors[t].elements() for t in weights)
+    floats = sum((2 if t in narrowed else 4) * view.tensors[t].elements() for t in weights)
     integers = sum(_integer_bytes(view, w) for w in weights.values())
     biases = {view.nodes[n.node].inputs[n.bias] or "" for n in plan.taken() if n.bias is not None}
     scales = sum(8 * view.tensors[b].elements() for b in biases)

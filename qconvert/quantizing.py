@@ -13,11 +13,13 @@ from itertools import islice
 
 from qconvert.conversion import Quantized
 from qconvert.delivery import Delivered
+from qconvert.emit.cleanup import drop_types_of_constants
 from qconvert.errors import InternalError, ModelError, RecipeError
 from qconvert.graph.check import check_file
 from qconvert.graph.memory import give_back
 from qconvert.graph.model import PROTO_LIMIT, Model, load, save
 from qconvert.graph.prepare.canonical import Prepared, prepare, prepare_large
+from qconvert.graph.prepare.widen import half_constants
 from qconvert.graph.signature import declared_inputs, session_of
 from qconvert.graph.spool import Spool
 from qconvert.inputs import Data, load_float_model
@@ -108,6 +110,7 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
         quantized = with_others(quantized, started.job.recipe, samples, trials, progress)
     else:
         quantized = guarded(started, quantized, reference, seconds)
+    quantized = _no_larger(quantized, started.source)
     damages, notes = examined(started, quantized) if job.examine and not others else ((), ())
     with started.run.watch.stage("verify"):
         aside = judge_unselected(started.prepared.model, quantized.model, started.data.evaluation)
@@ -116,6 +119,19 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
     )
     report = with_damages(finish(started, quantized, job.output, reference), damages)
     return told(report, started.job.recipe)
+
+
+def _no_larger(quantized: Quantized, source: Model) -> Quantized:
+    """``quantized``, or ``source`` as it was where nothing runs on integers: widening it would only make it larger."""
+    plans = (quantized.plan, *quantized.branches.values())
+    if any(p.taken() for p in plans) or not half_constants(source) or source.weight_bytes() > PROTO_LIMIT:
+        return quantized
+    model = source.clone()
+    drop_types_of_constants(model)
+    if len(quantized.model.to_bytes()) <= len(model.to_bytes()):
+        return quantized
+    note = "nothing runs on integers: the model was written as it was"
+    return replace(quantized, model=model, session=session_of(source), notes=(*quantized.notes, note))
 
 
 def _rewrite(job: QuantizeJob, progress: Progress) -> Report:

@@ -46,6 +46,22 @@ def constants_of(model: Model) -> dict[str, int]:
     return {value.name or "": int(value.const_value.nbytes) for value in held if value.const_value is not None}
 
 
+def constants_by_type(model: Model) -> dict[str, str]:
+    """The type of every constant by name: initializers and what Constant nodes make, those of bodies included."""
+    graphs = (model.ir.graph, *(g for n in model.ir.graph.all_nodes() for g in bodies_of(n)))
+    found = {
+        value.name or "": str(value.const_value.dtype.name)
+        for graph in graphs
+        for value in graph.initializers.values()
+        if value.const_value is not None
+    }
+    for node in model.ir.graph.all_nodes():
+        tensor = node.attributes.get("value") if node.op_type == "Constant" else None
+        if tensor is not None and tensor.type == ir.AttributeType.TENSOR:
+            found[node.outputs[0].name or ""] = str(tensor.as_tensor().dtype.name)
+    return found
+
+
 def parameters(model: Model) -> int:
     """Number of elements in float constants."""
     count = 0

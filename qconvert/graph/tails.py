@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qconvert.graph.model import Model
+from qconvert.graph.prepare.widen import HALVES
 
 _SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax", "ArgMin")
 
@@ -20,18 +21,27 @@ _PASSING = (
 
 
 def before_squashing(model: Model) -> Model:
-    """A copy of ``model`` whose outputs are what its squashing operators read; other float outputs stay, others go.
+    """A copy of ``model`` whose outputs are what its squashing operators read; other float outputs stay, 16-bit ones as
+    the float32 that they are made of, and others go.
 
     Models of one structure, quantize-dequantize pairs aside, get outputs that correspond, in the same order.
     """
     copy = model.clone()
     outputs: list[ir.Value] = []
     for output in copy.ir.graph.outputs:
-        value = _squashed(output) or output
+        value = _squashed(output) or _in_float32(output)
         if value not in outputs and (value is not output or value.type in (None, ir.TensorType(ir.DataType.FLOAT))):
             outputs.append(value)
     copy.ir.graph.outputs[:] = outputs
     return copy
+
+
+def _in_float32(output: ir.Value) -> ir.Value:
+    """What is cast to a 16-bit float for the ``output`` of a model that was widened; any other output itself."""
+    node = output.producer()
+    if node is None or node.op_type != "Cast" or node.inputs[0] is None:
+        return output
+    return node.inputs[0] if node.attributes.get_int("to", 0) in HALVES else output
 
 
 def _squashed(output: ir.Value) -> ir.Value | None:

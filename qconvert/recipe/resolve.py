@@ -83,6 +83,11 @@ def static_mix(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     return tuple((pattern, scheme) for pattern, _, scheme in entries if scheme in STATIC_SCHEMES)
 
 
+def mixes_others(recipe: Recipe) -> bool:
+    """Whether ``recipe`` mixes in schemes that are not static, and so rewrite what the static one has left."""
+    return any(entry.rpartition("=")[2] not in (*STATIC_SCHEMES, "float") for entry in recipe.mix)
+
+
 def resolve(recipe: Recipe) -> Recipe:
     """``recipe`` with every choice made: the target by its name and no None left, so that it means the same anywhere.
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from qconvert.emit.cleanup import clean, drop_types_of_constants
+from qconvert.emit.narrowed import narrow
 from qconvert.emit.sites import Kind, find_sites, node_names
 from qconvert.errors import InternalError, ModelError
 from qconvert.graph.model import Model
@@ -115,6 +116,7 @@ def apply(
             hint=_nearest(recipe, work.model),
         )
     model = clean(work.model, prepared.source)
+    narrow(model, prepared.model, prepared.source, spool)
     drop_types_of_constants(model)
     return Converted(
         model=model,

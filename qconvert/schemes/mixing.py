@@ -14,6 +14,7 @@ from dataclasses import replace
 from qconvert.branches import QuantizedBranches
 from qconvert.conversion import Quantized
 from qconvert.emit.cleanup import clean, drop_types_of_constants
+from qconvert.emit.narrowed import narrow
 from qconvert.emit.sites import node_names
 from qconvert.errors import InternalError, ModelError
 from qconvert.graph.infer import infer_types
@@ -80,6 +81,7 @@ def with_others(
     work = Work(model=typed, recipe=recipe, owner=owner_of(recipe), samples=samples, trials=trials, progress=progress)
     work, done = rewrite(work, others)
     model = clean(work.model, quantized.prepared.source)
+    narrow(model, quantized.prepared.model, quantized.prepared.source)
     drop_types_of_constants(model)
     try:
         session = session_of(model)

@@ -69,3 +69,13 @@ def test_a_simulation_shows_what_the_squashing_operator_reads() -> None:
     codes = found / float(coarse.scale)
     assert np.allclose(codes, np.rint(codes), atol=1e-3)
     assert np.abs(found - np.tanh(FEED["x"])).max() <= float(coarse.scale) / 2 + 1e-6
+
+
+def test_a_float16_output_is_compared_as_what_it_is_made_of() -> None:
+    made = model("Tanh x a", "Relu a b", "Cast b y", outputs={"y": TensorProto.FLOAT16})
+    for node in made.ir.graph:
+        if node.op_type == "Cast":
+            node.attributes["to"] = ir.AttrInt64("to", TensorProto.FLOAT16)
+    (found,) = session_of(before_squashing(made)).run(FEED)
+    assert found.dtype == np.float32
+    assert np.allclose(found, np.maximum(np.tanh(FEED["x"]), 0), atol=1e-6)

@@ -32,3 +32,16 @@ def test_a_circle_is_no_model(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="not a valid ONNX model"):
         load(tmp_path / "m.onnx")
+
+
+def test_what_a_body_reads_comes_before_it(tmp_path: Path) -> None:
+    """Converters to float16 put the Cast of an input last, even where only the branches of an If read it."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N] x, bool c) => (float[N] y) {
+        y = If (c) <then_branch = t () => (float[N] p) { p = Abs (a) },
+                    else_branch = e () => (float[N] q) { q = Neg (a) }>
+        a = Sqrt (x)
+    }"""
+    onnx.save(parser.parse_model(text), tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx").clone()
+    assert [n.op_type for n in model.ir.graph] == ["Sqrt", "If"]

@@ -1,9 +1,9 @@
 """Bring a model into the form that the rest of qconvert reads: :func:`prepare`.
 
-After it every node and value is named, functions are inlined, weights are initializers (not Constant nodes, not chains
-of Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can be, Gemm has alpha = beta = 1
-and a bias [N], and the opset suffices for the quantized form. When a feed is given, the outputs before and after are
-compared; passes that change them are left out, one level after another.
+After it everything computes in float32, every node and value is named, functions are inlined, weights are initializers
+(not Constant nodes, not chains of Identity/Transpose/Reshape over constants), BatchNormalization is folded where it can
+be, Gemm has alpha = beta = 1 and a bias [N], and the opset suffices for the quantized form. When a feed is given, the
+outputs before and after are compared; passes that change them are left out, one level after another.
 """
 
 from __future__ import annotations
@@ -41,11 +41,14 @@ from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.prepare.prelu import prelu_to_max
 from qconvert.graph.prepare.shuffle import shuffle_to_gather
 from qconvert.graph.prepare.sums import sum_to_add
+from qconvert.graph.prepare.widen import widened
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 
 # Two float32 graphs of the same function agree to about 1e-6; 60 dB (1e-3) is a different function.
 MIN_AGREEMENT_DB = 60.0
+# Float16 rounds to 2^-11, at every operator: 66 dB for one, 40 dB and less for nets of hundreds of layers.
+MIN_WIDENED_DB = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +88,34 @@ def prepare(
     Raises:
         ModelError: ONNX Runtime cannot run the model, or it cannot be brought to ``min_opset``.
     """
-    reference = outputs
-    if reference is None and feed is not None:
-        reference = session_of(source, optimize=False).run(feed)
+    given = outputs
+    if given is None and feed is not None:
+        given = session_of(source, optimize=False).run(feed)
     notes: list[str] = []
+    flat = _inlined(source, notes)
+    wide = _widened(flat, feed, given, notes)
+    if wide is None:
+        return _canonical(flat, source, feed, given, min_opset, apart, notes)
+    model, reference, told = wide
+    try:
+        return _canonical(model, source, feed, reference, min_opset, apart, [*notes, told])
+    except ModelError as error:
+        notes.append(f"it stays in the precision that it is in: {error.message}")
+        return _canonical(flat, source, feed, given, min_opset, apart, notes)
+
+
+def _canonical(
+    start: Model,
+    source: Model,
+    feed: Feed | None,
+    reference: Sequence[NDArray[np.generic]] | None,
+    min_opset: int,
+    apart: frozenset[str],
+    notes: list[str],
+) -> Prepared:
+    """:func:`prepare` of ``start``: ``source`` without functions and in float32, with the outputs ``reference``."""
     failure = "it could not be brought into canonical form"
-    flat = lower_opset(_inlined(source, notes), notes)
+    flat = lower_opset(start, notes)
     untrue = _untrue_shapes(flat.ir.graph, reference or ())
     for level in (3, 2, 1, 0):
         model = flat.clone()
@@ -106,7 +131,7 @@ def prepare(
             continue
         if db >= MIN_AGREEMENT_DB:
             return Prepared(model=model, source=source, notes=tuple(notes + tried), agreement_db=db)
-        if agreement(reference, session_of(source, optimize=False).run(feed)) < MIN_AGREEMENT_DB:
+        if agreement(reference, session_of(start, optimize=False).run(feed)) < MIN_AGREEMENT_DB:
             note = "the model gives different results on the same input, so its canonical form was not compared"
             return Prepared(model=model, source=source, notes=(*notes, note, *tried), agreement_db=db)
         failure = f"its outputs change ({db:.1f} dB)"
@@ -114,6 +139,47 @@ def prepare(
     raise ModelError(
         f"the model cannot be prepared at opset {min_opset}: {failure}",
         hint="convert it to a newer opset with the exporting framework, or use --per-tensor, which needs opset 10 only",
+    )
+
+
+def _widened(
+    flat: Model, feed: Feed | None, reference: Sequence[NDArray[np.generic]] | None, notes: list[str]
+) -> tuple[Model, Sequence[NDArray[np.generic]] | None, str] | None:
+    """(``flat`` in float32, its outputs, what to tell of it) if it computes in 16-bit floats; None if it need not or
+    cannot be, of which ``notes`` say why."""
+    try:
+        found = widened(flat)
+    except Exception as error:  # onnx-ir raises anything on odd graphs
+        notes.append(f"it could not be widened to float32: {type(error).__name__}: {str(error)[:200]}")
+        return None
+    if found is None:
+        return None
+    model, kind = found
+    told = widening_note(kind)
+    if feed is None or reference is None:
+        return model, reference, told
+    try:
+        outputs = session_of(model, optimize=False).run(feed)
+    except ModelError as error:
+        notes.append(f"it stays in {kind}: {error.message}")
+        return None
+    pairs = [(a, b) for a, b in zip(reference, outputs, strict=True) if _is_float(a)]
+    db = agreement([a for a, _ in pairs], [b for _, b in pairs])
+    if db < MIN_WIDENED_DB and not model.is_random():
+        notes.append(f"it stays in {kind}: in float32 its outputs are others ({db:.1f} dB)")
+        return None
+    return model, outputs, told
+
+
+def _is_float(array: object) -> bool:
+    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
+
+
+def widening_note(kind: str) -> str:
+    """What to tell of a model that computed in the 16-bit float type ``kind``."""
+    return (
+        f"the model computes in {kind}, which ONNX Runtime's CPU provider does in float32: it was widened to that; "
+        f"inputs and outputs keep their types, and weights that stay float are stored in {kind} as before"
     )
 
 
@@ -127,6 +193,10 @@ def prepare_large(source: Model, *, min_opset: int = 13) -> Prepared:
     """
     notes: list[str] = []
     model = _inlined(source, notes).clone()
+    found = widened(model, load=False)
+    if found is not None:
+        model = found[0]
+        notes.append(widening_note(found[1]))
     _run_passes(model, 0, min_opset, notes, types=False)
     infer_types(model, load=False)
     return Prepared(model=model, source=source, notes=tuple(notes))
