@@ -19,7 +19,7 @@ from itertools import islice
 
 from qconvert.conversion import Quantized, all_in_float, emit, quantizes
 from qconvert.errors import ModelError, described
-from qconvert.evaluate.fidelity import output_energies, sqnr_db
+from qconvert.evaluate.fidelity import FLOOR_DB, output_energies, sqnr_db
 from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
 from qconvert.forms import ACTIVATION, BOUNDED, ONE_SCALE
 from qconvert.graph.build_view import view_of
@@ -59,7 +59,7 @@ MOST_BYTES = 1 << 29
 # Operators that take a smaller part of the time in float are not tried in other forms: they cannot gain enough.
 LEAST_SHARE = 0.04
 # One scale for a weight is good enough where outputs have so many dB, or lose no more than so many, on a few samples.
-_GOOD_DB, _LESS_DB, _LOOKED_AT = 30.0, 1.0, 8
+_GOOD_DB, _LESS_DB, _LOOKED_AT = 30.0, 2.0, 8
 # It costs some accuracy, so it has to gain more than other trials.
 _SCALE_SPEEDUP = 1.05
 # What weights are to keep with one scale, by themselves: nearly all may have it then, and those that lose very little.
@@ -252,7 +252,7 @@ class _Search:
         for trial in (base, single):
             energies = output_energies(reference, trial.result.session, feeds)
             found.append(sqnr_db(sum(s for s, _ in energies), sum(n for _, n in energies)))
-        return found[1] >= min(_GOOD_DB, found[0] - _LESS_DB)
+        return found[1] >= min(_GOOD_DB, max(found[0], FLOOR_DB + 2 * _LESS_DB) - _LESS_DB)
 
     def _trial(self, name: str, recipe: Recipe) -> Trial:
         return Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
