@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from qconvert.calibrate.method import METHODS, Method
 from qconvert.calibrate.solve import requests_for, requests_for_tensors, skipped_values, solve
+from qconvert.emit.averages import write_averages
 from qconvert.emit.cleanup import clean
 from qconvert.emit.forms import write_forms
 from qconvert.emit.narrowed import narrow
@@ -225,6 +226,8 @@ def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[M
     if static_mix(recipe):
         drop_seams(emitted.model.ir.graph)
     write_forms(emitted.model, plan)
+    if target.capability("AveragePool").as_filter:
+        write_averages(emitted.model, base, plan)
     if "PRelu" in target.taken_apart:
         write_prelus(emitted.model)
     model = clean(emitted.model, source)

@@ -26,8 +26,8 @@ _SEEN_THROUGH = frozenset(
 def keep_float(graph: ir.Graph) -> None:
     """Hide every float Conv, ConvTranspose and Gemm between integers from ONNX Runtime, in place."""
     for node in list(graph):
-        if node.op_type in _REWRITTEN and _is_constant(node.inputs[1]) and _reads_codes(node.inputs[0]):
-            _hide(graph, node.outputs[0])
+        if node.op_type in _REWRITTEN and _is_constant(node.inputs[1]) and reads_codes(node.inputs[0]):
+            hide(graph, node.outputs[0])
 
 
 def _is_constant(value: ir.Value | None) -> bool:
@@ -38,7 +38,8 @@ def _is_constant(value: ir.Value | None) -> bool:
     return all(map(_is_constant, producer.inputs))
 
 
-def _reads_codes(value: ir.Value | None) -> bool:
+def reads_codes(value: ir.Value | None) -> bool:
+    """Whether ``value`` is dequantized, as far as ONNX Runtime looks through operators."""
     producer = value.producer() if value is not None else None
     while producer is not None and producer.op_type in _SEEN_THROUGH:
         value = producer.inputs[0]
@@ -46,10 +47,11 @@ def _reads_codes(value: ir.Value | None) -> bool:
     return producer is not None and producer.op_type == "DequantizeLinear"
 
 
-def _hide(graph: ir.Graph, value: ir.Value) -> None:
+def hide(graph: ir.Graph, value: ir.Value) -> None:
+    """Let every QuantizeLinear that reads ``value`` read a copy."""
     for use in list(value.uses()):
         if use.node.op_type in _SEEN_THROUGH and use.idx == 0:
-            _hide(graph, use.node.outputs[0])
+            hide(graph, use.node.outputs[0])
         elif use.node.op_type == "QuantizeLinear" and use.idx == 0:
             copy_result(graph, value, use.node)
 

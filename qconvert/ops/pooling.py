@@ -25,6 +25,15 @@ def _average_pool_objection(graph: GraphView, node: NodeView) -> str:
     return ""
 
 
+def is_filter(graph: GraphView, node: NodeView) -> bool:
+    """Whether an AveragePool divides every sum by the same number, and has a known number of channels."""
+    shape = graph.tensors[node.outputs[0]].shape
+    if node.op_type != "AveragePool" or not shape or not isinstance(shape[1], int):
+        return False
+    padded = any(node.attr_ints("pads")) or node.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return not node.attr_int("ceil_mode", 0) and (not padded or bool(node.attr_int("count_include_pad", 0)))
+
+
 register(
     OpRule(
         op_type="MaxPool",

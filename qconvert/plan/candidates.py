@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from qconvert.errors import RecipeError
 from qconvert.graph.view import GraphView, NodeView
+from qconvert.ops.pooling import is_filter
 from qconvert.ops.rule import Kind, OpRule, Role, key, rule_of
 from qconvert.recipe.recipe import Recipe
 from qconvert.registry import suggest
@@ -192,6 +193,8 @@ def _objection(
             return "its bias is computed, not constant"
         if not _finite(graph, node.inputs[port] or ""):
             return "its bias holds NaN or infinite values"
+    if judged and capability.as_filter and not is_filter(graph, node):
+        unwanted = capability.reason
     return rule.objection(graph, node) or unwanted
 
 

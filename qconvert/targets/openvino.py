@@ -25,7 +25,14 @@ _FROM_PAIRS = "on integers if its inputs are behind pairs [1]"
 
 def _of(op: str, *, float_result: bool = False) -> Capability:
     return replace(
-        X86_VNNI.capability(op), integer=True, reason=_FROM_PAIRS, float_result=float_result, on_codes=False, forms=()
+        X86_VNNI.capability(op),
+        integer=True,
+        reason=_FROM_PAIRS,
+        float_result=float_result,
+        on_codes=False,
+        as_filter=False,
+        taken_apart=False,
+        forms=(),
     )
 
 

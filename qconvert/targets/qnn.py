@@ -22,7 +22,14 @@ _NODE_UNIT = "an operator of QNN's if its inputs and outputs are behind pairs [1
 
 def _of(op: str) -> Capability:
     return replace(
-        X86_VNNI.capability(op), integer=True, reason=_NODE_UNIT, float_result=False, on_codes=False, forms=()
+        X86_VNNI.capability(op),
+        integer=True,
+        reason=_NODE_UNIT,
+        float_result=False,
+        on_codes=False,
+        as_filter=False,
+        taken_apart=False,
+        forms=(),
     )
 
 

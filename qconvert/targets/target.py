@@ -29,6 +29,8 @@ class Capability:
             that open.
         saturating_sum: it has no kernel of its own, but is written as an Add whose codes saturate
             (emit/saturating_sums.py).
+        as_filter: its kernel is slow; it is written as a depthwise convolution (emit/averages.py), or stays float where
+            it is none.
         taken_apart: its kernel is so slow that preparation writes it as other operators (graph/prepare/prelu.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
         forms: other ways to write it that the runtime has (forms.py); taken where they are measured to be faster, or
@@ -43,6 +45,7 @@ class Capability:
     on_codes: bool = False
     one_scale: bool = False
     saturating_sum: bool = False
+    as_filter: bool = False
     taken_apart: bool = False
     output_range: tuple[float, float] | None = None
     forms: tuple[str, ...] = ()
