@@ -66,7 +66,7 @@ def test_the_function_is_the_same(name: str) -> None:
 def test_not_where_the_runtime_has_a_kernel_for_it() -> None:
     model, feeds = net(SLOPES["channels"])
     assert "PRelu" in ops(prepare(model, feeds.feed(0)).model)
-    assert {t.name for t in TARGETS if t.taken_apart} == {"x86-vnni", "x86-avx2", "arm64"}
+    assert {t.name for t in TARGETS if t.taken_apart} == {"x86-vnni", "x86-avx2", "arm64", "web"}
 
 
 @pytest.mark.parametrize("name", ["channels", *KEPT])
