@@ -239,12 +239,12 @@ def _rectifier(graph: GraphView, tensor: str) -> tuple[NodeView, int] | None:
     if view.is_output or view.captured or len(readers) != 2:
         return None
     (product, at), (most, port) = sorted(readers, key=lambda reader: reader[0].op_type)
+    if (product.op_type, most.op_type, at) != ("Conv", "Max", 0) or not graph.is_constant(product.input(1)):
+        return None
     shape = graph.tensors[product.input(1) or ""].shape or (0,)
     slopes = shape[0] == product.attr_int("group", 1) and all(d == 1 for d in shape[1:]) and product.input(2) is None
-    if (product.op_type, most.op_type, at) != ("Conv", "Max", 0) or not slopes:
-        return None
     alone = only_reader(graph, product.outputs[0])
-    return (most, port) if alone is not None and alone[0].name == most.name else None
+    return (most, port) if slopes and alone is not None and alone[0].name == most.name else None
 
 
 def _weight(graph: GraphView, layer: Layer) -> Array:

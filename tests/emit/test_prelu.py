@@ -110,3 +110,12 @@ def test_equalization_goes_through_it() -> None:
         graph = view_of(prepare(model, feeds.feed(0), apart=apart).model)
         links.append([(link.first, link.second) for link in find_links(graph, find_layers(graph))])
     assert links[0] == links[1] and len(links[0]) == 1
+
+
+def test_equalization_looks_past_other_readers() -> None:
+    """Two readers of a convolution, of which one has a single input."""
+    b = Builder(seed=2)
+    x = b.conv(b.input("image", ["n", 3, 12, 12]), 3, 8, 3)
+    b.output(b.conv(b.node("Add", b.node("Abs", x), b.node("Sigmoid", x)), 8, 6, 3, out="y"))
+    graph = view_of(prepare(Model(ir=ir.from_proto(b.model()))).model)
+    assert find_links(graph, find_layers(graph)) == []
