@@ -32,6 +32,7 @@ from qconvert.graph.segments import Observer
 from qconvert.graph.signature import session_of
 from qconvert.inputs import least_opset, load_float_model, open_data
 from qconvert.plan.build import build_plan
+from qconvert.plan.candidates import taken_apart
 from qconvert.plan.placement import CUT_LIBRARY
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
@@ -280,7 +281,7 @@ def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
         # always on the first sample of all, so that every shard prepares the same graph
         outputs = original.run(first)
         del original
-        apart = target_of(job.recipe.target).taken_apart
+        apart = taken_apart(job.recipe, target_of(job.recipe.target))
         prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, apart=apart)
     source.release()
     give_back()

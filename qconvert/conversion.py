@@ -32,13 +32,13 @@ from qconvert.plan.integer_only import float_operators
 from qconvert.plan.model import QuantPlan
 from qconvert.plan.observable import observable
 from qconvert.plan.widths import seams, widths_of
-from qconvert.recipe.recipe import MEASURED, Recipe
+from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.recipe.resolve import mixes_others, static_mix, types_for
 from qconvert.recover.recovery import Changes, RecoveryOutcome
 from qconvert.report.model import CalibrationReport, PlacementReport
 from qconvert.run import Run
 from qconvert.stats.statistic import StatRequest, StatsTable
-from qconvert.targets.auto import detected, target_of
+from qconvert.targets.auto import target_of
 from qconvert.targets.target import Target
 
 # Operators that people expect to be quantized: their reasons come first when nothing is.
@@ -202,14 +202,17 @@ def plan_and_observe(
 
 
 def _requests_for_any(view: GraphView, run: Run, kept: Mapping[str, str], method: Method) -> tuple[StatRequest, ...]:
-    """What a placement that is yet to be measured may ask for; nothing where the placement is known."""
-    if run.recipe.placement != MEASURED or run.place or not run.gatherer.collects:
+    """What a placement that is yet to be measured may ask for, and one that was, too.
+
+    What ONNX Runtime fuses depends on what is observed, and the last bit of a value on that: a pinned run observes what
+    the run did that pinned it.
+    """
+    if run.recipe.placement not in (MEASURED, PINNED) or run.place or not run.gatherer.collects:
         return ()
     target = target_of(run.recipe.target)
-    if target.name != detected().target:
-        return ()
-    candidates = weighed(view, run.recipe, target, kept)
-    tensors = observable(view, candidates, find_absorbed(view, candidates, types_for(run.recipe, target)))
+    recipe = replace(run.recipe, placement=MEASURED, pinned_float=(), exclude=(), forms=())
+    candidates = weighed(view, recipe, target, kept)
+    tensors = observable(view, candidates, find_absorbed(view, candidates, types_for(recipe, target)))
     return requests_for_tensors(tensors, method)
 
 

@@ -34,6 +34,7 @@ from qconvert.graph.view import Dim, GraphView
 from qconvert.numerics.spec import PerAxis
 from qconvert.ops.rule import key
 from qconvert.plan.build import build_plan
+from qconvert.plan.candidates import taken_apart
 from qconvert.plan.model import QuantPlan, WeightPlan
 from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
@@ -248,7 +249,7 @@ def _prepared(source: Model, recipe: Recipe) -> tuple[Prepared | None, str]:
         # scales a channel came with opset 13
         static = recipe.scheme in STATIC_SCHEMES and not recipe.mix
         if static:
-            apart = target_of(recipe.target).taken_apart
+            apart = taken_apart(recipe, target_of(recipe.target))
             return prepare(source, min_opset=13 if recipe.per_channel else 10, apart=apart), ""
         return at_best_opset(recipe, source, lambda opset: prepare(source, min_opset=opset)), ""
     except ModelError as error:

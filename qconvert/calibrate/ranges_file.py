@@ -199,7 +199,8 @@ def check_ranges(path: Path, origin: Origin, *, model: Path, model_sha256: str, 
     if origin.graph_sha256 != graph_sha256:
         raise DataError(
             f"{path} was made from another form of {model}: it was prepared in another way",
-            hint=f"calibrate again: it was made by qconvert {origin.qconvert} and ONNX Runtime {origin.onnxruntime}",
+            hint="calibrate again, with the same --target: it was made by "
+            f"qconvert {origin.qconvert} and ONNX Runtime {origin.onnxruntime}",
         )
 
 

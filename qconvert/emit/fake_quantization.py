@@ -143,6 +143,7 @@ def _turn_pools(model: Model, additions: Additions) -> None:
 
 def _move_in_float(model: Model, additions: Additions) -> None:
     """DequantizeLinear goes in front of what moves codes: M(codes) -> DQ becomes DQ(codes) -> M."""
+    _compare_in_float(model, additions)
     moved = True
     while moved:
         moved = False
@@ -168,6 +169,23 @@ def _move_in_float(model: Model, additions: Additions) -> None:
                 if isinstance(graph, ir.Graph):
                     _replace(pair, out, graph)
             moved = True
+
+
+def _compare_in_float(model: Model, additions: Additions) -> None:
+    """Max(codes, codes) -> DQ becomes Max(DQ(codes), DQ(codes)): all have one scale."""
+    # the last first, so that what one reads of another is dequantized when its turn comes
+    for node in reversed(_nodes(model, "Max")):
+        readers = [u.node for u in node.outputs[0].uses()]
+        pairs = [n for n in readers if n.op_type == "DequantizeLinear"]
+        if not pairs or len(pairs) < len(readers) or node.outputs[0].is_graph_output():
+            continue
+        for port, codes in enumerate(node.inputs):
+            real = additions.node(node, "DequantizeLinear", [codes, *pairs[0].inputs[1:]], name=f"{node.name}_DQ")
+            node.replace_input_with(port, real)
+        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        for pair in pairs:
+            if isinstance(pair.graph, ir.Graph):
+                _replace(pair, node.outputs[0], pair.graph)
 
 
 def _pads_with_zero(node: ir.Node, numbers: tuple[Array | None, ...]) -> bool:

@@ -17,6 +17,9 @@ from qconvert.emit.additions import Additions
 from qconvert.graph.edit import constant_of, part_of, take_over
 from qconvert.graph.model import Model
 
+# Steeper, and the two terms cancel too many digits.
+_STEEP = 16.0
+
 
 def write_prelus(model: Model) -> None:
     """Rewrite every such node of the main graph; names and results of its nodes stay, and others are parts of them."""
@@ -55,7 +58,7 @@ def _instead(old: ir.Node, op_type: str, inputs: list[ir.Value]) -> ir.Value:
 def _whole(node: ir.Node) -> tuple[ir.Value, ir.Node | None, NDArray[np.float32]] | None:
     slopes = _real(constant_of(node.inputs[1])) if node.op_type == "PRelu" else None
     x = node.inputs[0] if slopes is not None else None
-    return None if x is None or slopes is None or not np.isfinite(slopes).all() else (x, None, slopes)
+    return None if x is None or slopes is None or not (np.abs(slopes) <= _STEEP).all() else (x, None, slopes)
 
 
 def _match(node: ir.Node) -> tuple[ir.Value, ir.Node | None, NDArray[np.float32]] | None:
@@ -69,7 +72,14 @@ def _match(node: ir.Node) -> tuple[ir.Value, ir.Node | None, NDArray[np.float32]
     filters = _constant(product.inputs[1])
     alone = len(product.outputs[0].uses()) == 1 and not product.outputs[0].is_graph_output()
     biased = len(product.inputs) > 2 and product.inputs[2] is not None
-    if filters is None or biased or not alone or filters.size != filters.shape[0] or (filters > 1).any():
+    if (
+        filters is None
+        or biased
+        or not alone
+        or filters.size != filters.shape[0]
+        or (filters > 1).any()
+        or (filters < -_STEEP).any()
+    ):
         return None
     if product.attributes.get_int("group", 1) != len(filters):
         return None

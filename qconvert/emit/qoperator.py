@@ -51,11 +51,11 @@ def _lower(graph: ir.Graph, node: ir.Node, rule: OpRule, lowering: Lowering) -> 
         if producer is None or producer.op_type != "DequantizeLinear":
             return None
         operands[port] = producer
-    scales = {id(o.inputs[1]) for o in operands.values()}
-    if len(scales) > 1 and rule.constraint is Constraint.SHARED and not rule.variadic:
-        return None  # it compares codes
     used = [i for i, v in enumerate(node.outputs) if v.name and (v.uses() or v.is_graph_output())]
     quantizers = [_only_quantizer(node.outputs[i]) for i in used]
+    scales = {id(n.inputs[1]) for n in (*operands.values(), *quantizers) if n is not None}
+    if len(scales) > 1 and rule.constraint is Constraint.SHARED and not rule.variadic:
+        return None  # it compares codes
     if all(q is not None for q in quantizers) and quantizers:
         op_type, domain, tokens = lowering.op_type, lowering.domain, lowering.inputs
         results = [q.outputs[0] for q in quantizers if q is not None]

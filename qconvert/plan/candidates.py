@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qconvert.errors import RecipeError
+from qconvert.graph.edit import whole_of
 from qconvert.graph.view import GraphView, NodeView
 from qconvert.ops.pooling import is_filter
 from qconvert.ops.rule import Kind, OpRule, Role, key, rule_of
@@ -70,7 +71,15 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
 
 def matches(node: NodeView, pattern: str) -> bool:
     """Whether ``pattern`` (a name, a glob or an operator type) selects ``node``."""
-    return pattern in (node.op_type, node.name) or fnmatch.fnmatchcase(node.name, pattern)
+    names = (node.name, whole_of(node.name) or node.name)
+    return pattern in (node.op_type, *names) or any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def taken_apart(recipe: Recipe, target: Target) -> frozenset[str]:
+    """The operators that preparation writes as others: ``target`` is slow with them, ``recipe`` does not name them."""
+    patterns = (e.rpartition("=")[0] for e in (*recipe.mix, *recipe.forms))
+    named = {*recipe.include, *recipe.exclude, *patterns}
+    return target.taken_apart - named
 
 
 def matches_inside(graph: GraphView, pattern: str) -> bool:

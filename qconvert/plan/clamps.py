@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.ops.rule import Kind
+from qconvert.ops.rule import Constraint, Kind
 from qconvert.plan.candidates import Candidate
 from qconvert.recipe.resolve import IntegerTypes
 
@@ -33,6 +33,8 @@ def find_absorbed(graph: GraphView, candidates: Mapping[str, Candidate], types: 
         p = candidates[producer.name]
         if p.objection or p.table or p.rule is None or p.rule.kind not in (Kind.WEIGHTED, Kind.ARITHMETIC):
             continue
+        if p.rule.constraint is Constraint.SHARED and not p.rule.variadic:
+            continue  # it compares codes, so its result has the scale of what it reads
         if p.rule.fixed_range is None and len([t for t in producer.outputs if t]) == 1:
             found[name] = producer.name
     return found

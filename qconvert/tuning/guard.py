@@ -167,7 +167,9 @@ def _search(
     run, start = started.run, integer_nodes(quantized.plan)
     order = list(view_of(started.prepared.model).nodes)
     placed = quantized.placement
-    pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else ((), run.recipe.forms)
+    # where nothing was measured, what the target's table left in float stays there
+    left = tuple(name for name in order if name not in start)
+    pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else (left, run.recipe.forms)
     best, reached, gone = quantized, found, frozenset[str]()
     static = _static_forms(quantized, forms)
     if static is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from networks.builder import Builder
-from plan.kernels import Few
+from plan.kernels import Few, dequantized
 
 from qconvert.conversion import Quantized, all_in_float
 from qconvert.evaluate.fidelity import sqnr_db
@@ -15,6 +15,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.optimized import optimized_view
 from qconvert.graph.prepare.canonical import Prepared, agreement, prepare
 from qconvert.graph.signature import session_of
+from qconvert.plan.candidates import taken_apart
 from qconvert.recipe.recipe import Recipe
 from qconvert.recover.layers import find_layers, find_links
 from qconvert.repair import convert_and_repair
@@ -119,3 +120,46 @@ def test_equalization_looks_past_other_readers() -> None:
     b.output(b.conv(b.node("Add", b.node("Abs", x), b.node("Sigmoid", x)), 8, 6, 3, out="y"))
     graph = view_of(prepare(Model(ir=ir.from_proto(b.model()))).model)
     assert find_links(graph, find_layers(graph)) == []
+
+
+def test_the_float_model_is_made_of_it_again() -> None:
+    model, feeds = net(SLOPES["channels"])
+    back = dequantized(converted(prepare(model, feeds.feed(0), apart=APART), feeds).model)
+    assert not any(kind in ops(back) for kind in ("QuantizeLinear", "DequantizeLinear"))
+    wanted, got = ([s.run(f)[0] for f in feeds] for s in (session_of(model), session_of(back)))
+    assert agreement(wanted, got) > 30
+
+
+@pytest.mark.parametrize("named", ["exclude", "mix"])
+def test_a_recipe_that_names_it_keeps_it_whole(named: str) -> None:
+    target = TARGETS.get("x86-vnni")
+    recipe = Recipe(**{named: ("PRelu=float",) if named == "mix" else ("PRelu",)})  # type: ignore[arg-type]
+    assert taken_apart(Recipe(), target) == {"PRelu"}
+    assert taken_apart(recipe, target) == frozenset()
+
+
+def test_its_name_stands_for_its_parts() -> None:
+    model, feeds = net(SLOPES["channels"])
+    prepared = prepare(model, feeds.feed(0), apart=APART)
+    made = converted(prepared, feeds, exclude=("PRelu_1",))
+    taken = {n.node for n in made.plan.taken() if n.activations}
+    assert taken == {"Conv_0", "Conv_2"}
+    assert "Relu" in ops(made.model) and "Max" not in ops(made.model)
+
+
+@pytest.mark.parametrize("format_", ["qdq", "qoperator"])
+@pytest.mark.parametrize("clamp", ["Relu", "Clip"])
+def test_a_clamp_behind_a_maximum_is_no_part_of_it(clamp: str, format_: str) -> None:
+    """Its result has the scale of what it compares, which no range of its own can be clamped with."""
+    b = Builder(seed=2)
+    x = b.input("image", ["n", 3, 12, 12])
+    x = b.node("Max", b.conv(x, 3, 8, 3), b.conv(x, 3, 8, 3))
+    limits = (b.const(np.float32(0)), b.const(np.float32(1))) if clamp == "Clip" else ()
+    b.output(b.conv(b.node(clamp, x, *limits), 8, 6, 3, out="y"))
+    rng = np.random.default_rng(1)
+    feeds = Few([{"image": rng.normal(0.1, 1, (2, 3, 12, 12)).astype(np.float32)} for _ in range(4)])
+    model = Model(ir=ir.from_proto(b.model()))
+    recipe = Recipe(recover=("none",), placement="all", target="x86-vnni", format=format_)
+    made = convert_and_repair(prepare(model, feeds.feed(0)), Run(recipe=recipe, samples=feeds))
+    wanted, got = ([s.run(f)[0] for f in feeds] for s in (session_of(model), made.session))
+    assert agreement(wanted, got) > 30

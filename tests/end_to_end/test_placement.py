@@ -41,6 +41,23 @@ def test_a_pinned_run_writes_the_same_bytes(sample: str, qconvert: Command, tmp_
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_what_is_observed_does_not_hang_on_the_placement(qconvert: Command, tmp_path: Path) -> None:
+    """ONNX Runtime adds in another order where it need not show a sum, and a last bit may decide a rounding."""
+    b = Builder(seed=8)
+    x = b.node("Relu", b.conv(b.input("x", [1, 3, 24, 24]), 3, 16, 3))
+    for _ in range(4):
+        x = b.node("Relu", b.node("Add", x, b.conv(b.node("Relu", b.conv(x, 16, 16, 3)), 16, 16, 3)))
+    b.output(b.conv(x, 16, 8, 3, out="y"))
+    model, calib, recipe = tmp_path / "m.onnx", tmp_path / "calib.npz", tmp_path / "recipe.yaml"
+    onnx.save(b.model(), model)
+    np.savez(calib, x=np.random.default_rng(3).normal(0, 1, (24, 3, 24, 24)).astype(np.float32))
+    common = ["quantize", model, "--calib", calib, "-o"]
+    assert qconvert(*common, tmp_path / "one.onnx", "--placement", "measured", "--save-recipe", recipe).code == 0
+    assert "placement: pinned" in recipe.read_text(encoding="utf-8")
+    assert qconvert(*common, tmp_path / "two.onnx", "--recipe", recipe).code == 0
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
 def test_in_float_weights_are_stored_as_integers_and_cost_no_time(qconvert: Command, tmp_path: Path) -> None:
     output, recipe, optimized = tmp_path / "q.onnx", tmp_path / "recipe.yaml", tmp_path / "optimized.onnx"
     source = model_of("digits_cnn")

@@ -133,6 +133,14 @@ def test_everything_goes_back_where_nothing_less_reaches_the_floor(tmp_path: Pat
     assert not better.warnings
 
 
+def test_what_the_target_leaves_in_float_stays_there_where_nothing_was_measured(tmp_path: Path) -> None:
+    started, made = converted(*chain_with_an_outlier(), tmp_path)
+    made = replace(made, placement=None)
+    better = guarded(started, made, session_of(started.source), seconds=60.0, timed=False)
+    assert integer_nodes(better.plan) <= integer_nodes(made.plan)
+    assert db(started, better) >= FLOOR_DB
+
+
 def products_with_an_outlier() -> tuple[onnx.ModelProto, list[Feed]]:
     """A chain of MatMuls whose third one reads a channel that drowns the others in 8 bits."""
     b = Builder(seed=5)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qconvert.graph.edit import add_initializer, constant_of, take_over
+from qconvert.graph.edit import add_initializer, constant_of, part_of, take_over
 
 
 def prelu_to_max(model: ir.Model) -> None:
@@ -38,7 +38,7 @@ def prelu_to_max(model: ir.Model) -> None:
             filters = slope.reshape(-1, *[1] * (rank - 1))
             weight = add_initializer(graph, f"{node.name}_slopes", filters)
             attributes = [ir.AttrInt64("group", len(filters)), ir.AttrInt64s("kernel_shape", [1] * (rank - 2))]
-            product = ir.Node("", "Conv", [x, weight], attributes, name=f"{node.name}_slope")
+            product = ir.Node("", "Conv", [x, weight], attributes, name=part_of(node.name or "PRelu", "slope"))
             made = ir.node("Max", [x, product.outputs[0]], name=node.name)
             graph.insert_before(node, [product, made])
         take_over(made.outputs[0], node.outputs[0])
