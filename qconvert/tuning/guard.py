@@ -36,7 +36,6 @@ from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.ops.recurrent import RECURRENT
 from qconvert.pipeline import Started, make_quantized
-from qconvert.placing import LEAST_SPEEDUP
 from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
 from qconvert.plan.forms import without
 from qconvert.plan.model import told_as
@@ -65,7 +64,8 @@ _LEAST_SLOPE = 0.4
 _NEAR_DB = 1.0
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
 _SHARE, _LEAST_SECONDS = 3.0, 45.0
-_TIMING_SECONDS = 0.8
+# What integers have to gain where the outputs are near the floor: with less, float has its accuracy and hardly costs more.
+_LEAST_SPEEDUP, _TIMING_SECONDS = 1.1, 0.8
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
 # Of the same, what neighbours may make together that are not told apart.
@@ -254,7 +254,7 @@ def _gains(started: Started, made: Quantized, feed: Feed) -> bool:
     with started.run.watch.stage("place"):
         sessions = {"fp32": session_of(started.source, threads=1), "made": session_of(made.model, threads=1)}
         times = measure_latency(sessions, feed, seconds=_TIMING_SECONDS, clock=thread_clock())
-    return speedup(times["fp32"], times["made"]).median >= LEAST_SPEEDUP
+    return speedup(times["fp32"], times["made"]).median >= _LEAST_SPEEDUP
 
 
 def _looked_at(feeds: Feeds) -> Samples:
