@@ -64,7 +64,7 @@ _LEAST_SLOPE = 0.4
 _NEAR_DB = 1.0
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
 _SHARE, _LEAST_SECONDS = 3.0, 45.0
-# What integers have to gain where outputs are near the floor: with less, float keeps its accuracy and costs hardly more.
+# What integers have to gain where outputs are near the floor: with less, float is as fast, nearly, and exact.
 _LEAST_SPEEDUP, _TIMING_SECONDS = 1.1, 0.8
 # Of the noise that is tolerated, what stored weights of operators that went back to float may make.
 _STORED_SHARE = 0.1
