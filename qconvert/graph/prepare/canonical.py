@@ -251,7 +251,7 @@ def _run_passes(
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
-            *([("taking PRelu apart", lambda: prelu_to_max(model.ir))] if "PRelu" in apart else []),
+            *([("taking PRelu apart", lambda: notes.extend(prelu_to_max(model.ir)))] if "PRelu" in apart else []),
             ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]
     run += [

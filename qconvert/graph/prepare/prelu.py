@@ -16,9 +16,13 @@ import onnx_ir as ir
 from qconvert.graph.edit import add_initializer, constant_of, part_of, take_over
 
 
-def prelu_to_max(model: ir.Model) -> None:
-    """Rewrite every PRelu whose slopes are constant and fit, in place; what makes the result keeps the name."""
-    graph = model.graph
+def prelu_to_max(model: ir.Model) -> list[str]:
+    """Rewrite every PRelu whose slopes are constant and fit, in place; what makes the result keeps the name.
+
+    Returns:
+        What to tell of it; nothing where there is none.
+    """
+    graph, count = model.graph, 0
     for node in list(graph):
         constant, x = (constant_of(node.inputs[1]), node.inputs[0]) if node.op_type == "PRelu" else (None, None)
         if constant is None or x is None or constant.dtype != np.float32 or not constant.size:
@@ -43,3 +47,9 @@ def prelu_to_max(model: ir.Model) -> None:
             graph.insert_before(node, [product, made])
         take_over(made.outputs[0], node.outputs[0])
         graph.remove(node, safe=True)
+        count += 1
+    return (
+        [f"{count} PRelu taken apart, into a filter and Max or LeakyRelu: the runtime's kernel is slow"]
+        if count
+        else []
+    )
