@@ -110,8 +110,11 @@ def placed(
         size = f"{prepared.model.weight_bytes() >> 20:,} MB"
         note = f"placement by the target's table: nothing is timed with {size} of weights"
         return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
-    search = _Search(prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result)
     try:
+        in_float = all_in_float(prepared.model)
+        search = _Search(
+            prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result, in_float=in_float
+        )
         return search.chosen()
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
         message = described(error)
@@ -121,14 +124,15 @@ def placed(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """The arguments of :func:`placed`, the recipe being static, the model in that placement, and what was made so far:
-    for each plan without numbers the model that came of it."""
+    """The arguments of :func:`placed`, the recipe being static, the model in that placement, the float model as it is
+    written, and what was made so far: for each plan without numbers the model that came of it."""
 
     prepared: Prepared
     run: Run
     base: Model | None
     kept_float: Mapping[str, str]
     plain: Quantized
+    in_float: Model
     converted: list[tuple[QuantPlan, Quantized]] = field(default_factory=list)
 
     def chosen(self) -> Placed:
@@ -141,7 +145,7 @@ class _Search:
         trials = [Trial(name=STATIC_TRIAL, recipe=recipe, result=static)]
         everything = self._trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        sessions = {FP32: session_of(all_in_float(self.prepared.model), threads=1)}
+        sessions = {FP32: session_of(self.in_float, threads=1)}
         costs: MeasuredCosts | None = None
         gains: tuple[Gain, ...] = ()
         best, latencies = trials[0], self._accepted(sessions, trials)
@@ -173,7 +177,7 @@ class _Search:
     ) -> tuple[Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
         """(the best of ``trials`` and of those added to them, all latencies, what its forms gain, the costs)."""
         profiles = {t.name: self._profile(t.result.model) for t in reversed(trials)}
-        plain = self._profile(all_in_float(self.prepared.model))
+        plain = self._profile(self.in_float)
         # operators beside float ones may do better in float, too: that shows in the static form only
         worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
         bases = [trials[-1], *(trials[:1] if worse else [])]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import values_of
+from qconvert.graph.edit import unused, values_of
 from qconvert.graph.spool import Spool
 
 CONTRIB = "com.microsoft"
@@ -93,8 +93,6 @@ class Additions:
 
     def fresh(self, name: str) -> str:
         """``name``, or with a number behind it where it is taken."""
-        unique, n = name, 1
-        while unique in self.taken:
-            unique, n = f"{name}_{n}", n + 1
+        unique = unused(name, self.taken)
         self.taken.add(unique)
         return unique

@@ -32,7 +32,7 @@ _INT32 = 2**31 - 1
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 # Operators that move values, or choose among them, whatever scale they have.
-_MOVES = frozenset({"Transpose", "Reshape", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten", "MaxPool"})
+_MOVES = frozenset({"Transpose", "Reshape", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Max"})
 
 Array = NDArray[np.generic]
 _Number = TypeVar("_Number", bound=np.generic)
@@ -142,25 +142,26 @@ def _turn_pools(model: Model, additions: Additions) -> None:
 
 
 def _move_in_float(model: Model, additions: Additions) -> None:
-    """DequantizeLinear goes in front of what moves codes: M(codes) -> DQ becomes DQ(codes) -> M."""
-    _compare_in_float(model, additions)
+    """DequantizeLinear goes in front of what moves codes, or compares them: M(codes) -> DQ becomes DQ(codes) -> M."""
     moved = True
     while moved:
         moved = False
         for node in [n for n in ir.traversal.RecursiveGraphIterator(model.ir.graph) if n.op_type in _MOVES]:
-            out, source = node.outputs[0], node.inputs[0]
+            out, sources = node.outputs[0], list(node.inputs if node.op_type == "Max" else node.inputs[:1])
             readers = [u.node for u in out.uses() if u.node.op_type != "Shape"]
             pairs = [n for n in readers if n.op_type == "DequantizeLinear"]
             if not pairs or len(pairs) < len(readers) or out.is_graph_output():
                 continue
             numbers = [tuple(constant_of(v) for v in p.inputs[1:]) for p in pairs]
             scalar = all(n is not None and n.size == 1 for each in numbers for n in each)
-            if source is None or constant_of(source) is not None or not scalar or len({str(n) for n in numbers}) > 1:
+            constant = all(s is None or constant_of(s) is not None for s in sources)
+            if constant or not scalar or len({str(n) for n in numbers}) > 1:
                 continue
             if node.op_type == "Pad" and not _pads_with_zero(node, numbers[0]):
                 continue
-            real = additions.node(node, "DequantizeLinear", [source, *pairs[0].inputs[1:]], name=f"{node.name}_DQ")
-            node.replace_input_with(0, real)
+            for port, source in enumerate(sources):
+                real = additions.node(node, "DequantizeLinear", [source, *pairs[0].inputs[1:]], name=f"{node.name}_DQ")
+                node.replace_input_with(port, real)
             if node.op_type == "Pad" and len(node.inputs) > 2:
                 node.replace_input_with(2, None)
             out.type = ir.TensorType(ir.DataType.FLOAT)
@@ -169,23 +170,6 @@ def _move_in_float(model: Model, additions: Additions) -> None:
                 if isinstance(graph, ir.Graph):
                     _replace(pair, out, graph)
             moved = True
-
-
-def _compare_in_float(model: Model, additions: Additions) -> None:
-    """Max(codes, codes) -> DQ becomes Max(DQ(codes), DQ(codes)): all have one scale."""
-    # the last first, so that what one reads of another is dequantized when its turn comes
-    for node in reversed(_nodes(model, "Max")):
-        readers = [u.node for u in node.outputs[0].uses()]
-        pairs = [n for n in readers if n.op_type == "DequantizeLinear"]
-        if not pairs or len(pairs) < len(readers) or node.outputs[0].is_graph_output():
-            continue
-        for port, codes in enumerate(node.inputs):
-            real = additions.node(node, "DequantizeLinear", [codes, *pairs[0].inputs[1:]], name=f"{node.name}_DQ")
-            node.replace_input_with(port, real)
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        for pair in pairs:
-            if isinstance(pair.graph, ir.Graph):
-                _replace(pair, node.outputs[0], pair.graph)
 
 
 def _pads_with_zero(node: ir.Node, numbers: tuple[Array | None, ...]) -> bool:

@@ -24,7 +24,7 @@ from qconvert.emit.additions import Additions
 from qconvert.emit.decoded_weights import DECODING
 from qconvert.emit.signs import never_negative
 from qconvert.emit.sites import LEAST_WEIGHT
-from qconvert.graph.bodies import bodies_of
+from qconvert.graph.edit import bodies_of
 from qconvert.graph.model import unmap
 from qconvert.graph.quantized import is_quantized_op
 from qconvert.progress import Progress, Silent

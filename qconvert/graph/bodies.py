@@ -19,7 +19,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qconvert.errors import ModelError
-from qconvert.graph.edit import add_initializer, values_of
+from qconvert.graph.edit import add_initializer, graphs_of, values_of
 from qconvert.graph.model import Model
 from qconvert.graph.quantized import is_quantized_op
 from qconvert.graph.session import Session
@@ -71,7 +71,7 @@ def bodies(model: Model) -> dict[ir.Graph, Body]:
     def walk(graph: ir.Graph, place: str, repeats: bool) -> None:
         for node in graph:
             for attribute in node.attributes.values():
-                for body in _graphs(attribute):
+                for body in graphs_of(attribute):
                     here = f"{place}/{node.name}/{attribute.name}".lstrip("/")
                     found[body] = Body(place=here, repeats=repeats or node.op_type != "If")
                     walk(body, here, found[body].repeats)
@@ -240,17 +240,6 @@ def _node(model: Model, branch: Branch) -> ir.Node:
 
 def _body(model: Model, branch: Branch) -> ir.Graph:
     return _node(model, branch).attributes[branch.attribute].as_graph()
-
-
-def bodies_of(node: ir.Node) -> list[ir.Graph]:
-    """The control-flow bodies that ``node`` holds, without those within them."""
-    return [body for attribute in node.attributes.values() for body in _graphs(attribute)]
-
-
-def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else ()
 
 
 def captured(body: ir.Graph) -> list[ir.Value]:

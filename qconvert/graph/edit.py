@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -26,11 +26,29 @@ def is_padded(window: ir.Node) -> bool:
     return automatic or any(window.attributes.get_ints("pads", []))
 
 
+def unused(name: str, taken: Container[str | None]) -> str:
+    """``name`` or, where that is ``taken``, ``name_1`` and so on."""
+    unique, n = name, 1
+    while unique in taken:
+        unique, n = f"{name}_{n}", n + 1
+    return unique
+
+
+def bodies_of(node: ir.Node) -> list[ir.Graph]:
+    """The control-flow bodies that ``node`` holds, without those within them."""
+    return [body for attribute in node.attributes.values() for body in graphs_of(attribute)]
+
+
+def graphs_of(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    """The graphs that ``attribute`` holds; none where it is of another type."""
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else ()
+
+
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """A new initializer holding ``array``, called ``name`` or, where that is taken, ``name_1`` and so on."""
-    unique, n = name, 1
-    while unique in graph.initializers:
-        unique, n = f"{name}_{n}", n + 1
+    unique = unused(name, graph.initializers)
     value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
     value.shape = ir.Shape(array.shape)
     value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))

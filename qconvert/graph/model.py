@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx_ir import TensorProtocol as Tensor
 
 from qconvert.errors import ModelError, OutputError
+from qconvert.graph.edit import bodies_of
 from qconvert.graph.external import write_external
 from qconvert.graph.lent import lendable, reference
 from qconvert.graph.skeleton import skeleton
@@ -182,18 +183,13 @@ def _in_order(graph: ir.Graph) -> bool:
     to float16 writes models that are not."""
     seen: set[ir.Node] = set()
     for node in graph:
-        inside = [n for body in _bodies(node) for n in body.all_nodes()]
+        inside = [n for body in bodies_of(node) for n in body.all_nodes()]
         read = [value for n in (node, *inside) for value in n.inputs]
         made = (value.producer() for value in read if value is not None and value.graph is graph)
         if any(producer is not None and producer not in seen for producer in made):
             return False
         seen.add(node)
     return True
-
-
-def _bodies(node: ir.Node) -> list[ir.Graph]:
-    graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-    return [*graphs, *(g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs())]
 
 
 def _with_own_data(model: ir.Model, folder: Path | None) -> ir.Model:

@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from qconvert.graph.build_view import view_of
+from qconvert.graph.edit import bodies_of
 from qconvert.graph.model import Model, load
 from qconvert.graph.session import open_session
 from qconvert.graph.signature import session_of
@@ -125,7 +126,7 @@ def segment(model: Model, inputs: Mapping[str, np.dtype[np.generic]], outputs: I
             continue
         needed.add(node)
         waiting += [v for v in node.inputs if v is not None]
-        waiting += [v for body in _bodies(node) for v in _captured(body)]
+        waiting += [v for body in bodies_of(node) for v in _captured(body)]
     if not needed:
         return None
     graph.outputs[:] = [values[name] for name in wanted]
@@ -136,7 +137,7 @@ def segment(model: Model, inputs: Mapping[str, np.dtype[np.generic]], outputs: I
             ir.convenience.replace_all_uses_with(value, start)
             starts[name] = start
     unneeded = [node for node in graph if node not in needed]
-    for body in (b for node in unneeded for b in _bodies(node)):
+    for body in (b for node in unneeded for b in bodies_of(node)):
         for inner in body.all_nodes():
             for i in range(len(inner.inputs)):
                 inner.replace_input_with(i, None)
@@ -146,12 +147,6 @@ def segment(model: Model, inputs: Mapping[str, np.dtype[np.generic]], outputs: I
         if not graph.initializers[name].uses() and not graph.initializers[name].is_graph_output():
             del graph.initializers[name]
     return copy
-
-
-def _bodies(node: ir.Node) -> list[ir.Graph]:
-    kinds = ir.AttributeType
-    single = [a.as_graph() for a in node.attributes.values() if a.type == kinds.GRAPH]
-    return single + [g for a in node.attributes.values() if a.type == kinds.GRAPHS for g in a.as_graphs()]
 
 
 def _captured(body: ir.Graph) -> list[ir.Value]:

@@ -19,7 +19,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.errors import ModelError
-from qconvert.graph.bodies import bodies_of, captured
+from qconvert.graph.bodies import captured
+from qconvert.graph.edit import bodies_of
 from qconvert.graph.lent import lendable, reference
 from qconvert.graph.memory import free_large_arrays_at_once
 from qconvert.graph.model import PROTO_LIMIT, Model

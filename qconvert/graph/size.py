@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from qconvert.graph.bodies import bodies_of
+from qconvert.graph.edit import bodies_of
 from qconvert.graph.model import Model
 
 

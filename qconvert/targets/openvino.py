@@ -15,8 +15,6 @@ Nothing was timed: costs are those of ONNX Runtime on x86, in proportion.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from qconvert.targets.target import Capability, Target, register
 from qconvert.targets.x86_vnni import X86_VNNI
 
@@ -24,16 +22,7 @@ _FROM_PAIRS = "on integers if its inputs are behind pairs [1]"
 
 
 def _of(op: str, *, float_result: bool = False) -> Capability:
-    return replace(
-        X86_VNNI.capability(op),
-        integer=True,
-        reason=_FROM_PAIRS,
-        float_result=float_result,
-        on_codes=False,
-        as_filter=False,
-        taken_apart=False,
-        forms=(),
-    )
+    return X86_VNNI.capability(op).behind_pairs(_FROM_PAIRS, float_result=float_result)
 
 
 _NO_TRANSFORMATION = "no low precision transformation: it runs in float [1]"

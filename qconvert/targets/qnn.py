@@ -12,8 +12,6 @@ Nothing was run or timed on such a processor: costs are those of ONNX Runtime on
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from qconvert.targets.target import Capability, Target, register
 from qconvert.targets.x86_vnni import X86_VNNI
 
@@ -21,16 +19,7 @@ _NODE_UNIT = "an operator of QNN's if its inputs and outputs are behind pairs [1
 
 
 def _of(op: str) -> Capability:
-    return replace(
-        X86_VNNI.capability(op),
-        integer=True,
-        reason=_NODE_UNIT,
-        float_result=False,
-        on_codes=False,
-        as_filter=False,
-        taken_apart=False,
-        forms=(),
-    )
+    return X86_VNNI.capability(op).behind_pairs(_NODE_UNIT)
 
 
 QNN = register(

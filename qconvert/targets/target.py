@@ -7,7 +7,7 @@ against another where nothing has been measured on the model itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qconvert.registry import Registry
 
@@ -51,6 +51,19 @@ class Capability:
     forms: tuple[str, ...] = ()
     float_ns: float = 0.2
     integer_ns: float = 0.2
+
+    def behind_pairs(self, reason: str, *, float_result: bool = False) -> Capability:
+        """The same on integers, for a runtime that has kernels of its own and takes what stands behind Q/DQ pairs."""
+        return replace(
+            self,
+            integer=True,
+            reason=reason,
+            float_result=float_result,
+            on_codes=False,
+            as_filter=False,
+            taken_apart=False,
+            forms=(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

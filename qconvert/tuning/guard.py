@@ -191,9 +191,9 @@ def _search(
     weighted = {n.node for n in quantized.plan.taken() if n.node in start and (n.weight is not None or n.table)}
     corners = corners_of(analysis.tradeoff, weighted)
 
-    def attempt(back: frozenset[str], *, always: bool = False) -> float:
+    def attempt(back: frozenset[str]) -> float:
         """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise; it is the
-        best so far ``always``, or where it reaches the floor, each time at less cost, or comes closer."""
+        best so far where it reaches the floor, after which only what is faster is tried, or comes closer to it."""
         nonlocal best, reached, gone
         whole = _whole(analysis, back | states | stored)
         excluded = tuple(name for name in order if name in whole)
@@ -208,7 +208,7 @@ def _search(
         run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
         made = make_quantized(started.prepared, replace(run, recipe=recipe), required=False)
         got = _sqnr(reference, made.session, feeds)
-        if always or got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
+        if got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
             gone = back | whole
             told = replace(made, plan=told_as(made.plan, quantized.plan))  # what was measured, and why
             best, reached = _reported(_explained(told, gone), quantized, recipe, excluded), got
@@ -243,7 +243,7 @@ def _search(
             kept = attempt(start - corners[middle].integer) >= FLOOR_DB
             tried, high = (tried, middle) if kept else (middle, high)
     if timed and gone and start - gone and not _gains(started, best, feeds[0]):
-        attempt(start, always=True)
+        attempt(start)
     return best, reached, tuple(name for name in order if name in gone)
 
 

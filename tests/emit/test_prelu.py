@@ -131,6 +131,22 @@ def test_the_float_model_is_made_of_it_again() -> None:
     assert agreement(wanted, got) > 30
 
 
+def test_so_it_is_where_codes_are_moved_behind_a_maximum() -> None:
+    b = Builder(seed=2)
+    x = b.node("Max", *(b.conv(x, 3, 8, 3) for x in [b.input("image", ["n", 3, 12, 12])] * 2))
+    x = b.node("Pad", x, b.const(np.array([0, 0, 0, 0, 0, 4, 0, 0], np.int64)))
+    b.output(b.conv(x, 12, 6, 3, out="y"))
+    model = Model(ir=ir.from_proto(b.model()))
+    rng = np.random.default_rng(1)
+    feeds = Few([{"image": rng.normal(0.1, 1, (2, 3, 12, 12)).astype(np.float32)} for _ in range(4)])
+    made = converted(prepare(model, feeds.feed(0)), feeds)
+    assert "Max" in ops(made.model)
+    back = dequantized(made.model)
+    assert not any(kind in ops(back) for kind in ("QuantizeLinear", "DequantizeLinear"))
+    wanted, got = ([s.run(f)[0] for f in feeds] for s in (session_of(model), session_of(back)))
+    assert agreement(wanted, got) > 30
+
+
 @pytest.mark.parametrize("named", ["exclude", "mix"])
 def test_a_recipe_that_names_it_keeps_it_whole(named: str) -> None:
     target = TARGETS.get("x86-vnni")

@@ -27,14 +27,13 @@ def prelu_to_max(model: ir.Model) -> list[str]:
         constant, x = (constant_of(node.inputs[1]), node.inputs[0]) if node.op_type == "PRelu" else (None, None)
         if constant is None or x is None or constant.dtype != np.float32 or not constant.size:
             continue
-        slope = np.asarray(constant, np.float32)
+        slope, rank = np.asarray(constant, np.float32), len(x.shape) if x.shape is not None else 0
         if not np.isfinite(slope).all():
             continue
-        if (slope == slope.flat[0]).all() and slope.ndim <= (len(x.shape) if x.shape is not None else 0):
+        if (slope == slope.flat[0]).all() and slope.ndim <= rank:
             made = ir.node("LeakyRelu", [x], attributes={"alpha": float(slope.flat[0])}, name=node.name)
             graph.insert_before(node, made)
         else:
-            rank = len(x.shape) if x.shape is not None else 0
             shape = (*[1] * (rank - slope.ndim), *slope.shape)
             a_channel = rank in (3, 4, 5) and all(d == 1 for i, d in enumerate(shape) if i != 1)
             if not a_channel or len(shape) != rank or (slope > 1).any():
@@ -48,8 +47,5 @@ def prelu_to_max(model: ir.Model) -> list[str]:
         take_over(made.outputs[0], node.outputs[0])
         graph.remove(node, safe=True)
         count += 1
-    return (
-        [f"{count} PRelu taken apart, into a filter and Max or LeakyRelu: the runtime's kernel is slow"]
-        if count
-        else []
-    )
+    note = f"{count} PRelu taken apart, into a filter and Max or LeakyRelu: the runtime's kernel is slow"
+    return [note] if count else []

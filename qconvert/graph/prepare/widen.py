@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import take_over, values_of
+from qconvert.graph.edit import take_over, unused, values_of
 from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model, unmap
 
@@ -191,9 +191,7 @@ class _Widening:
         return cast
 
     def _fresh(self, name: str) -> str:
-        unique, n = name, 1
-        while unique in self.taken:
-            unique, n = f"{name}_{n}", n + 1
+        unique = unused(name, self.taken)
         self.taken.add(unique)
         return unique
 
