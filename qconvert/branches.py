@@ -23,7 +23,7 @@ from qconvert.graph.prepare.canonical import Prepared, prepare
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.view import GraphView
-from qconvert.plan.candidates import matches, taken_apart
+from qconvert.plan.candidates import matches, rewritten
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import ALL, STATIC, Recipe
 from qconvert.recovery import convert_and_recover
@@ -138,8 +138,8 @@ def _quantize_branch(
             done, notes=(*done.notes, f"{place}: nothing there runs on integers: no calibration sample selects it")
         )
     with run.watch.stage("prepare"):
-        apart = taken_apart(recipe, target_of(recipe.target))
-        inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset, apart=apart)
+        otherwise = rewritten(recipe, target_of(recipe.target))
+        inner = prepare(extract(prepared.model, branch), first[1], min_opset=prepared.model.opset, rewritten=otherwise)
         inner = parted(inner, recipe)
     within = replace(run, samples=feeds, source=place, place=place)
     nested = quantize_branches(inner, within)

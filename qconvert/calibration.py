@@ -32,7 +32,7 @@ from qconvert.graph.segments import Observer
 from qconvert.graph.signature import session_of
 from qconvert.inputs import least_opset, load_float_model, open_data
 from qconvert.plan.build import build_plan
-from qconvert.plan.candidates import taken_apart
+from qconvert.plan.candidates import rewritten
 from qconvert.plan.placement import CUT_LIBRARY
 from qconvert.progress import Progress, Silent
 from qconvert.recipe.recipe import Recipe
@@ -281,8 +281,8 @@ def _open(job: CalibrateJob, watch: Stopwatch) -> _Opened:
         # always on the first sample of all, so that every shard prepares the same graph
         outputs = original.run(first)
         del original
-        apart = taken_apart(job.recipe, target_of(job.recipe.target))
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, apart=apart)
+        otherwise = rewritten(job.recipe, target_of(job.recipe.target))
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, rewritten=otherwise)
     source.release()
     give_back()
     return _Opened(

@@ -231,7 +231,7 @@ def emit(base: Model, plan: QuantPlan, recipe: Recipe, source: Model) -> tuple[M
     write_forms(emitted.model, plan)
     if target.capability("AveragePool").as_filter:
         write_averages(emitted.model, base, plan)
-    if "PRelu" in target.taken_apart:
+    if "PRelu" in target.rewritten:
         write_prelus(emitted.model)
     model = clean(emitted.model, source)
     if recipe.format == "qoperator":

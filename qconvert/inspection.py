@@ -34,7 +34,7 @@ from qconvert.graph.view import Dim, GraphView
 from qconvert.numerics.spec import PerAxis
 from qconvert.ops.rule import key
 from qconvert.plan.build import build_plan
-from qconvert.plan.candidates import taken_apart
+from qconvert.plan.candidates import rewritten
 from qconvert.plan.model import QuantPlan, WeightPlan
 from qconvert.recipe.recipe import STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
@@ -249,8 +249,8 @@ def _prepared(source: Model, recipe: Recipe) -> tuple[Prepared | None, str]:
         # scales a channel came with opset 13
         static = recipe.scheme in STATIC_SCHEMES and not recipe.mix
         if static:
-            apart = taken_apart(recipe, target_of(recipe.target))
-            return prepare(source, min_opset=13 if recipe.per_channel else 10, apart=apart), ""
+            otherwise = rewritten(recipe, target_of(recipe.target))
+            return prepare(source, min_opset=13 if recipe.per_channel else 10, rewritten=otherwise), ""
         return at_best_opset(recipe, source, lambda opset: prepare(source, min_opset=opset)), ""
     except ModelError as error:
         return None, error.message

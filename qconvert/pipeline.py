@@ -37,7 +37,7 @@ from qconvert.graph.session import Feed, IOSpec, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.sparsity import sparsity_note
 from qconvert.inputs import ConversionJob, Data, load_float_model, open_data
-from qconvert.plan.candidates import taken_apart
+from qconvert.plan.candidates import rewritten
 from qconvert.plan.placement import CUT_LIBRARY
 from qconvert.plan.widths import of_scheme
 from qconvert.progress import Progress
@@ -135,8 +135,8 @@ def start(job: ConversionJob, progress: Progress, *, mixes: bool = False) -> Sta
         first = data.calibration.feed(0)
         outputs = original.run(first)
         del original  # its copy of the weights
-        apart = taken_apart(job.recipe, target_of(job.recipe.target))
-        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, apart=apart)
+        otherwise = rewritten(job.recipe, target_of(job.recipe.target))
+        prepared = prepare(source, first, min_opset=least_opset(job.recipe), outputs=outputs, rewritten=otherwise)
         prepared = parted(prepared, job.recipe)
         source.release()
         give_back()

@@ -20,6 +20,32 @@ def constant_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     return value.const_value.numpy()
 
 
+def sizes_of(value: ir.Value) -> tuple[object, ...] | None:
+    """The dimensions of ``value``: numbers, or names; None where one has neither."""
+    if value.shape is None:
+        return None
+    sizes = tuple(d if isinstance(d, int) else d.value for d in value.shape)
+    return None if any(d is None for d in sizes) else sizes
+
+
+def perm_of(transpose: ir.Node) -> tuple[int, ...]:
+    """Where the dimensions of the result of ``transpose`` come from; empty where they are reversed."""
+    return tuple(transpose.attributes.get_ints("perm", []))
+
+
+def sole_maker(value: ir.Value | None) -> ir.Node | None:
+    """The operator that makes ``value``; None where more than one other reads it, or a caller of the model."""
+    if value is None or value.is_graph_output() or len(value.uses()) != 1:
+        return None
+    return value.producer()
+
+
+def reader_of(value: ir.Value) -> tuple[ir.Node, int] | None:
+    """(the operator that reads ``value``, at which input); None where that is not the only one."""
+    uses = list(value.uses())
+    return None if value.is_graph_output() or len(uses) != 1 else (uses[0].node, uses[0].idx)
+
+
 def is_padded(window: ir.Node) -> bool:
     """Whether a convolution or pooling reads beyond the edges of its input."""
     automatic = window.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")

@@ -16,6 +16,9 @@ from qconvert.registry import suggest
 from qconvert.stats.minmax import SENTINEL
 from qconvert.targets.target import Capability, Target
 
+# A table that holds a smaller part of all constants saves no space that anybody would see.
+LEAST_TABLE_SHARE = 1e-3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -66,7 +69,11 @@ def find_candidates(graph: GraphView, recipe: Recipe, target: Target) -> dict[st
             hint="a pinned recipe is good for the model that it was saved for; measure this one",
         )
     found = {name: _candidate(graph, node, recipe, target) for name, node in graph.nodes.items()}
-    return {name: _as_codes(graph, c, found, target.integer_only) for name, c in found.items()}
+    found = {name: _as_codes(graph, c, found, target.integer_only) for name, c in found.items()}
+    if target.integer_only or recipe.placement == "all":
+        return found
+    least = LEAST_TABLE_SHARE * sum(t.elements() for t in graph.tensors.values() if t.is_constant and t.is_float)
+    return {name: _worth_storing(graph, c, least) for name, c in found.items()}
 
 
 def matches(node: NodeView, pattern: str) -> bool:
@@ -75,11 +82,11 @@ def matches(node: NodeView, pattern: str) -> bool:
     return pattern in (node.op_type, *names) or any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def taken_apart(recipe: Recipe, target: Target) -> frozenset[str]:
+def rewritten(recipe: Recipe, target: Target) -> frozenset[str]:
     """The operators that preparation writes as others: ``target`` is slow with them, ``recipe`` does not name them."""
     patterns = (e.rpartition("=")[0] for e in (*recipe.mix, *recipe.forms))
     named = {*recipe.include, *recipe.exclude, *patterns}
-    return target.taken_apart - named
+    return target.rewritten - named
 
 
 def matches_inside(graph: GraphView, pattern: str) -> bool:
@@ -125,6 +132,16 @@ def _as_codes(
     if not integer_only and not (alone and _only_integer_readers(graph, node, all_of_them)):
         return candidate
     return replace(candidate, table=False, weighted=False)
+
+
+def _worth_storing(graph: GraphView, candidate: Candidate, least: float) -> Candidate:
+    """``candidate``, in float where it picks from a table of fewer than ``least`` values: unpacking rows takes time."""
+    if not candidate.table or candidate.objection or candidate.rule is None:
+        return candidate
+    table = graph.tensors[candidate.node.input(candidate.rule.table_port or 0) or ""]
+    if table.elements() >= least:
+        return candidate
+    return replace(candidate, objection="a small table: its rows take longer to unpack than its space is worth")
 
 
 def _only_integer_readers(

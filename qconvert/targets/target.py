@@ -32,6 +32,8 @@ class Capability:
         as_filter: its kernel is slow; it is written as a depthwise convolution (emit/averages.py), or stays float where
             it is none.
         taken_apart: its kernel is so slow that preparation writes it as other operators (graph/prepare/prelu.py).
+        heads_in_place: as a product of activations it merges Transposes in front of it, also those of the first
+            dimension, so preparation turns what heads are made of (graph/prepare/attention.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
         forms: other ways to write it that the runtime has (forms.py); taken where they are measured to be faster, or
             where a recipe names them.
@@ -47,6 +49,7 @@ class Capability:
     saturating_sum: bool = False
     as_filter: bool = False
     taken_apart: bool = False
+    heads_in_place: bool = False
     output_range: tuple[float, float] | None = None
     forms: tuple[str, ...] = ()
     float_ns: float = 0.2
@@ -62,6 +65,7 @@ class Capability:
             on_codes=False,
             as_filter=False,
             taken_apart=False,
+            heads_in_place=False,
             forms=(),
         )
 
@@ -188,9 +192,9 @@ class Target:
         return self.types[0][1]
 
     @property
-    def taken_apart(self) -> frozenset[str]:
-        """The operators that preparation writes as others."""
-        return frozenset(op for op, c in self.capabilities.items() if c.taken_apart)
+    def rewritten(self) -> frozenset[str]:
+        """The operators that preparation writes otherwise, or what stands in front of them."""
+        return frozenset(op for op, c in self.capabilities.items() if c.taken_apart or c.heads_in_place)
 
     @property
     def unpacks(self) -> bool:

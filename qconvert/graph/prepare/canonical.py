@@ -31,6 +31,7 @@ from qconvert.graph.edit import remove_unused
 from qconvert.graph.infer import infer_types
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.affine import fold_affine
+from qconvert.graph.prepare.attention import lighter_attention, tokens_first
 from qconvert.graph.prepare.batchnorm import batchnorm_to_conv
 from qconvert.graph.prepare.duplicates import merge_equal_initializers
 from qconvert.graph.prepare.fold import fold_and_fuse
@@ -39,6 +40,8 @@ from qconvert.graph.prepare.hard_sigmoid import hard_sigmoid
 from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.prepare.prelu import prelu_to_max
+from qconvert.graph.prepare.qkv import separate_projections
+from qconvert.graph.prepare.shapes import constant_shapes
 from qconvert.graph.prepare.shuffle import shuffle_to_gather
 from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.prepare.widen import widened
@@ -74,7 +77,7 @@ def prepare(
     *,
     min_opset: int = 13,
     outputs: Sequence[NDArray[np.generic]] | None = None,
-    apart: frozenset[str] = frozenset(),
+    rewritten: frozenset[str] = frozenset(),
 ) -> Prepared:
     """Canonicalise ``source``; it is not changed.
 
@@ -83,7 +86,8 @@ def prepare(
         feed: inputs for the before-and-after comparison; None leaves it out.
         min_opset: least opset that the quantized form needs.
         outputs: of ``source`` on ``feed``, where they are known already.
-        apart: operators to be taken apart (:attr:`~qconvert.targets.target.Target.taken_apart`).
+        rewritten: operators that the target wants written otherwise
+            (:attr:`~qconvert.targets.target.Target.rewritten`).
 
     Raises:
         ModelError: ONNX Runtime cannot run the model, or it cannot be brought to ``min_opset``.
@@ -95,13 +99,13 @@ def prepare(
     flat = _inlined(source, notes)
     wide = _widened(flat, feed, given, notes)
     if wide is None:
-        return _canonical(flat, source, feed, given, min_opset, apart, notes)
+        return _canonical(flat, source, feed, given, min_opset, rewritten, notes)
     model, reference, told = wide
     try:
-        return _canonical(model, source, feed, reference, min_opset, apart, [*notes, told])
+        return _canonical(model, source, feed, reference, min_opset, rewritten, [*notes, told])
     except ModelError as error:
         notes.append(f"it stays in the precision that it is in: {error.message}")
-        return _canonical(flat, source, feed, given, min_opset, apart, notes)
+        return _canonical(flat, source, feed, given, min_opset, rewritten, notes)
 
 
 def _canonical(
@@ -110,7 +114,7 @@ def _canonical(
     feed: Feed | None,
     reference: Sequence[NDArray[np.generic]] | None,
     min_opset: int,
-    apart: frozenset[str],
+    rewritten: frozenset[str],
     notes: list[str],
 ) -> Prepared:
     """:func:`prepare` of ``start``: ``source`` without functions and in float32, with the outputs ``reference``."""
@@ -121,7 +125,7 @@ def _canonical(
         model = flat.clone()
         tried: list[str] = []
         try:
-            _run_passes(model, level, min_opset, tried, untrue=untrue, apart=apart)
+            _run_passes(model, level, min_opset, tried, untrue=untrue, rewritten=rewritten)
             if reference is None or feed is None:
                 return Prepared(model=model, source=source, notes=tuple(notes + tried))
             db = agreement(reference, session_of(model, optimize=False).run(feed))
@@ -223,7 +227,7 @@ def _run_passes(
     *,
     types: bool = True,
     untrue: frozenset[str] = frozenset(),
-    apart: frozenset[str] = frozenset(),
+    rewritten: frozenset[str] = frozenset(),
 ) -> None:
     """Level 3: everything. 2: without onnxscript's rewrites. 1: without ours too. 0: names, constants, opset.
 
@@ -242,16 +246,20 @@ def _run_passes(
     if level >= 2:
         run += [
             ("inferring types", lambda: infer_types(model)),
+            ("making shapes constant", lambda: constant_shapes(model.ir)),
             ("canonicalising Sum", lambda: sum_to_add(model.ir)),
             ("canonicalising means over space", lambda: global_pooling(model.ir)),
             ("canonicalising channel shuffles", lambda: shuffle_to_gather(model.ir)),
             ("canonicalising HardSigmoid", lambda: hard_sigmoid(model.ir)),
             ("folding constant factors and summands", lambda: fold_affine(model.ir)),
+            ("separating queries, keys and values", lambda: separate_projections(model.ir)),
+            ("folding what attention can do without", lambda: lighter_attention(model.ir)),
             ("canonicalising BatchNormalization", lambda: batchnorm_to_conv(model.ir)),
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
-            *([("taking PRelu apart", lambda: notes.extend(prelu_to_max(model.ir)))] if "PRelu" in apart else []),
+            *([("taking PRelu apart", lambda: notes.extend(prelu_to_max(model.ir)))] if "PRelu" in rewritten else []),
+            *([("turning heads", lambda: notes.extend(tokens_first(model.ir)))] if "MatMul" in rewritten else []),
             ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]
     run += [

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, take_over
+from qconvert.graph.edit import add_initializer, sizes_of, take_over
 
 
 def shuffle_to_gather(model: ir.Model) -> None:
@@ -44,7 +44,7 @@ def _match(node: ir.Node) -> tuple[ir.Value, ir.Node, ir.Node, NDArray[np.int64]
     between = not (source.is_graph_output() or node.outputs[0].is_graph_output())
     if last is None or last.op_type != "Reshape" or x is None or not alone or not between:
         return None
-    shapes = [_sizes(v) for v in (x, source, node.outputs[0], last.outputs[0])]
+    shapes = [sizes_of(v) for v in (x, source, node.outputs[0], last.outputs[0])]
     whole, split, _, merged = shapes
     if whole is None or split is None or merged is None or merged != whole or len(split) != len(whole) + 1:
         return None
@@ -57,11 +57,3 @@ def _match(node: ir.Node) -> tuple[ir.Value, ir.Node, ir.Node, NDArray[np.int64]
         return None
     order: NDArray[np.int64] = np.arange(groups * each, dtype=np.int64).reshape(groups, each).T.reshape(-1)
     return x, first, last, order
-
-
-def _sizes(value: ir.Value) -> tuple[object, ...] | None:
-    """The dimensions of ``value``: numbers, or names; None where one has neither."""
-    if value.shape is None:
-        return None
-    sizes = tuple(d if isinstance(d, int) else d.value for d in value.shape)
-    return None if any(d is None for d in sizes) else sizes

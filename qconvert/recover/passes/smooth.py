@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from qconvert.graph.constants import Port
 from qconvert.graph.scaling import Scaling
 from qconvert.graph.signature import session_of
+from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.affine import dequantize, params_from_range, quantize, weight_params
 from qconvert.numerics.dtypes import UINT8
 from qconvert.numerics.spec import QuantSpec
@@ -65,10 +66,14 @@ class SmoothOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """A tensor, the layers that read it, where its factors can go, and whether others read it, too."""
+    """A tensor, the layers that read it, at which ports, where its factors can go, and whether others read it, too.
+
+    The ports are those of the layers, or of the Transpose between, which leaves channels where they are.
+    """
 
     tensor: str
     readers: tuple[Layer, ...]
+    ports: frozenset[Port]
     place: Place
     shared: bool
 
@@ -103,8 +108,8 @@ class Smooth:
                 weight = constants.get(layer.weight, subject.weight(layer))
                 constants[layer.weight] = layer.scaled_inputs(weight, factors)
             if candidate.shared:
-                ports = frozenset((layer.node, 0) for layer in candidate.readers)
-                scalings[candidate.tensor] = Scaling(factors=np.asarray(1 / factors, np.float32), readers=ports)
+                inverse = np.asarray(1 / factors, np.float32)
+                scalings[candidate.tensor] = Scaling(factors=inverse, readers=candidate.ports)
                 continue
             for port, axis in candidate.place.axes.items():
                 value = constants.get(port, subject.constant(port))
@@ -156,18 +161,30 @@ def _candidates(subject: Subject, plan: QuantPlan) -> list[_Candidate]:
     graph, every = subject.graph, find_layers(subject.graph)
     integer = multiplying_layers(subject, plan)
     found = []
-    for tensor in dict.fromkeys(layer.source for layer in integer.values()):
-        readers = tuple(layer for layer in integer.values() if layer.source == tensor)
+    for read in dict.fromkeys(layer.source for layer in integer.values()):
+        readers = tuple(layer for layer in integer.values() if layer.source == read)
         if any(layer.op_type == "Conv" or not owns_weight(graph, layer) for layer in readers):
             continue
+        turn = _turn_before(graph, read, len(readers))
+        tensor = read if turn is None else turn.inputs[0] or read
+        ports = frozenset((layer.node, 0) for layer in readers) if turn is None else frozenset({(turn.name, 0)})
         place = find_place(graph, every, tensor, readers[0].inputs(subject.weight(readers[0])))
         if place is None:
             continue
         view = graph.tensors[tensor]
-        shared = view.is_output or view.captured or len(view.consumers) != len(readers)
+        shared = view.is_output or view.captured or len(view.consumers) != len(ports)
         if not shared or place.normalizes:
-            found.append(_Candidate(tensor=tensor, readers=readers, place=place, shared=shared))
+            found.append(_Candidate(tensor=tensor, readers=readers, ports=ports, place=place, shared=shared))
     return found
+
+
+def _turn_before(graph: GraphView, tensor: str, readers: int) -> NodeView | None:
+    """The Transpose that makes ``tensor`` and leaves its channels last, where so many ``readers`` are all it has."""
+    node, view = graph.producer(tensor), graph.tensors[tensor]
+    if node is None or node.op_type != "Transpose" or view.is_output or view.captured or len(view.consumers) != readers:
+        return None
+    perm = node.attr_ints("perm")
+    return node if perm and perm[-1] == len(perm) - 1 else None
 
 
 def _rows(subject: Subject, found: Sequence[_Candidate], samples: int, count: int) -> Mapping[str, Array]:

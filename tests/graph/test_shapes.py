@@ -1,0 +1,50 @@
+"""Shapes of Reshape that need not be computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from networks.builder import Builder
+
+from qconvert.graph.model import Model
+from qconvert.graph.prepare.canonical import prepare
+from qconvert.graph.signature import session_of
+
+
+def reshaped(*parts: int | str) -> Model:
+    """x [n, 6, t] in the shape ``parts``: numbers, "n" and "t" from where they stand in x, "n*t" from both."""
+    b = Builder(opset=17)
+    x = b.node("Relu", b.input("x", ["n", 6, "t"]))
+    sizes = {name: b.node("Gather", b.node("Shape", x), b.ints(axis)) for name, axis in (("n", 0), ("t", 2))}
+    sizes["n*t"] = b.node("Mul", sizes["n"], sizes["t"])
+    shape = b.node("Concat", *(b.ints(p) if isinstance(p, int) else sizes[p] for p in parts), axis=0)
+    b.output(b.node("Neg", b.node("Reshape", x, shape), out="y"))
+    return Model(ir=ir.from_proto(b.model()))
+
+
+@pytest.mark.parametrize(
+    ("parts", "constant"),
+    [
+        (("n", 2, 3, "t"), [0, 2, 3, -1]),
+        (("n", 6, "t"), None),  # nothing is left of it
+        (("n*t", 6), [-1, 6]),
+        (("n", "t", 6), [0, -1, 6]),
+        (("t", "n", 6), "computed"),  # two that are known only when the model runs
+        (("t", 6, "n"), "computed"),
+    ],
+)
+def test_dimensions_that_stay_are_copied(parts: tuple[int | str, ...], constant: list[int] | str | None) -> None:
+    model = reshaped(*parts)
+    made = prepare(model, {"x": np.ones((2, 6, 5), np.float32)}).model
+    for n, t in ((2, 5), (1, 1), (3, 4)):
+        x = np.random.default_rng(n).normal(size=(n, 6, t)).astype(np.float32)
+        assert np.array_equal(session_of(model).run({"x": x})[0], session_of(made).run({"x": x})[0])
+    found = [node for node in made.ir.graph if node.op_type == "Reshape"]
+    if constant is None:
+        assert not any(node.op_type == "Shape" for node in made.ir.graph)
+        return
+    shape = found[0].inputs[1]
+    assert shape is not None
+    known = shape.const_value
+    assert (known.numpy().tolist() if known is not None else "computed") == constant
