@@ -13,42 +13,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from qconvert.conversion import Quantized, all_in_float, emit, quantizes
 from qconvert.errors import ModelError, described
-from qconvert.evaluate.fidelity import FLOOR_DB, output_energies, sqnr_db
-from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
+from qconvert.evaluate.fidelity import FLOOR_DB
+from qconvert.evaluate.latency import Latency, speedup
 from qconvert.forms import ACTIVATION, BOUNDED, ONE_SCALE
-from qconvert.graph.build_view import view_of
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
-from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
-from qconvert.graph.view import GraphView
 from qconvert.measure.boundary import boundary_costs
 from qconvert.measure.costs import MeasuredCosts, measured_costs
 from qconvert.measure.forms import Gain, paying, variants
-from qconvert.measure.profile import Profile, profile
-from qconvert.plan.build import build_plan, weighed
-from qconvert.plan.candidates import Candidate
-from qconvert.plan.clamps import find_absorbed
+from qconvert.measure.profile import Profile
 from qconvert.plan.even import is_even
 from qconvert.plan.forms import able as formable
 from qconvert.plan.forms import entries, takers, with_forms
-from qconvert.plan.model import QuantPlan, same_plan, told_as
+from qconvert.plan.model import told_as
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC, Recipe
-from qconvert.recipe.resolve import types_for
 from qconvert.recover.effort import LEVELS
 from qconvert.repair import convert_and_repair
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
 from qconvert.trials import FP32, IN_FLOAT, STATIC_TRIAL, Trial, placement_report, told, told_forms
+from qconvert.workbench import Workbench
 
 # A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
 HYSTERESIS = 1.02
@@ -59,21 +52,21 @@ MOST_BYTES = 1 << 29
 # Operators that take a smaller part of the time in float are not tried in other forms: they cannot gain enough.
 LEAST_SHARE = 0.04
 # One scale for a weight is good enough where outputs have so many dB, or lose no more than so many, on a few samples.
-_GOOD_DB, _LESS_DB, _LOOKED_AT = 30.0, 2.0, 8
+_GOOD_DB, _LESS_DB = 30.0, 2.0
 # It costs some accuracy, so it has to gain more than other trials.
 _SCALE_SPEEDUP = 1.05
 # What weights are to keep with one scale, by themselves: nearly all may have it then, and those that lose very little.
 _EVEN_DB = (25.0, 34.0)
-# How often the cut is profiled itself, and made again with what that tells.
+# How often the cut is profiled itself, and made again with what that tells; with less effort it is not.
 CORRECTIONS = 2
 
-# Times are for an effort of 1; with less, the cut is not corrected.
-_PROFILE_RUNS, _PROFILE_SECONDS = 20, 0.5
-_TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
-_CLEAR, _CLEAR_SECONDS, _FEWEST_ROUNDS = 1.5, 0.2, 5
+_CLEAR = 1.5
+# Integers that take more than this part of their time in float save little: those that save least are tried in float,
+# and stay there if nothing is slower and outputs that were not good are so much better.
+_LITTLE, _BETTER_DB = (0.95, 0.9, 0.85, 0.8), 0.5
 
-_ALL, _ACTIVATION, _CUT, _FORMS, _ONE_SCALE = "all", "activation", "cut", "forms", "one scale"
+_ALL, _ACTIVATION, _CUT, _FEWER, _FORMS, _ONE_SCALE = "all", "activation", "cut", "fewer", "forms", "one scale"
 # ONNX Runtime's operators that activation functions are taken apart into.
 _PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf")
 _FLOAT_BYTES = 4
@@ -112,10 +105,8 @@ def placed(
         return Placed(run=static, result=replace(result, notes=(*result.notes, note)))
     try:
         in_float = all_in_float(prepared.model)
-        search = _Search(
-            prepared=prepared, run=static, base=base, kept_float=kept_float, plain=result, in_float=in_float
-        )
-        return search.chosen()
+        bench = Workbench.of(prepared, static, base, kept_float)
+        return _Search(bench=bench, plain=result, in_float=in_float).chosen()
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
         message = described(error)
         note = f"placement by the target's table, because measuring failed: {message[:300]}"
@@ -124,93 +115,87 @@ def placed(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """The arguments of :func:`placed`, the recipe being static, the model in that placement, the float model as it is
-    written, and what was made so far: for each plan without numbers the model that came of it."""
+    """Where trials are made, the model in the static placement, and the float model as it is written."""
 
-    prepared: Prepared
-    run: Run
-    base: Model | None
-    kept_float: Mapping[str, str]
+    bench: Workbench
     plain: Quantized
     in_float: Model
-    converted: list[tuple[QuantPlan, Quantized]] = field(default_factory=list)
 
     def chosen(self) -> Placed:
         started = time.perf_counter()
-        graph, recipe = view_of(self.prepared.model), self.run.recipe
-        able = weighed(graph, recipe, target_of(recipe.target), self.kept_float)
-        planned = self._planned(self.run)
-        self.converted.append((planned, self.plain))
+        bench, graph, recipe = self.bench, self.bench.graph, self.bench.run.recipe
+        planned = bench.plan(bench.run)
+        bench.converted.append((planned, self.plain))
         static = replace(self.plain, plan=told_as(self.plain.plan, planned))
         trials = [Trial(name=STATIC_TRIAL, recipe=recipe, result=static)]
-        everything = self._trial(_ALL, replace(recipe, placement=PINNED))
+        everything = bench.trial(_ALL, replace(recipe, placement=PINNED))
         trials += [everything] if everything.integer != trials[0].integer else []
-        sessions = {FP32: session_of(self.in_float, threads=1)}
+        bench.sessions[FP32] = session_of(self.in_float, threads=1)
         costs: MeasuredCosts | None = None
         gains: tuple[Gain, ...] = ()
-        best, latencies = trials[0], self._accepted(sessions, trials)
+        best, latencies = trials[0], self._accepted(trials)
         if latencies is None:
-            best, latencies, gains, costs = self._searched(sessions, graph, able, trials)
-        pinned = _left_out(graph, able, best.integer)
+            best, latencies, gains, costs = self._searched(trials)
+        pinned = bench.left_out(best.integer)
         run = replace(
-            self.run,
+            bench.run,
             recipe=replace(recipe, placement=PINNED, pinned_float=pinned, forms=best.recipe.forms),
             times={n: t for n in graph.nodes if (t := costs.times(n)) is not None} if costs else {},
         )
-        sessions.clear()
-        result = self._converted(run)
+        bench.sessions.clear()
+        result = bench.convert(run)
         report = placement_report(best, trials, latencies, gains, pinned=pinned, seconds=time.perf_counter() - started)
-        notes = (*result.notes, told(report, best, len(able)), *told_forms(result.plan, gains))
+        notes = (*result.notes, told(report, best, len(bench.able)), *told_forms(result.plan, gains))
         return Placed(run=run, result=replace(result, placement=report, costs=costs, notes=notes))
 
-    def _accepted(self, sessions: dict[str, Session], trials: list[Trial]) -> dict[str, Latency] | None:
+    def _accepted(self, trials: list[Trial]) -> dict[str, Latency] | None:
         """Latencies where the only trial is fast enough for this effort; None: what else there is has to be tried."""
-        accepts = LEVELS[self.run.recipe.effort].accepts
+        accepts = LEVELS[self.bench.run.recipe.effort].accepts
         if len(trials) > 1 or not math.isfinite(accepts):
             return None
-        with self.run.watch.stage("place"):
-            latencies = self._timed(sessions, trials, clear=True)
+        latencies = self.bench.timed(trials, clear=True)
         return latencies if speedup(latencies[FP32], latencies[trials[0].name]).median >= accepts else None
 
-    def _searched(
-        self, sessions: dict[str, Session], graph: GraphView, able: Mapping[str, Candidate], trials: list[Trial]
-    ) -> tuple[Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
+    def _searched(self, trials: list[Trial]) -> tuple[Trial, dict[str, Latency], tuple[Gain, ...], MeasuredCosts]:
         """(the best of ``trials`` and of those added to them, all latencies, what its forms gain, the costs)."""
-        profiles = {t.name: self._profile(t.result.model) for t in reversed(trials)}
-        plain = self._profile(self.in_float)
+        bench = self.bench
+        profiles = {t.name: bench.profile(t.result.model) for t in reversed(trials)}
+        plain = bench.profile(self.in_float)
         # operators beside float ones may do better in float, too: that shows in the static form only
         worse = profiles[trials[-1].name].total_us > HYSTERESIS * profiles[STATIC_TRIAL].total_us
         bases = [trials[-1], *(trials[:1] if worse else [])]
         fast = trials[0] if worse else trials[-1]
-        joined = self._with_activations(graph, fast, profiles[fast.name])
+        joined = self._with_activations(fast, profiles[fast.name])
         if joined is not None:
-            profiles[_ACTIVATION] = self._profile(joined.result.model)
+            profiles[_ACTIVATION] = bench.profile(joined.result.model)
             trials.append(joined)
             bases = [joined] if profiles[_ACTIVATION].total_us < profiles[fast.name].total_us else [*bases, joined]
         costs_of: dict[str, MeasuredCosts] = {}
         for base in bases:
-            cuts, costs = self._cut(graph, able, trials, base, (plain, profiles[base.name]))
+            cuts, costs = self._cut(trials, base, (plain, profiles[base.name]))
             costs_of.update({t.name: costs for t in (base, *cuts)})
             trials += cuts
         clear = len(trials) == 1 and plain.total_us > _CLEAR * profiles[STATIC_TRIAL].total_us
-        with self.run.watch.stage("place"):
-            latencies = self._timed(sessions, trials, clear=clear)
+        latencies = self.bench.timed(trials, clear=clear)
         best = _best(trials, latencies)
         costs = costs_of.get(best.name, costs_of[bases[0].name])
-        gains = self._gains(graph, best, costs)
+        fewer = self._with_fewer(best, costs)
+        if fewer is not None:
+            trials.append(fewer)
+            latencies = bench.timed(trials)
+            best = fewer if self._is_preferred(fewer, best, latencies) else best
+        gains = self._gains(best, costs)
         if gains:
-            trials.append(self._trial(_FORMS, _with_gains(best.recipe, gains)))
-            with self.run.watch.stage("place"):
-                latencies = self._timed(sessions, trials)
+            trials.append(bench.trial(_FORMS, _with_gains(best.recipe, gains)))
+            latencies = self.bench.timed(trials)
             best = _best(trials, latencies)
             gains = gains if best.name == _FORMS else ()
         base = best
         if speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             base = max(trials, key=lambda t: len(t.integer))
-        for single in self._with_one_scale(graph, base, costs):
+        for single in self._with_one_scale(base, costs):
             trials.append(single)
-            with self.run.watch.stage("place"):
-                latencies = self._timed(sessions, trials)
+            latencies = self.bench.timed(trials)
             if speedup(latencies[best.name], latencies[single.name]).median < _SCALE_SPEEDUP:
                 break
             if self._keeps(base, single):
@@ -218,27 +203,48 @@ class _Search:
                 break
         in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
-            tables = {name for name, c in able.items() if c.table}
-            trials.append(self._pinned(IN_FLOAT, graph, able, tables, _with_gains(self.run.recipe, in_float).forms))
-            with self.run.watch.stage("place"):
-                latencies = self._timed(sessions, trials)
+            tables = {name for name, c in bench.able.items() if c.table}
+            trials.append(bench.pinned(IN_FLOAT, tables, _with_gains(bench.run.recipe, in_float).forms))
+            latencies = self.bench.timed(trials)
             # what a form gains that float operators have, too, is no gain of integers
             reference = IN_FLOAT if in_float else FP32
             if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
                 best, gains = trials[-1], in_float
         return best, latencies, gains, costs
 
-    def _with_activations(self, graph: GraphView, most: Trial, seen: Profile) -> Trial | None:
+    def _with_fewer(self, best: Trial, costs: MeasuredCosts) -> Trial | None:
+        """``best`` without those of its integers that save least, if it is little; None if all save more."""
+        bench = self.bench
+        candidates, absorbed = bench.within(best)
+        for margin in _LITTLE:
+            with bench.run.watch.stage("place"):
+                left = place(bench.graph, candidates, absorbed, replace(costs, margin=margin, margin_us=0.0))
+            if left and left < best.integer:
+                fewer = bench.pinned(_FEWER, left, best.recipe.forms)
+                return fewer if fewer.integer < best.integer else None
+        return None
+
+    def _is_preferred(self, fewer: Trial, best: Trial, latencies: Mapping[str, Latency]) -> bool:
+        """Whether ``fewer`` is as fast as ``best``, but for noise, and its outputs are better where that matters."""
+        if speedup(latencies[best.name], latencies[fewer.name]).median * HYSTERESIS < 1:
+            return False
+        before, after = self.bench.sqnr(best, fewer)
+        return before < _GOOD_DB and after > before + _BETTER_DB
+
+    def _with_activations(self, most: Trial, seen: Profile) -> Trial | None:
         """``most`` with every activation function that can be in one float operator, for cuts from there."""
-        names = formable(graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(ACTIVATION, ())
+        names = formable(self.bench.graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(
+            ACTIVATION, ()
+        )
         gates = sum(us for name, us in seen.us.items() if seen.run.nodes[name].op_type in _PARTS_OF_ACTIVATIONS)
         if not names or gates < LEAST_SHARE / 2 * seen.total_us:
             return None
         forms = entries(dict.fromkeys(names, ACTIVATION))
-        return self._trial(_ACTIVATION, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
+        return self.bench.trial(_ACTIVATION, replace(most.recipe, forms=(*most.recipe.forms, *forms)))
 
-    def _with_one_scale(self, graph: GraphView, base: Trial, costs: MeasuredCosts) -> Iterator[Trial]:
+    def _with_one_scale(self, base: Trial, costs: MeasuredCosts) -> Iterator[Trial]:
         """``base`` with one scale for every weight that loses little by it; then for fewer."""
+        graph = self.bench.graph
         able = takers(graph, base.result.plan, base.recipe, target_of(base.recipe.target), ONE_SCALE)
         tried: list[str] = []
         for least_db in _EVEN_DB if costs.share(able) >= LEAST_SHARE else ():
@@ -246,49 +252,17 @@ class _Search:
             if names and names != tried:
                 forms = entries(dict.fromkeys(names, ONE_SCALE))
                 name = f"{_ONE_SCALE} {len(names)}"
-                yield self._trial(name, replace(base.recipe, forms=(*base.recipe.forms, *forms)))
+                yield self.bench.trial(name, replace(base.recipe, forms=(*base.recipe.forms, *forms)))
             tried = names
 
     def _keeps(self, base: Trial, single: Trial) -> bool:
         """Whether the outputs of ``single`` are good, or nearly as good as those of ``base``."""
-        feeds, reference = list(islice(self.run.samples, _LOOKED_AT)), session_of(self.prepared.model)
-        found = []
-        for trial in (base, single):
-            energies = output_energies(reference, trial.result.session, feeds)
-            found.append(sqnr_db(sum(s for s, _ in energies), sum(n for _, n in energies)))
-        return found[1] >= min(_GOOD_DB, max(found[0], FLOOR_DB + 2 * _LESS_DB) - _LESS_DB)
+        before, after = self.bench.sqnr(base, single)
+        return after >= min(_GOOD_DB, max(before, FLOOR_DB + 2 * _LESS_DB) - _LESS_DB)
 
-    def _trial(self, name: str, recipe: Recipe) -> Trial:
-        return Trial(name=name, recipe=recipe, result=self._converted(replace(self.run, recipe=recipe)))
-
-    def _planned(self, run: Run) -> QuantPlan:
-        target = target_of(run.recipe.target)
-        return build_plan(view_of(self.prepared.model), run.recipe, target, self.kept_float, run.times)
-
-    def _converted(self, run: Run) -> Quantized:
-        """The model under the recipe of ``run``; of plans that differ in words only, one is carried out."""
-        planned = self._planned(run)
-        for plan, result in self.converted:
-            if same_plan(plan, planned):
-                return replace(result, plan=told_as(result.plan, planned))
-        result = convert_and_repair(self.prepared, run, base=self.base, kept_float=self.kept_float, required=False)
-        self.converted.append((planned, result))
-        return result
-
-    def _pinned(
-        self,
-        name: str,
-        graph: GraphView,
-        able: Mapping[str, Candidate],
-        integer: Set[str],
-        forms: tuple[str, ...],
-    ) -> Trial:
-        """The trial in which the nodes ``integer`` alone run on integers, in ``forms`` where they fit."""
-        pinned = _left_out(graph, able, integer)
-        return self._trial(name, replace(self.run.recipe, placement=PINNED, pinned_float=pinned, forms=forms))
-
-    def _gains(self, graph: GraphView, best: Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
+    def _gains(self, best: Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
         """What the nodes of ``best`` gain in other forms; nothing is profiled where they take too little to matter."""
+        bench, graph = self.bench, self.bench.graph
         target = target_of(best.recipe.target)
         able = formable(graph, best.result.plan, best.recipe, target)
         worth = {form: names for form, names in able.items() if costs.share(names) >= LEAST_SHARE}
@@ -296,82 +270,49 @@ class _Search:
         for forms in variants(worth):
             recipe = replace(best.recipe, forms=(*best.recipe.forms, *entries(forms)))
             plan = with_forms(graph, best.result.plan, recipe, target)
-            model, _ = emit(best.result.base, plan, recipe, self.prepared.source)
+            model, _ = emit(best.result.base, plan, recipe, bench.prepared.source)
             try:
-                tried.append((forms, self._profile(model)))
+                tried.append((forms, bench.profile(model)))
             except ModelError:  # this version of ONNX Runtime does not have one of them
                 continue
-        return paying(graph, self._profile(best.result.model), tried) if tried else ()
-
-    @property
-    def _effort(self) -> float:
-        return LEVELS[self.run.recipe.effort].timing
-
-    def _profile(self, model: Model) -> Profile:
-        with self.run.watch.stage("place"):
-            seconds = _PROFILE_SECONDS * self._effort
-            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=seconds)
+        return paying(graph, bench.profile(best.result.model), tried) if tried else ()
 
     def _cut(
-        self,
-        graph: GraphView,
-        able: Mapping[str, Candidate],
-        trials: Sequence[Trial],
-        most: Trial,
-        ends: tuple[Profile, Profile],
+        self, trials: Sequence[Trial], most: Trial, ends: tuple[Profile, Profile]
     ) -> tuple[list[Trial], MeasuredCosts]:
         """(the minimum cuts of what runs on integers in ``most`` that are none of ``trials``, the last costs);
         ``ends``: profiles of the float model and of ``most``."""
-        # what no neighbour or mask lets onto integers now, nothing will
-        plan, integer = most.result.plan, most.integer
-        candidates = {
-            name: c if name in integer or c.objection else replace(c, objection=plan.nodes[name].decision.reason)
-            for name, c in able.items()
-        }
+        bench, graph = self.bench, self.bench.graph
+        candidates, absorbed = bench.within(most)
         free = {name for name, c in candidates.items() if not c.objection and not c.is_clamp}
-        absorbed = find_absorbed(graph, candidates, types_for(most.recipe, target_of(most.recipe.target)))
-        sizes = self._sizes(graph, observable(graph, candidates, absorbed))
-        with self.run.watch.stage("place"):
+        sizes = self._sizes(observable(graph, candidates, absorbed))
+        with bench.run.watch.stage("place"):
             boundaries = boundary_costs()
-        in_float, profiles = ends[0], [(integer, ends[1])]
+        in_float, profiles = ends[0], [(most.integer, ends[1])]
         cuts: list[Trial] = []
-        corrections = CORRECTIONS if self._effort >= 1 else 0
+        corrections = CORRECTIONS if bench.effort >= 1 else 0
         while True:
-            with self.run.watch.stage("place"):
+            with bench.run.watch.stage("place"):
                 costs = measured_costs(graph, in_float, profiles, sizes=sizes, boundaries=boundaries, placed=free)
                 cut = place(graph, candidates, absorbed, costs)
             known = [t.integer for t in (*trials, *cuts)]
             if cut in known:
                 return cuts, costs
-            trial = self._pinned(f"{_CUT} {len(known)}", graph, able, cut, most.recipe.forms)
+            trial = bench.pinned(f"{_CUT} {len(known)}", cut, most.recipe.forms)
             if trial.integer in known:
                 return cuts, costs
             cuts.append(trial)
             if len(profiles) > corrections:
                 return cuts, costs
-            profiles.append((trial.integer, self._profile(trial.result.model)))
+            profiles.append((trial.integer, bench.profile(trial.result.model)))
 
-    def _sizes(self, graph: GraphView, tensors: Sequence[str]) -> dict[str, int]:
+    def _sizes(self, tensors: Sequence[str]) -> dict[str, int]:
         """Tensor -> elements, on the first sample."""
-        feed = self.run.samples.feed(0)
-        computed = [t for t in tensors if t not in graph.inputs]
-        sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(self.prepared.model, computed, feed).items()}
+        bench = self.bench
+        feed = bench.run.samples.feed(0)
+        computed = [t for t in tensors if t not in bench.graph.inputs]
+        sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(bench.prepared.model, computed, feed).items()}
         return {**sizes, **{t: feed[t].size for t in tensors if t in feed}}
-
-    def _timed(self, sessions: dict[str, Session], trials: list[Trial], *, clear: bool = False) -> dict[str, Latency]:
-        """Latency of ``sessions``, to which those of ``trials`` are added; in short where it is ``clear`` anyway."""
-        for trial in trials:
-            if trial.name not in sessions:
-                sessions[trial.name] = session_of(trial.result.model, threads=1)
-        return measure_latency(
-            sessions,
-            self.run.samples.feed(0),
-            seconds=_CLEAR_SECONDS if clear else _TIMING_SECONDS * self._effort,
-            min_runs=_FEWEST_ROUNDS if clear else max(_FEWEST_ROUNDS, int(_TIMING_ROUNDS * self._effort)),
-            max_runs=_MOST_ROUNDS,
-            warmup=1 if clear else 3,
-            clock=thread_clock(),
-        )
 
 
 def _best(trials: list[Trial], latencies: Mapping[str, Latency]) -> Trial:
@@ -386,8 +327,3 @@ def _best(trials: list[Trial], latencies: Mapping[str, Latency]) -> Trial:
 def _with_gains(recipe: Recipe, gains: Sequence[Gain]) -> Recipe:
     forms = {name: form for g in gains for name, form in g.forms.items()}
     return replace(recipe, forms=(*recipe.forms, *entries(forms)))
-
-
-def _left_out(graph: GraphView, able: Mapping[str, Candidate], integer: Set[str]) -> tuple[str, ...]:
-    """The nodes that could run on integers and do not, in graph order."""
-    return tuple(name for name in graph.nodes if not able[name].objection and name not in integer)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from qconvert.conversion import Quantized
+from qconvert.evaluate.fidelity import output_energies, sqnr_db
 from qconvert.evaluate.latency import Latency, speedup
+from qconvert.graph.session import Feed, Session
 from qconvert.measure.forms import Gain
 from qconvert.plan.model import QuantPlan
 from qconvert.recipe.recipe import Recipe
@@ -15,6 +18,10 @@ from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 
 # Names of the float model, of the plan by the target's table, and of the one that leaves everything in float.
 FP32, STATIC_TRIAL, IN_FLOAT = "fp32", "static", "float"
+
+
+# Samples on which outputs of trials are compared.
+_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,15 @@ class Trial:
 def integer_nodes(plan: QuantPlan) -> frozenset[str]:
     """The nodes of ``plan`` that run on integers; those that only store their weights so do not."""
     return frozenset(n.node for n in plan.taken() if n.activations or n.form or n.absorbed_into or n.table)
+
+
+def output_sqnr(trials: Sequence[Trial], reference: Session, samples: Iterable[Feed]) -> list[float]:
+    """The SQNR of the outputs of each of ``trials`` in dB, on the first few of ``samples``, pooled."""
+    feeds, found = list(islice(samples, _LOOKED_AT)), []
+    for trial in trials:
+        energies = output_energies(reference, trial.result.session, feeds)
+        found.append(sqnr_db(sum(s for s, _ in energies), sum(n for _, n in energies)))
+    return found
 
 
 def placement_report(

@@ -22,7 +22,7 @@ REPO = Path(__file__).resolve().parents[2]
 # lowest first: a module imports from its own layer and from those before it
 LAYERS = tuple(
     """errors registry progress machine forms numerics graph ops targets recipe rounding stats plan calibrate recover
-    emit evaluate diagnose report tracking run conversion repair measure trials placing recovery branches
+    emit evaluate diagnose report tracking run conversion repair measure trials workbench placing recovery branches
     inputs calibration gathering delivery schemes pipeline sensitivity tuning quantizing converting inspection outcome
     api cli""".split()
 )
