@@ -100,7 +100,10 @@ def takers(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target, fo
 
 def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> frozenset[str]:
     """The MatMuls that could be written in the fused form if only something added a bias to them, and of whose form
-    ``recipe`` says nothing: a bias costs them no node. None under a placement that has no forms of its own."""
+    ``recipe`` says nothing: a bias costs them no node. None under a placement that has no forms of its own.
+
+    Keys and values are not among them: attention does without their biases (graph/prepare/attention.py).
+    """
     if recipe.placement not in (MEASURED, PINNED):
         return frozenset()
     said = set(_wanted(graph, recipe, target)) if recipe.forms else set()
@@ -111,7 +114,21 @@ def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Tar
         and not plan.nodes[name].form
         and not _no_product(graph, plan, target, name, FUSED)
         and added(graph, node) is None
+        and not _makes_keys_or_values(graph, node)
     )
+
+
+def _makes_keys_or_values(graph: GraphView, product: NodeView) -> bool:
+    """Whether its result, in another shape, is the right operand of a product of two activations."""
+    tensor = product.outputs[0]
+    while not graph.tensors[tensor].is_output and len(readers := graph.consumers(tensor)) == 1:
+        node, port = readers[0]
+        if node.op_type == "MatMul":
+            return port == 1
+        if node.op_type not in ("Reshape", "Transpose") or port != 0:
+            return False
+        tensor = node.outputs[0]
+    return False
 
 
 def entries(forms: Mapping[str, str]) -> tuple[str, ...]:

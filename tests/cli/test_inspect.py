@@ -362,7 +362,7 @@ def test_a_static_scheme_with_others_mixed_in() -> None:
     (gemm,) = [d for d in mixed.decisions if d.op_type == "Gemm"]
     assert gemm.quantized and "4-bit weights" in gemm.reason
     assert alone.savings is not None and mixed.savings is not None
-    assert mixed.savings.estimated_bytes < alone.savings.estimated_bytes
+    assert mixed.savings.integer_weight_bytes < alone.savings.integer_weight_bytes
     assert "scheme int8; Gemm=w4" in " ".join(shown(mixed).split())
 
 

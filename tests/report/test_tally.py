@@ -27,8 +27,8 @@ def test_shape_arithmetic_is_one_line_at_the_end() -> None:
     groups = tally.left_float(decisions)
     # the reasons are the planner's words: this fails when they change
     assert groups[-1].reason == tally.SHAPES
-    assert groups[-1].nodes > 50
-    assert {"Shape", "Gather", "Concat"} <= dict(groups[-1].ops).keys()
+    assert groups[-1].nodes > 3
+    assert {"Shape", "Gather", "Slice"} <= dict(groups[-1].ops).keys()
     assert groups[0].ops[0][0] == "MatMul"
 
 

@@ -82,16 +82,16 @@ def lighter_attention(model: ir.Model) -> None:
             _with_one_transpose(graph, value)
             _with_factor_inside(graph, value)
         second = _projection(node.inputs[1])
-        if second is None or second.linear.add is None or model.opset_imports.get("", 0) < _SOFTMAX_OPSET:
+        bias = second.linear.bias if second is not None else None
+        if second is None or bias is None or model.opset_imports.get("", 0) < _SOFTMAX_OPSET:
             continue
         if perm_of(second.transpose) == _KEYS and _is_normalized(node.outputs[0]):
-            _skip(graph, second.linear.add, second.linear.product.outputs[0])
+            _skip(graph, bias.add, second.linear.product.outputs[0])
         elif perm_of(second.transpose) == _HEADS and _is_softmax(_producer(node.inputs[0])):
             after = _linear_behind(node, second.heads)
-            if after is not None and after.bias is not None and second.linear.bias is not None:
-                moved = second.linear.bias.astype(np.float64) @ after.weight.astype(np.float64)
-                after.set_bias(graph, moved + after.bias)
-                _skip(graph, second.linear.add, second.linear.product.outputs[0])
+            if after is not None and after.bias is not None:
+                after.bias.set(graph, after.bias.values + bias.values @ after.weight)
+                _skip(graph, bias.add, second.linear.product.outputs[0])
 
 
 def tokens_first(model: ir.Model) -> list[str]:
@@ -166,9 +166,9 @@ def _with_factor_inside(graph: ir.Graph, value: ir.Value | None) -> None:
     if node is None or factor is None or projection is None:
         return
     linear = projection.linear
-    linear.set_weight(graph, linear.weight.astype(np.float64) * factor)
+    linear.set_weight(graph, linear.weight * factor)
     if linear.bias is not None:
-        linear.set_bias(graph, linear.bias.astype(np.float64) * factor)
+        linear.bias.set(graph, linear.bias.values * factor)
     _skip(graph, node, projection.transpose.outputs[0])
 
 

@@ -12,73 +12,64 @@ from qconvert.graph.edit import add_initializer, constant_of, sole_maker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bias:
+    """What the Add ``add`` adds at ``port``: ``values`` [outputs], as found."""
+
+    add: ir.Node
+    port: int
+    values: NDArray[np.float64]
+
+    def set(self, graph: ir.Graph, values: NDArray[np.float64]) -> None:
+        """Let other ``values`` be added."""
+        made = add_initializer(graph, f"{self.add.name}_bias", np.asarray(values, np.float32))
+        self.add.replace_input_with(self.port, made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Linear:
     """x W + b.
 
     Attributes:
+        x: [..., channels].
         product: the MatMul.
-        add: the Add; None where there is no bias.
+        weight: W [channels, outputs], as found.
+        bias: b; None where there is none.
     """
 
+    x: ir.Value
     product: ir.Node
-    add: ir.Node | None
-
-    @property
-    def x(self) -> ir.Value:
-        value = self.product.inputs[0]
-        assert value is not None  # a MatMul has two operands
-        return value
-
-    @property
-    def weight(self) -> NDArray[np.float32]:
-        """W, [channels, outputs]."""
-        return _array(self.product.inputs[1])
-
-    @property
-    def bias(self) -> NDArray[np.float32] | None:
-        """b, [outputs]."""
-        return None if self.add is None else _array(self.add.inputs[self._bias_port(self.add)])
+    weight: NDArray[np.float64]
+    bias: Bias | None
 
     def nodes(self) -> list[ir.Node]:
-        """Both, in the order in which they run."""
-        return [self.product] if self.add is None else [self.product, self.add]
+        """Those of it, in the order in which they run."""
+        return [self.product] if self.bias is None else [self.product, self.bias.add]
 
-    def set_weight(self, graph: ir.Graph, weight: NDArray[np.floating]) -> None:
+    def set_weight(self, graph: ir.Graph, weight: NDArray[np.float64]) -> None:
         """Let it have another W of the same shape."""
         made = add_initializer(graph, f"{self.product.name}_weight", np.asarray(weight, np.float32))
         self.product.replace_input_with(1, made)
 
-    def set_bias(self, graph: ir.Graph, bias: NDArray[np.floating]) -> None:
-        """Let it have another b of the same shape; it has one."""
-        assert self.add is not None  # callers have looked
-        made = add_initializer(graph, f"{self.add.name}_bias", np.asarray(bias, np.float32))
-        self.add.replace_input_with(self._bias_port(self.add), made)
-
-    @staticmethod
-    def _bias_port(add: ir.Node) -> int:
-        return 0 if constant_of(add.inputs[1]) is None else 1
-
 
 def linear_of(value: ir.Value | None) -> Linear | None:
     """The layer that makes ``value``; None where what makes it is none. Only the layer reads what lies within it."""
-    node, add = value.producer() if value is not None else None, None
+    node, bias = value.producer() if value is not None else None, None
     if node is not None and node.op_type == "Add":
-        constants = [i for i in (0, 1) if (c := constant_of(node.inputs[i])) is not None and c.ndim == 1]
-        if not constants:
-            return None
-        add, node = node, sole_maker(node.inputs[1 - constants[0]])
+        bias = _bias(node)
+        node = sole_maker(node.inputs[1 - bias.port]) if bias is not None else None
     if node is None or node.op_type != "MatMul" or node.domain not in ("", "ai.onnx"):
         return None
-    weight = constant_of(node.inputs[1])
-    if weight is None or weight.dtype != np.float32 or weight.ndim != 2 or constant_of(node.inputs[0]) is not None:
+    x, weight = node.inputs[0], constant_of(node.inputs[1])
+    if x is None or weight is None or weight.dtype != np.float32 or weight.ndim != 2 or constant_of(x) is not None:
         return None
-    found = Linear(product=node, add=add)
-    if found.bias is not None and (found.bias.shape != weight.shape[1:] or found.bias.dtype != np.float32):
+    if bias is not None and bias.values.shape != weight.shape[1:]:
         return None
-    return found
+    return Linear(x=x, product=node, weight=np.asarray(weight, np.float64), bias=bias)
 
 
-def _array(value: ir.Value | None) -> NDArray[np.float32]:
-    array = constant_of(value)
-    assert array is not None  # linear_of has found it
-    return array  # type: ignore[return-value]
+def _bias(add: ir.Node) -> Bias | None:
+    for port in (0, 1):
+        values = constant_of(add.inputs[port])
+        if values is not None and values.ndim == 1 and values.dtype == np.float32:
+            return Bias(add=add, port=port, values=np.asarray(values, np.float64))
+    return None

@@ -94,9 +94,11 @@ def _project(
         before = nodes[-1].outputs[0] if nodes else linear.x
         name, operands, attributes = part_of(node.name or node.op_type, str(index)), [before], {}
         if node is linear.product:
-            operands.append(add_initializer(graph, f"{name}_weight", np.ascontiguousarray(linear.weight[:, columns])))
-        elif node is linear.add and linear.bias is not None:
-            operands.append(add_initializer(graph, f"{name}_bias", linear.bias[columns]))
+            own = np.asarray(linear.weight[:, columns], np.float32)
+            operands.append(add_initializer(graph, f"{name}_weight", own))
+        elif linear.bias is not None and node is linear.bias.add:
+            own = np.asarray(linear.bias.values[columns], np.float32)
+            operands.append(add_initializer(graph, f"{name}_bias", own))
         elif node is reshape:
             operands.append(add_initializer(graph, f"{name}_shape", np.array([0, 0, heads, each], np.int64)))
         else:
