@@ -40,19 +40,29 @@ from qconvert.recover.effort import LEVELS
 from qconvert.repair import convert_and_repair
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
-from qconvert.trials import FP32, IN_FLOAT, STATIC_TRIAL, Trial, placement_report, told, told_forms
+from qconvert.trials import (
+    FP32,
+    GOOD_DB,
+    HYSTERESIS,
+    IN_FLOAT,
+    STATIC_TRIAL,
+    Trial,
+    as_fast,
+    most_accurate,
+    placement_report,
+    told,
+    told_forms,
+)
 from qconvert.workbench import Workbench
 
-# A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
-HYSTERESIS = 1.02
 # Integers that gain less than this over FP32 are not worth the accuracy that they cost.
 LEAST_SPEEDUP = 1.02
 # Several forms of the model are in memory at once; beyond this many bytes of float weights none is timed.
 MOST_BYTES = 1 << 29
 # Operators that take a smaller part of the time in float are not tried in other forms: they cannot gain enough.
 LEAST_SHARE = 0.04
-# One scale for a weight is good enough where outputs have so many dB, or lose no more than so many, on a few samples.
-_GOOD_DB, _LESS_DB = 30.0, 2.0
+# One scale for a weight is good enough where outputs are good, or lose no more than so many dB, on a few samples.
+_LESS_DB = 2.0
 # It costs some accuracy, so it has to gain more than other trials.
 _SCALE_SPEEDUP = 1.05
 # What weights are to keep with one scale, by themselves: nearly all may have it then, and those that lose very little.
@@ -62,11 +72,7 @@ CORRECTIONS = 2
 
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR = 1.5
-# Integers that take more than this part of their time in float save little: those that save least are tried in float,
-# and stay there if nothing is slower and outputs that were not good are so much better.
-_LITTLE, _BETTER_DB = (0.95, 0.9, 0.85, 0.8), 0.5
-
-_ALL, _ACTIVATION, _CUT, _FEWER, _FORMS, _ONE_SCALE = "all", "activation", "cut", "fewer", "forms", "one scale"
+_ALL, _ACTIVATION, _CUT, _FORMS, _ONE_SCALE = "all", "activation", "cut", "forms", "one scale"
 # ONNX Runtime's operators that activation functions are taken apart into.
 _PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf")
 _FLOAT_BYTES = 4
@@ -179,11 +185,9 @@ class _Search:
         latencies = self.bench.timed(trials, clear=clear)
         best = _best(trials, latencies)
         costs = costs_of.get(best.name, costs_of[bases[0].name])
-        fewer = self._with_fewer(best, costs)
-        if fewer is not None:
-            trials.append(fewer)
-            latencies = bench.timed(trials)
-            best = fewer if self._is_preferred(fewer, best, latencies) else best
+        equals = as_fast(best, trials, latencies)
+        best = most_accurate(best, equals, bench.sqnr(*equals)) if len(equals) > 1 else best
+        costs = costs_of.get(best.name, costs)
         gains = self._gains(best, costs)
         if gains:
             trials.append(bench.trial(_FORMS, _with_gains(best.recipe, gains)))
@@ -212,25 +216,6 @@ class _Search:
                 best, gains = trials[-1], in_float
         return best, latencies, gains, costs
 
-    def _with_fewer(self, best: Trial, costs: MeasuredCosts) -> Trial | None:
-        """``best`` without those of its integers that save least, if it is little; None if all save more."""
-        bench = self.bench
-        candidates, absorbed = bench.within(best)
-        for margin in _LITTLE:
-            with bench.run.watch.stage("place"):
-                left = place(bench.graph, candidates, absorbed, replace(costs, margin=margin, margin_us=0.0))
-            if left and left < best.integer:
-                fewer = bench.pinned(_FEWER, left, best.recipe.forms)
-                return fewer if fewer.integer < best.integer else None
-        return None
-
-    def _is_preferred(self, fewer: Trial, best: Trial, latencies: Mapping[str, Latency]) -> bool:
-        """Whether ``fewer`` is as fast as ``best``, but for noise, and its outputs are better where that matters."""
-        if speedup(latencies[best.name], latencies[fewer.name]).median * HYSTERESIS < 1:
-            return False
-        before, after = self.bench.sqnr(best, fewer)
-        return before < _GOOD_DB and after > before + _BETTER_DB
-
     def _with_activations(self, most: Trial, seen: Profile) -> Trial | None:
         """``most`` with every activation function that can be in one float operator, for cuts from there."""
         names = formable(self.bench.graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(
@@ -258,7 +243,7 @@ class _Search:
     def _keeps(self, base: Trial, single: Trial) -> bool:
         """Whether the outputs of ``single`` are good, or nearly as good as those of ``base``."""
         before, after = self.bench.sqnr(base, single)
-        return after >= min(_GOOD_DB, max(before, FLOOR_DB + 2 * _LESS_DB) - _LESS_DB)
+        return after >= min(GOOD_DB, max(before, FLOOR_DB + 2 * _LESS_DB) - _LESS_DB)
 
     def _gains(self, best: Trial, costs: MeasuredCosts) -> tuple[Gain, ...]:
         """What the nodes of ``best`` gain in other forms; nothing is profiled where they take too little to matter."""

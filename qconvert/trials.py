@@ -20,6 +20,11 @@ from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 FP32, STATIC_TRIAL, IN_FLOAT = "fp32", "static", "float"
 
 
+# A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
+HYSTERESIS = 1.02
+# Outputs of which nobody asks for better ones. Of placements that are equally fast, one whose outputs are better by so
+# much is taken where they are not that good; a small difference may be gone after recovery.
+GOOD_DB, _MUCH_DB = 30.0, 2.0
 # Samples on which outputs of trials are compared.
 _LOOKED_AT = 8
 
@@ -49,6 +54,18 @@ def output_sqnr(trials: Sequence[Trial], reference: Session, samples: Iterable[F
         energies = output_energies(reference, trial.result.session, feeds)
         found.append(sqnr_db(sum(s for s, _ in energies), sum(n for _, n in energies)))
     return found
+
+
+def as_fast(best: Trial, trials: Sequence[Trial], latencies: Mapping[str, Latency]) -> list[Trial]:
+    """Those of ``trials`` that are no slower than ``best``, but for noise; itself among them."""
+    return [t for t in trials if speedup(latencies[best.name], latencies[t.name]).median * HYSTERESIS >= 1]
+
+
+def most_accurate(best: Trial, trials: Sequence[Trial], found_db: Sequence[float]) -> Trial:
+    """That of ``trials``, with outputs of ``found_db``, that is much better than ``best``, if that is poor."""
+    of = {t.name: db for t, db in zip(trials, found_db, strict=True)}
+    other = max(trials, key=lambda t: of[t.name])
+    return other if of[best.name] < GOOD_DB and of[other.name] > of[best.name] + _MUCH_DB else best
 
 
 def placement_report(

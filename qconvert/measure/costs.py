@@ -40,7 +40,6 @@ class MeasuredCosts:
         sizes: tensor -> elements.
         boundaries: estimates for the other boundaries.
         blocked: nodes that run in blocked layout in float.
-        margin, margin_us: what time in float is multiplied by, and what is added to it, before it is compared.
     """
 
     graph: GraphView
@@ -52,8 +51,6 @@ class MeasuredCosts:
     sizes: Mapping[str, int]
     boundaries: BoundaryCosts
     blocked: frozenset[str]
-    margin: float = MARGIN
-    margin_us: float = MARGIN_US
 
     def group(self, name: str) -> str:
         """The group of a node."""
@@ -65,7 +62,7 @@ class MeasuredCosts:
             return None
         if self.group(candidate.node.name) != candidate.node.name:
             return 0.0
-        return 1e3 * (self.float_us.get(candidate.node.name, 0.0) * self.margin + self.margin_us)
+        return 1e3 * (self.float_us.get(candidate.node.name, 0.0) * MARGIN + MARGIN_US)
 
     def on_integers(self, candidate: Candidate) -> float:
         """The group's time on integers, charged to the node that the group is named after."""

@@ -28,7 +28,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
 from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
-from qconvert.placing import HYSTERESIS, MOST_BYTES
+from qconvert.placing import MOST_BYTES
 from qconvert.plan.candidates import matches_at
 from qconvert.plan.forms import entries
 from qconvert.plan.model import Decision, NodePlan, QuantPlan
@@ -39,6 +39,7 @@ from qconvert.recover.samples import seen_and_judging
 from qconvert.report.model import FormReport, PlacementReport, PlacementTrial
 from qconvert.run import Run
 from qconvert.targets.auto import detected, target_of
+from qconvert.trials import HYSTERESIS
 
 # A loss of no more than this is none, where outputs are poor already.
 _NOISE_DB = 0.5
