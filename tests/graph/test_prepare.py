@@ -110,6 +110,22 @@ def test_batchnorm_before_or_after_a_convolution_is_gone(name: str, tmp_path: Pa
     assert left == (name in ("densenet", "preactivation_resnet"))
 
 
+def test_batchnorm_behind_a_rectifier_and_before_a_pad_that_is_computed(tmp_path: Path) -> None:
+    """As PyTorch writes F.pad: its widths are computed, from constants by ConstantOfShape."""
+    b = Builder(seed=3)
+    x = b.node(
+        "MaxPool", b.batchnorm(b.relu(b.conv(b.input("x", ["n", 3, 12, 12]), 3, 16, 3)), 16), kernel_shape=[2, 2]
+    )
+    zeros = b.node("ConstantOfShape", b.ints(4), value=numpy_helper.from_array(np.zeros(1, np.int64)))
+    pairs = b.node("Reshape", b.node("Concat", b.ints(1, 1, 2, 0), zeros, axis=0), b.ints(-1, 2))
+    turned = b.node("Slice", pairs, b.ints(-1), b.ints(-1000), b.ints(0), b.ints(-1))
+    widths = b.node("Reshape", b.node("Transpose", turned, perm=[1, 0]), b.ints(-1))
+    b.output(b.conv(b.node("Pad", x, widths), 16, 8, 3, pad=0))
+    result = prepare(written(b.model(), tmp_path), b.feeds(1, {"n": 2})[0], min_opset=13)
+    assert set(types(result)) <= {"Conv", "Relu", "MaxPool", "Pad"}
+    assert types(result).count("Conv") == 3  # one of them the normalization, a channel each
+
+
 @pytest.mark.parametrize("name", ["weights_behind_nodes", "shared_weights", "stored_transposed", "local_function"])
 def test_weights_are_constants(name: str, tmp_path: Path) -> None:
     view = view_of(prepared(NETWORKS[name](), tmp_path).model)

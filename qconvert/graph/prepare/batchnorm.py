@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qconvert.graph.edit import add_initializer, constant_of, is_padded, take_over
 
-_ON_THE_WAY = ("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "Concat", "Add")
+_ON_THE_WAY = ("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "Pad", "Concat", "Add")
 
 
 def batchnorm_to_conv(model: ir.Model) -> None:

@@ -2,11 +2,12 @@
 
 Its defaults leave constants beyond 8192 elements alone; weights behind Identity, Reshape, Transpose or arithmetic are
 just those, so folding is allowed wherever the result is no larger than what goes in. What would grow (Expand, Tile,
-ConstantOfShape) keeps the default limit: a small file does not become a large one.
+a long ConstantOfShape) keeps the default limit: a small file does not become a large one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,10 +19,13 @@ from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
 )
 
-from qconvert.graph.edit import remove_unused
+from qconvert.graph.edit import constant_of, remove_unused
 
 # onnxscript's own limit for the inputs of a folded node, in elements
 _ALWAYS_FOLDED = 8192
+
+# what ConstantOfShape makes is folded up to this many elements: the pads and shapes that exporters compute by it
+_SHORT = 64
 
 # folding and rewriting enable each other; onnxscript's own optimizer takes two rounds
 _ROUNDS = 2
@@ -39,7 +43,12 @@ _KEEPS_SIZE = frozenset(
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    if node.domain not in ("", "ai.onnx") or node.op_type not in _KEEPS_SIZE:
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "ConstantOfShape":
+        shape = constant_of(node.inputs[0])
+        return True if shape is not None and math.prod(shape.tolist()) <= _SHORT else None
+    if node.op_type not in _KEEPS_SIZE:
         return None
     read = [(v, v.const_value.size) for v in node.inputs if v is not None and v.const_value is not None]
     if node.op_type == "Transpose" and any(size > _TIED and len(v.uses()) > 1 for v, size in read):
