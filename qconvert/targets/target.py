@@ -31,7 +31,8 @@ class Capability:
             (emit/saturating_sums.py).
         as_filter: its kernel is slow; it is written as a depthwise convolution (emit/averages.py), or stays float where
             it is none.
-        taken_apart: its kernel is so slow that preparation writes it as other operators (graph/prepare/prelu.py).
+        taken_apart: its kernel is so slow, or it has none for integers, that preparation writes it as other operators
+            where it can (graph/prepare/prelu.py, deconvolution.py).
         heads_in_place: as a product of activations it merges Transposes in front of it, also those of the first
             dimension, so preparation turns what heads are made of (graph/prepare/attention.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.

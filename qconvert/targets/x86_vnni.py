@@ -78,7 +78,9 @@ X86_VNNI = register(
         capabilities={
             "Conv": Capability(integer=True, forms=(FOLDED, WIDENED), float_ns=10.0, integer_ns=2.7),
             # unpacking its weights takes 0.125 ns an element, computing with each of them many times that
-            "ConvTranspose": Capability(integer=False, reason=_NO_KERNEL, weights_only=True, float_ns=10.0),
+            "ConvTranspose": Capability(
+                integer=False, reason=_NO_KERNEL, weights_only=True, taken_apart=True, float_ns=10.0
+            ),
             "LSTM": Capability(integer=False, reason=_UNPACKED, weights_only=True, forms=(DYNAMIC,), float_ns=1000.0),
             "GRU": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),
             "RNN": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),

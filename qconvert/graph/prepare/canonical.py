@@ -33,6 +33,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.affine import fold_affine
 from qconvert.graph.prepare.attention import lighter_attention, tokens_first
 from qconvert.graph.prepare.batchnorm import batchnorm_to_conv
+from qconvert.graph.prepare.deconvolution import deconvolution_to_convolution
 from qconvert.graph.prepare.duplicates import merge_equal_initializers
 from qconvert.graph.prepare.fold import fold_and_fuse
 from qconvert.graph.prepare.gemm import canonical_gemm, matmul_add_to_gemm, matmul_before_add_to_gemm
@@ -259,6 +260,11 @@ def _run_passes(
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
             *([("taking PRelu apart", lambda: notes.extend(prelu_to_max(model.ir)))] if "PRelu" in rewritten else []),
+            *(
+                [("writing ConvTranspose otherwise", lambda: notes.extend(deconvolution_to_convolution(model.ir)))]
+                if "ConvTranspose" in rewritten
+                else []
+            ),
             *([("turning heads", lambda: notes.extend(tokens_first(model.ir)))] if "MatMul" in rewritten else []),
             ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]

@@ -11,11 +11,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qconvert.graph.edit import add_initializer, constant_of, sizes_of
+from qconvert.graph.edit import add_initializer, constant_of, remove_unused, sizes_of
 
 
 def constant_shapes(model: ir.Model) -> None:
     """Make constant whatever shape of a Reshape is known but for dimensions that stay, in place."""
+    found = False
     for node in list(model.graph):
         if node.op_type != "Reshape" or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
             continue
@@ -26,6 +27,9 @@ def constant_shapes(model: ir.Model) -> None:
         if shape is not None:
             node.attributes.pop("allowzero", None)
             node.replace_input_with(1, add_initializer(model.graph, f"{node.name}_shape", np.array(shape, np.int64)))
+            found = True
+    if found:
+        remove_unused(model)  # what computed them reads what other passes want to find with one reader
 
 
 def _as_constant(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> list[int] | None:
