@@ -23,6 +23,26 @@ def reshaped(*parts: int | str) -> Model:
     return Model(ir=ir.from_proto(b.model()))
 
 
+def test_what_is_known_of_a_shape_is_constant() -> None:
+    """As position embeddings are made for the size of an image, which is given, and any batch."""
+    b = Builder(opset=17)
+    x = b.node("Relu", b.input("x", ["n", 3, 8, 6]))
+    shape = b.node("Shape", x)
+    rows, columns = (b.node("Div", b.node("Gather", shape, b.ints(i)), b.ints(2)) for i in (2, -1))
+    ends = b.node("Shape", x, start=1, end=3)
+    both = b.node(
+        "Concat", b.node("Gather", shape, b.ints(0)), b.node("Gather", ends, b.ints(0)), rows, columns, axis=0
+    )
+    b.output(b.node("Neg", b.node("Resize", x, "", "", both, mode="nearest"), out="y"))
+    model = Model(ir=ir.from_proto(b.model()))
+    made = prepare(model, {"x": np.ones((2, 3, 8, 6), np.float32)}).model
+    for n in (2, 5):
+        x_value = np.random.default_rng(n).normal(size=(n, 3, 8, 6)).astype(np.float32)
+        assert np.array_equal(session_of(model).run({"x": x_value})[0], session_of(made).run({"x": x_value})[0])
+    left = [node.op_type for node in made.ir.graph]
+    assert left.count("Gather") == 1 and "Div" not in left  # the batch is not known
+
+
 @pytest.mark.parametrize(
     ("parts", "constant"),
     [

@@ -1,4 +1,10 @@
-"""A Reshape whose result has dimensions of its input in their places gets a constant shape.
+"""Shapes that need not be computed.
+
+A dimension that is known is a constant, and so is what is computed from it:
+
+    Gather(Shape(x [b, 3, 224, 224]), 2)  ->  224
+
+A Reshape whose result has dimensions of its input in their places gets a constant shape:
 
     Reshape(x [b, t, 384], Concat(Gather(Shape(x), 0), Gather(Shape(x), 1), 12, 32))  ->  Reshape(x, [0, 0, 12, 32])
 
@@ -10,8 +16,40 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from qconvert.graph.edit import add_initializer, constant_of, remove_unused, sizes_of
+
+
+def constant_dimensions(model: ir.Model) -> None:
+    """Make constant what is picked from the shape of a tensor and is known, in place."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type != "Gather" or node.domain not in ("", "ai.onnx") or node.attributes.get_int("axis", 0) != 0:
+            continue
+        shape, indices = node.inputs[0], constant_of(node.inputs[1])
+        maker = shape.producer() if shape is not None else None
+        if maker is None or maker.op_type != "Shape" or indices is None or maker.inputs[0] is None:
+            continue
+        sizes = sizes_of(maker.inputs[0])
+        picked = None if sizes is None else _picked(_from_to(maker, sizes), np.asarray(indices, np.int64))
+        if picked is not None and not node.outputs[0].is_graph_output():
+            name = node.outputs[0].name or f"{node.name}_size"
+            ir.convenience.replace_all_uses_with(node.outputs[0], add_initializer(graph, f"{name}_known", picked))
+            graph.remove(node, safe=True)
+
+
+def _from_to(shape: ir.Node, sizes: tuple[object, ...]) -> tuple[object, ...]:
+    """What the Shape ``shape`` of a tensor of ``sizes`` gives."""
+    return sizes[slice(shape.attributes.get_int("start", 0), shape.attributes.get_int("end", len(sizes)))]
+
+
+def _picked(sizes: tuple[object, ...], indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """``sizes`` at ``indices``; None where one of them is not known."""
+    if indices.size == 0 or np.any((indices < -len(sizes)) | (indices >= len(sizes))):
+        return None
+    found = [size for i in indices.reshape(-1) if isinstance(size := sizes[int(i)], int)]
+    return np.array(found, np.int64).reshape(indices.shape) if len(found) == indices.size else None
 
 
 def constant_shapes(model: ir.Model) -> None:
