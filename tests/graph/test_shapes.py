@@ -6,9 +6,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from networks.builder import Builder
+from onnx import numpy_helper
 
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import prepare
+from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 
 
@@ -21,6 +23,31 @@ def reshaped(*parts: int | str) -> Model:
     shape = b.node("Concat", *(b.ints(p) if isinstance(p, int) else sizes[p] for p in parts), axis=0)
     b.output(b.node("Neg", b.node("Reshape", x, shape), out="y"))
     return Model(ir=ir.from_proto(b.model()))
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_heads_are_repeated_by_a_constant(marked: bool) -> None:
+    """As PyTorch's expand is written; where -1 may be in the shape, it stays."""
+    b = Builder(opset=17)
+    x = b.node("Relu", b.input("x", ["n", "t", 4, 1, 8]))
+    sizes = [b.node("Gather", b.node("Shape", x), b.ints(i)) for i in (0, 1)]
+    first = b.input("first", [1], 7) if marked else sizes[0]
+    shape = b.node("Reshape", b.node("Concat", first, sizes[1], b.ints(4, 2, 8), axis=0), b.ints(-1))
+    ones = b.node("ConstantOfShape", b.ints(5), value=numpy_helper.from_array(np.ones(1, np.int64)))
+    marks = b.node("Mul", ones, b.const(np.int64(-1)))
+    by = b.node("Where", b.node("Equal", shape, marks), ones, shape)
+    b.output(b.node("Neg", b.node("Reshape", b.node("Expand", x, by), b.ints(0, 0, 8, 8)), out="y"))
+    model = Model(ir=ir.from_proto(b.model()))
+    feeds: list[Feed] = []
+    for n, t in ((2, 5), (1, 1), (3, 2)):
+        value = np.random.default_rng(n).normal(size=(n, t, 4, 1, 8)).astype(np.float32)
+        feeds += [{"x": value, **({"first": np.array([m])} if marked else {})} for m in ((n, -1) if marked else (n,))]
+    made = prepare(model, feeds[0]).model
+    for feed in feeds:
+        assert np.array_equal(session_of(model).run(feed)[0], session_of(made).run(feed)[0])
+    left = {node.op_type for node in made.ir.graph}
+    assert ("Where" in left) == marked
+    assert marked or left == {"Relu", "Expand", "Reshape", "Neg"}
 
 
 def test_what_is_known_of_a_shape_is_constant() -> None:

@@ -42,7 +42,7 @@ from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.prepare.prelu import prelu_to_max
 from qconvert.graph.prepare.qkv import separate_projections
-from qconvert.graph.prepare.shapes import constant_dimensions, constant_shapes
+from qconvert.graph.prepare.shapes import constant_dimensions, constant_shapes, plain_expands
 from qconvert.graph.prepare.shuffle import shuffle_to_gather
 from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.prepare.widen import widened
@@ -247,6 +247,7 @@ def _run_passes(
         run.append(("folding constants", lambda: fold_and_fuse(model.ir, rewrite=level >= 3)))
     if level >= 2:
         run += [
+            ("simplifying Expand", lambda: plain_expands(model.ir)),
             ("inferring types", lambda: infer_types(model)),
             ("making shapes constant", lambda: constant_shapes(model.ir)),
             ("canonicalising Sum", lambda: sum_to_add(model.ir)),

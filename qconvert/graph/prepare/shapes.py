@@ -4,9 +4,11 @@ A dimension that is known is a constant, and so is what is computed from it:
 
     Gather(Shape(x [b, 3, 224, 224]), 2)  ->  224
 
-A Reshape whose result has dimensions of its input in their places gets a constant shape:
+A Reshape whose result has dimensions of its input in their places gets a constant shape, and so does an Expand:
 
     Reshape(x [b, t, 384], Concat(Gather(Shape(x), 0), Gather(Shape(x), 1), 12, 32))  ->  Reshape(x, [0, 0, 12, 32])
+
+PyTorch's expand replaces -1 in front of it, of which a shape has none: Where(Equal(shape, -1), 1, shape) is the shape.
 
 Exporters compute such shapes from the tensors around, four operators for each dimension, and every one of them takes
 2 us as the model runs (ONNX Runtime 1.32), as much as a small product.
@@ -52,16 +54,58 @@ def _picked(sizes: tuple[object, ...], indices: NDArray[np.int64]) -> NDArray[np
     return np.array(found, np.int64).reshape(indices.shape) if len(found) == indices.size else None
 
 
+def plain_expands(model: ir.Model) -> None:
+    """Let Expand read shapes as they are where -1 is replaced that no shape holds, in place."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type != "Where" or node.domain not in ("", "ai.onnx"):
+            continue
+        equal, ones, shape = _producer(node.inputs[0]), constant_of(node.inputs[1]), node.inputs[2]
+        if equal is None or equal.op_type != "Equal" or ones is None or shape is None or shape not in equal.inputs:
+            continue
+        marks = constant_of(equal.inputs[1 - equal.inputs.index(shape)])
+        if marks is None or not (marks == -1).all() or node.outputs[0].is_graph_output() or not _is_shape(shape):
+            continue
+        for use in node.outputs[0].uses():
+            if use.node.op_type == "Expand":
+                use.node.outputs[0].shape = None  # it can be known now
+        ir.convenience.replace_all_uses_with(node.outputs[0], _flat(shape))
+        graph.remove(node, safe=True)
+
+
+def _flat(shape: ir.Value) -> ir.Value:
+    """``shape`` before a Reshape that changes nothing, and that inference does not see through."""
+    node = shape.producer()
+    x = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+    return x if x is not None and x.shape is not None and len(x.shape) == 1 else shape
+
+
+def _producer(value: ir.Value | None) -> ir.Node | None:
+    return None if value is None else value.producer()
+
+
+def _is_shape(value: ir.Value | None, depth: int = 8) -> bool:
+    """Whether nothing in ``value`` is negative: it is made of dimensions and of constants."""
+    constant, node = constant_of(value), _producer(value)
+    if constant is not None:
+        return bool((np.asarray(constant, np.float64) >= 0).all())
+    if node is None or depth == 0 or node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == "Concat":
+        return all(_is_shape(v, depth - 1) for v in node.inputs)
+    return node.op_type == "Shape" or (node.op_type in _PICKING and _is_shape(node.inputs[0], depth - 1))
+
+
 def constant_shapes(model: ir.Model) -> None:
-    """Make constant whatever shape of a Reshape is known but for dimensions that stay, in place."""
+    """Make constant whatever shape of a Reshape or Expand is known but for dimensions that stay, in place."""
     found = False
     for node in list(model.graph):
-        if node.op_type != "Reshape" or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
+        if node.op_type not in _SHAPED or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
             continue
         x, computed = node.inputs
         if x is None or computed is None or constant_of(computed) is not None:
             continue
-        shape = _as_constant(sizes_of(x), sizes_of(node.outputs[0]))
+        shape = _SHAPED[node.op_type](sizes_of(x), sizes_of(node.outputs[0]))
         if shape is not None:
             node.attributes.pop("allowzero", None)
             node.replace_input_with(1, add_initializer(model.graph, f"{node.name}_shape", np.array(shape, np.int64)))
@@ -70,8 +114,8 @@ def constant_shapes(model: ir.Model) -> None:
         remove_unused(model)  # what computed them reads what other passes want to find with one reader
 
 
-def _as_constant(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> list[int] | None:
-    """The shape that makes ``after`` of ``before``: 0 where a dimension stays, -1 for one that is left open."""
+def _reshaped(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> list[int] | None:
+    """What Reshape makes ``after`` of ``before`` by: 0 where a dimension stays, -1 for one that is left open."""
     if before is None or after is None or 0 in before or 0 in after:
         return None
     shape = [
@@ -79,3 +123,16 @@ def _as_constant(before: tuple[object, ...] | None, after: tuple[object, ...] | 
         for axis, size in enumerate(after)
     ]
     return shape if shape.count(-1) <= 1 else None
+
+
+def _expanded(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> list[int] | None:
+    """What Expand makes ``after`` of ``before`` by: 1 where a dimension stays."""
+    if before is None or after is None or len(before) != len(after):
+        return None
+    shape = [1 if b == a else a for b, a in zip(before, after, strict=True)]
+    return [size for size in shape if isinstance(size, int)] if all(isinstance(size, int) for size in shape) else None
+
+
+_SHAPED = {"Reshape": _reshaped, "Expand": _expanded}
+# Operators that change where dimensions stand, and not what they are.
+_PICKING = ("Gather", "Slice", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast")
