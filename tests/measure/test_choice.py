@@ -66,6 +66,18 @@ def test_outputs_are_compared_over_all_samples(bench: Workbench, trials: list[Tr
     assert [len(t.integer) for t in trials] == sorted({len(t.integer) for t in trials}, reverse=True)
 
 
+def test_outputs_whose_shapes_depend_on_codes_are_the_worst() -> None:
+    """How many values are above a threshold is another number on integers; that is no reason not to place at all."""
+    b = Builder(seed=2)
+    y = b.matmul(b.input("x", [4, 32]), 32, 64)
+    b.output(b.node("Compress", y, b.node("Greater", b.node("Reshape", y, b.ints(-1)), b.const(np.float32(0.1)))))
+    feeds = b.feeds(4)
+    prepared = prepare(Model(ir=ir.from_proto(b.model())), feeds[0])
+    recipe = Recipe(target="x86-vnni", placement=STATIC)
+    made = Workbench.of(prepared, Run(recipe=recipe, samples=Few(feeds)), None, {})  # type: ignore[arg-type]
+    assert made.sqnr(made.trial("static", recipe)) == [-np.inf]
+
+
 def test_what_is_slower_by_less_than_noise_is_as_fast(trials: list[Trial]) -> None:
     latencies = {"static": took(1, 1, 1), "cut 1": took(1.01, 1.01, 1.2), "cut 2": took(0.9, 1.05, 1.05)}
     assert [t.name for t in as_fast(trials[0], trials, latencies)] == ["static", "cut 1"]
