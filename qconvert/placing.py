@@ -48,6 +48,7 @@ from qconvert.trials import (
     STATIC_TRIAL,
     Trial,
     as_fast,
+    fastest,
     most_accurate,
     placement_report,
     told,
@@ -183,7 +184,7 @@ class _Search:
             trials += cuts
         clear = len(trials) == 1 and plain.total_us > _CLEAR * profiles[STATIC_TRIAL].total_us
         latencies = self.bench.timed(trials, clear=clear)
-        best = _best(trials, latencies)
+        best = fastest(trials, latencies)
         costs = costs_of.get(best.name, costs_of[bases[0].name])
         equals = as_fast(best, trials, latencies)
         best = most_accurate(best, equals, bench.sqnr(*equals)) if len(equals) > 1 else best
@@ -192,7 +193,7 @@ class _Search:
         if gains:
             trials.append(bench.trial(_FORMS, _with_gains(best.recipe, gains)))
             latencies = self.bench.timed(trials)
-            best = _best(trials, latencies)
+            best = fastest([best, trials[-1]], latencies)  # not of all of them: ``best`` may be the most accurate one
             gains = gains if best.name == _FORMS else ()
         base = best
         if speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
@@ -298,15 +299,6 @@ class _Search:
         computed = [t for t in tensors if t not in bench.graph.inputs]
         sizes = {t: n // _FLOAT_BYTES for t, n in value_bytes(bench.prepared.model, computed, feed).items()}
         return {**sizes, **{t: feed[t].size for t in tensors if t in feed}}
-
-
-def _best(trials: list[Trial], latencies: Mapping[str, Latency]) -> Trial:
-    """The fastest; a later one only if it is faster than those before it by more than noise."""
-    best = trials[0]
-    for other in trials[1:]:
-        if speedup(latencies[best.name], latencies[other.name]).median > HYSTERESIS:
-            best = other
-    return best
 
 
 def _with_gains(recipe: Recipe, gains: Sequence[Gain]) -> Recipe:

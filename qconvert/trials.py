@@ -56,6 +56,15 @@ def output_sqnr(trials: Sequence[Trial], reference: Session, samples: Iterable[F
     return found
 
 
+def fastest(trials: Sequence[Trial], latencies: Mapping[str, Latency]) -> Trial:
+    """The fastest; a later one only if it is faster than those before it by more than noise."""
+    best = trials[0]
+    for other in trials[1:]:
+        if speedup(latencies[best.name], latencies[other.name]).median > HYSTERESIS:
+            best = other
+    return best
+
+
 def as_fast(best: Trial, trials: Sequence[Trial], latencies: Mapping[str, Latency]) -> list[Trial]:
     """Those of ``trials`` that are no slower than ``best``, but for noise; itself among them."""
     return [t for t in trials if speedup(latencies[best.name], latencies[t.name]).median * HYSTERESIS >= 1]

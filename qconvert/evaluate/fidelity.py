@@ -87,10 +87,14 @@ class FidelityReport:
 
 
 def sqnr_db(signal: float, noise: float) -> float:
-    """SQNR in dB of the energies ``signal`` = sum r^2 and ``noise`` = sum (r - q)^2; inf without noise."""
+    """SQNR in dB of the energies ``signal`` = sum r^2 and ``noise`` = sum (r - q)^2; inf without noise.
+
+    -inf without a signal, and where the noise is infinite: shapes, or NaN and Inf, differ.
+    """
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    ratio = signal / noise
+    return 10 * math.log10(ratio) if ratio > 0 else -math.inf
 
 
 class TensorSums:

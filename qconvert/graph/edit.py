@@ -41,9 +41,11 @@ def sole_maker(value: ir.Value | None) -> ir.Node | None:
 
 
 def reader_of(value: ir.Value) -> tuple[ir.Node, int] | None:
-    """(the operator that reads ``value``, at which input); None where that is not the only one."""
+    """(the operator that reads ``value``, at which input); None where that is not the only one, or in a body."""
     uses = list(value.uses())
-    return None if value.is_graph_output() or len(uses) != 1 else (uses[0].node, uses[0].idx)
+    if value.is_graph_output() or len(uses) != 1 or uses[0].node.graph is not value.graph:
+        return None
+    return uses[0].node, uses[0].idx
 
 
 def is_padded(window: ir.Node) -> bool:

@@ -194,3 +194,31 @@ def test_an_encoder_with_everything_around() -> None:
     assert any("12 operands" in note or "6 operands" in note for note in made.notes)
     for feed in net.feeds:
         assert agreement(session_of(model).run(feed), session_of(made.model).run(feed)) > 110
+
+
+@pytest.mark.parametrize("picks", ["Gather", "Squeeze"])
+def test_what_a_branch_returns_of_the_product_for_all_three_is_made_in_the_branch(picks: str) -> None:
+    b = Builder(opset=17, seed=3)
+    y = b.matmul(b.input("x", ["batch", "tokens", CHANNELS]), CHANNELS, 3 * CHANNELS)
+    y = b.node("Transpose", b.node("Reshape", y, b.ints(0, 0, 3, HEADS, EACH)), perm=[2, 0, 3, 1, 4])
+    q, k = (b.node("Gather", y, b.const(np.int64(i)), axis=0) for i in range(2))
+    if picks == "Gather":
+        taken = onnx.helper.make_node("Gather", [y, b.const(np.int64(2))], ["taken"], axis=0)
+    else:
+        part = b.node("Slice", y, b.ints(2), b.ints(3), b.ints(0))
+        taken = onnx.helper.make_node("Squeeze", [part, b.ints(0)], ["taken"])
+    made = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("taken", "other")]
+    branches = [
+        onnx.helper.make_graph([taken], "then", [], made[:1]),
+        onnx.helper.make_graph([onnx.helper.make_node("Neg", [q], ["other"])], "else", [], made[1:]),
+    ]
+    chosen = b.input("chosen", [], onnx.TensorProto.BOOL)
+    v = b.node("If", chosen, then_branch=branches[0], else_branch=branches[1])
+    shares = b.node("Softmax", b.node("MatMul", q, b.node("Transpose", k, perm=[0, 1, 3, 2])), axis=-1)
+    b.output(b.node("MatMul", shares, v, out="y"))
+    model = Model(ir=ir.from_proto(b.model()))
+    given = [{"x": feed["x"], "chosen": np.array(which)} for feed in feeds(Form()) for which in (True, False)]
+    result = prepare(model, given[0], rewritten=ORT)
+    assert not result.notes
+    for feed in given:
+        assert agreement(session_of(model).run(feed), session_of(result.model).run(feed)) > 110

@@ -78,7 +78,14 @@ def residual(b: Builder) -> None:
     b.output(b.node("Mul", b.node("Add", x, y), b.const((1 / gamma(b)).astype(np.float32))))
 
 
-FOLDED = [three_products, written_out, shifted, after_a_product]
+def turned_for_some(b: Builder) -> None:
+    """Attention and the layer beside it read one normalization, attention with its tokens first."""
+    x = normalized(b)
+    for y in (*products(b, b.node("Transpose", x, perm=[1, 0, 2]), 2), *products(b, x, 1)):
+        b.output(y)
+
+
+FOLDED = [three_products, written_out, shifted, after_a_product, turned_for_some]
 
 
 def made(net: Callable[[Builder], None]) -> tuple[Prepared, Feeds]:

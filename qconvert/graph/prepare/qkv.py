@@ -46,7 +46,8 @@ def _separate(graph: ir.Graph, transpose: ir.Node) -> None:
     sizes = [size for size in split[2:] if isinstance(size, int)]
     if len(sizes) != 3 or np.prod(sizes) != linear.weight.shape[1]:
         return
-    found = [_picked(use.node, use.idx) for use in transpose.outputs[0].uses()]
+    # what a control-flow body picks may be what it returns, which nothing outside can make
+    found = [_picked(use.node, use.idx) if use.node.graph is graph else [] for use in transpose.outputs[0].uses()]
     picked = [pick for picks in found for pick in picks]
     if all(found) and all(0 <= index < sizes[0] for index, _ in picked):
         for index, value in picked:

@@ -160,21 +160,27 @@ def _candidates(subject: Subject, plan: QuantPlan) -> list[_Candidate]:
     """Tensors whose channels can be scaled for all the integer products that read them, in graph order."""
     graph, every = subject.graph, find_layers(subject.graph)
     integer = multiplying_layers(subject, plan)
-    found = []
+    # what is read in its own order and through a Transpose, too, is scaled once, for all readers
+    together: dict[str, tuple[list[Layer], set[Port]]] = {}
     for read in dict.fromkeys(layer.source for layer in integer.values()):
-        readers = tuple(layer for layer in integer.values() if layer.source == read)
+        readers = [layer for layer in integer.values() if layer.source == read]
         if any(layer.op_type == "Conv" or not owns_weight(graph, layer) for layer in readers):
             continue
         turn = _turn_before(graph, read, len(readers))
-        tensor = read if turn is None else turn.inputs[0] or read
-        ports = frozenset((layer.node, 0) for layer in readers) if turn is None else frozenset({(turn.name, 0)})
-        place = find_place(graph, every, tensor, readers[0].inputs(subject.weight(readers[0])))
+        layers, ports = together.setdefault(read if turn is None else turn.inputs[0] or read, ([], set()))
+        layers += readers
+        ports |= {(layer.node, 0) for layer in readers} if turn is None else {(turn.name, 0)}
+    found = []
+    for tensor, (layers, ports) in together.items():
+        place = find_place(graph, every, tensor, layers[0].inputs(subject.weight(layers[0])))
         if place is None:
             continue
         view = graph.tensors[tensor]
         shared = view.is_output or view.captured or len(view.consumers) != len(ports)
         if not shared or place.normalizes:
-            found.append(_Candidate(tensor=tensor, readers=readers, ports=ports, place=place, shared=shared))
+            found.append(
+                _Candidate(tensor=tensor, readers=tuple(layers), ports=frozenset(ports), place=place, shared=shared)
+            )
     return found
 
 
