@@ -187,7 +187,7 @@ def plan_and_observe(
             plan = build_plan(view, run.recipe, target, kept, run.times)
             requests = (*requests_for(plan, method), *_requests_for_any(view, run, kept, method))
             prepared.model.release()  # planning has looked at every weight
-            if required and not quantizes(plan):
+            if required and not run.recipe.pinned_float and not quantizes(plan):  # pinned: found to be best so
                 raise nothing_to_quantize(prepared.source, plan)
             if target.integer_only:
                 refuse_float(view, plan, target, prepared.source)

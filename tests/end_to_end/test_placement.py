@@ -197,3 +197,19 @@ def test_recurrent_weights_that_integers_cannot_hold_stay_float(kind: str, qconv
     assert any("back in float" in note for note in ran.report["notes"])
     found = ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"]
     assert found is None or found > 20
+
+
+def test_a_model_for_which_integers_do_not_pay_comes_out_the_same_again(qconvert: Command, tmp_path: Path) -> None:
+    """Its weights are too small to be stored as integers, so nothing is quantized, and the recipe says so."""
+    b = Builder(seed=1)
+    b.output(b.relu(b.matmul(b.input("x", ["n", 4]), 4, 4)))
+    model, calib, recipe = tmp_path / "tiny.onnx", tmp_path / "calib.npz", tmp_path / "recipe.yaml"
+    model.write_bytes(b.model().SerializeToString())
+    np.savez(calib, x=np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    outs = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    common = ["quantize", model, "--calib", calib]
+    ran = qconvert(*common, "-o", outs[0], "--placement", "measured", "--save-recipe", recipe, "--json")
+    assert ran.code == 0, ran.err
+    again = qconvert(*common, "-o", outs[1], "--recipe", recipe, "--json")
+    assert again.code == 0, again.err
+    assert outs[0].read_bytes() == outs[1].read_bytes()
