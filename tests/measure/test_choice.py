@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from networks.builder import Builder
+from plan.kernels import Few
 
 from qconvert.evaluate.latency import Latency
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import prepare
-from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 from qconvert.recipe.recipe import STATIC, Recipe
 from qconvert.run import Run
 from qconvert.trials import Trial, as_fast, fastest, most_accurate
 from qconvert.workbench import Workbench
-
-
-class Few:
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self.feeds = feeds
-
-    def __iter__(self) -> Iterator[Feed]:
-        return iter(self.feeds)
-
-    def feed(self, i: int) -> Feed:
-        return self.feeds[i]
 
 
 @pytest.fixture(scope="module")

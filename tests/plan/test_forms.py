@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from networks.builder import Builder
 from networks.sequence import encoder_layernorm, lstm_streaming
 from numpy.typing import NDArray
+from plan.kernels import Few
 
 from qconvert.conversion import Quantized, convert
 from qconvert.errors import RecipeError
@@ -18,7 +18,6 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.census import take_census
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared, prepare
-from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
 from qconvert.plan.forms import able, entries, open_products
 from qconvert.recipe.recipe import PINNED, STATIC, Recipe
@@ -26,19 +25,6 @@ from qconvert.run import Run
 from qconvert.targets.auto import target_of
 
 RECIPE = Recipe(target="x86-vnni", placement=STATIC)
-
-
-class Few:
-    """Some samples."""
-
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self.feeds = feeds
-
-    def __iter__(self) -> Iterator[Feed]:
-        return iter(self.feeds)
-
-    def feed(self, i: int) -> Feed:
-        return self.feeds[i]
 
 
 NET = encoder_layernorm()
