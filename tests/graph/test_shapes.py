@@ -95,3 +95,34 @@ def test_dimensions_that_stay_are_copied(parts: tuple[int | str, ...], constant:
     assert shape is not None
     known = shape.const_value
     assert (known.numpy().tolist() if known is not None else "computed") == constant
+
+
+def test_what_may_be_none_at_all_is_not_copied_beside_an_open_dimension() -> None:
+    """Of boxes that are found there may be none."""
+    b = Builder(opset=17)
+    x = b.input("x", ["n", 6])
+    rows = b.node(
+        "Squeeze",
+        b.node("NonZero", b.node("Greater", b.node("ReduceMax", x, axes=[1], keepdims=0), b.const(np.float32(0)))),
+        b.ints(0),
+    )
+    found = b.node("Gather", x, rows)
+    count = b.node("Gather", b.node("Shape", found), b.ints(0))
+    halves = b.node("Reshape", found, b.node("Concat", count, b.ints(2, 3), axis=0))
+    first = b.node("Gather", b.node("Shape", x), b.ints(0))
+    b.output(
+        b.node(
+            "Neg",
+            b.node(
+                "Reshape",
+                halves,
+                b.node("Concat", count, b.node("Div", b.node("Mul", first, b.ints(6)), first), axis=0),
+            ),
+            out="y",
+        )
+    )
+    model = Model(ir=ir.from_proto(b.model()))
+    values = [np.ones((2, 6), np.float32), -np.ones((3, 6), np.float32)]
+    made = prepare(model, {"x": values[0]}).model
+    for value in values:
+        assert np.array_equal(session_of(model).run({"x": value})[0], session_of(made).run({"x": value})[0])

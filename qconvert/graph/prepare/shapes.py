@@ -98,6 +98,7 @@ def _is_shape(value: ir.Value | None, depth: int = 8) -> bool:
 
 def constant_shapes(model: ir.Model) -> None:
     """Make constant whatever shape of a Reshape or Expand is known but for dimensions that stay, in place."""
+    given = {size for value in model.graph.inputs for size in sizes_of(value) or ()}
     found = False
     for node in list(model.graph):
         if node.op_type not in _SHAPED or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
@@ -105,8 +106,11 @@ def constant_shapes(model: ir.Model) -> None:
         x, computed = node.inputs
         if x is None or computed is None or constant_of(computed) is not None:
             continue
-        shape = _SHAPED[node.op_type](sizes_of(x), sizes_of(node.outputs[0]))
-        if shape is not None:
+        before = sizes_of(x) or ()
+        shape = _SHAPED[node.op_type](before, sizes_of(node.outputs[0])) if before else None
+        copied = [before[i] for i, n in enumerate(shape or ()) if n == 0]
+        if shape is not None and (-1 not in shape or given.issuperset(copied)):
+            # there may be none of what is found as the model runs, boxes say: then -1 would not be known
             node.attributes.pop("allowzero", None)
             node.replace_input_with(1, add_initializer(model.graph, f"{node.name}_shape", np.array(shape, np.int64)))
             found = True
@@ -114,9 +118,9 @@ def constant_shapes(model: ir.Model) -> None:
         remove_unused(model)  # what computed them reads what other passes want to find with one reader
 
 
-def _reshaped(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> list[int] | None:
+def _reshaped(before: tuple[object, ...], after: tuple[object, ...] | None) -> list[int] | None:
     """What Reshape makes ``after`` of ``before`` by: 0 where a dimension stays, -1 for one that is left open."""
-    if before is None or after is None or 0 in before or 0 in after:
+    if after is None or 0 in before or 0 in after:
         return None
     shape = [
         size if isinstance(size, int) else 0 if axis < len(before) and before[axis] == size else -1
@@ -125,9 +129,9 @@ def _reshaped(before: tuple[object, ...] | None, after: tuple[object, ...] | Non
     return shape if shape.count(-1) <= 1 else None
 
 
-def _expanded(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> list[int] | None:
+def _expanded(before: tuple[object, ...], after: tuple[object, ...] | None) -> list[int] | None:
     """What Expand makes ``after`` of ``before`` by: 1 where a dimension stays."""
-    if before is None or after is None or len(before) != len(after):
+    if after is None or len(before) != len(after):
         return None
     shape = [1 if b == a else a for b, a in zip(before, after, strict=True)]
     return [size for size in shape if isinstance(size, int)] if all(isinstance(size, int) for size in shape) else None
