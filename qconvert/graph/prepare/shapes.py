@@ -99,6 +99,7 @@ def _is_shape(value: ir.Value | None, depth: int = 8) -> bool:
 def constant_shapes(model: ir.Model) -> None:
     """Make constant whatever shape of a Reshape or Expand is known but for dimensions that stay, in place."""
     given = {size for value in model.graph.inputs for size in sizes_of(value) or ()}
+    finds = any(node.op_type in _FINDING for node in model.graph.all_nodes())
     found = False
     for node in list(model.graph):
         if node.op_type not in _SHAPED or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
@@ -109,8 +110,8 @@ def constant_shapes(model: ir.Model) -> None:
         before = sizes_of(x) or ()
         shape = _SHAPED[node.op_type](before, sizes_of(node.outputs[0])) if before else None
         copied = [before[i] for i, n in enumerate(shape or ()) if n == 0]
-        if shape is not None and (-1 not in shape or given.issuperset(copied)):
-            # there may be none of what is found as the model runs, boxes say: then -1 would not be known
+        # there may be none of what is found as the model runs, boxes say: then -1 would not be known
+        if shape is not None and (-1 not in shape or not finds or given.issuperset(copied)):
             node.attributes.pop("allowzero", None)
             node.replace_input_with(1, add_initializer(model.graph, f"{node.name}_shape", np.array(shape, np.int64)))
             found = True
@@ -138,5 +139,7 @@ def _expanded(before: tuple[object, ...], after: tuple[object, ...] | None) -> l
 
 
 _SHAPED = {"Reshape": _reshaped, "Expand": _expanded}
+# Operators whose results have as many rows as there is something to be found, or bodies say.
+_FINDING = ("NonZero", "NonMaxSuppression", "Compress", "Unique", "Loop", "Scan", "If", "SequenceAt")
 # Operators that change where dimensions stand, and not what they are.
 _PICKING = ("Gather", "Slice", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast")
