@@ -183,7 +183,7 @@ class _Search:
             costs_of.update({t.name: costs for t in (base, *cuts)})
             trials += cuts
         clear = len(trials) == 1 and plain.total_us > _CLEAR * profiles[STATIC_TRIAL].total_us
-        latencies = self.bench.timed(trials, clear=clear)
+        latencies = bench.timed(trials, clear=clear)
         best = fastest(trials, latencies)
         costs = costs_of.get(best.name, costs_of[bases[0].name])
         equals = as_fast(best, trials, latencies)
@@ -192,7 +192,7 @@ class _Search:
         gains = self._gains(best, costs)
         if gains:
             trials.append(bench.trial(_FORMS, _with_gains(best.recipe, gains)))
-            latencies = self.bench.timed(trials)
+            latencies = bench.timed(trials)
             best = fastest([best, trials[-1]], latencies)  # not of all of them: ``best`` may be the most accurate one
             gains = gains if best.name == _FORMS else ()
         base = best
@@ -200,7 +200,7 @@ class _Search:
             base = max(trials, key=lambda t: len(t.integer))
         for single in self._with_one_scale(base, costs):
             trials.append(single)
-            latencies = self.bench.timed(trials)
+            latencies = bench.timed(trials)
             if speedup(latencies[best.name], latencies[single.name]).median < _SCALE_SPEEDUP:
                 break
             if self._keeps(base, single):
@@ -210,7 +210,7 @@ class _Search:
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in bench.able.items() if c.table}
             trials.append(bench.pinned(IN_FLOAT, tables, _with_gains(bench.run.recipe, in_float).forms))
-            latencies = self.bench.timed(trials)
+            latencies = bench.timed(trials)
             # what a form gains that float operators have, too, is no gain of integers
             reference = IN_FLOAT if in_float else FP32
             if speedup(latencies[reference], latencies[best.name]).median < LEAST_SPEEDUP:
@@ -219,9 +219,8 @@ class _Search:
 
     def _with_activations(self, most: Trial, seen: Profile) -> Trial | None:
         """``most`` with every activation function that can be in one float operator, for cuts from there."""
-        names = formable(self.bench.graph, most.result.plan, most.recipe, target_of(most.recipe.target)).get(
-            ACTIVATION, ()
-        )
+        target = target_of(most.recipe.target)
+        names = formable(self.bench.graph, most.result.plan, most.recipe, target).get(ACTIVATION, ())
         gates = sum(us for name, us in seen.us.items() if seen.run.nodes[name].op_type in _PARTS_OF_ACTIVATIONS)
         if not names or gates < LEAST_SHARE / 2 * seen.total_us:
             return None

@@ -18,7 +18,7 @@ from qconvert.emit.additions import Additions
 from qconvert.emit.keep_float import hide, reads_codes
 from qconvert.errors import InternalError
 from qconvert.graph.build_view import view_of
-from qconvert.graph.edit import take_over
+from qconvert.graph.edit import replace_by
 from qconvert.graph.model import Model
 from qconvert.ops.pooling import is_filter
 from qconvert.plan.model import QuantPlan
@@ -61,5 +61,4 @@ def write_averages(model: Model, base: Model, plan: QuantPlan) -> None:
         kept = [a for name, a in node.attributes.items() if name in _KEPT]
         made = ir.Node("", "Conv", [x, weight], [*kept, ir.AttrInt64("group", shape[1])], name=node.name)
         model.ir.graph.insert_before(node, made)
-        take_over(made.outputs[0], node.outputs[0])
-        model.ir.graph.remove(node, safe=True)
+        replace_by(made.outputs[0], node)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qconvert.emit.additions import Additions
-from qconvert.graph.edit import constant_of, part_of, take_over
+from qconvert.graph.edit import constant_of, part_of, replace_by
 from qconvert.graph.model import Model
 
 # Steeper, and the two terms cancel too many digits.
@@ -50,8 +50,7 @@ def _instead(old: ir.Node, op_type: str, inputs: list[ir.Value]) -> ir.Value:
     made = ir.node(op_type, inputs, name=old.name)
     if isinstance(old.graph, ir.Graph):
         old.graph.insert_before(old, made)
-        take_over(made.outputs[0], old.outputs[0])
-        old.graph.remove(old, safe=True)
+        replace_by(made.outputs[0], old)
     return made.outputs[0]
 
 

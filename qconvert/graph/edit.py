@@ -33,6 +33,11 @@ def perm_of(transpose: ir.Node) -> tuple[int, ...]:
     return tuple(transpose.attributes.get_ints("perm", []))
 
 
+def maker_of(value: ir.Value | None) -> ir.Node | None:
+    """The operator that makes ``value``; None where none does, or where there is no value."""
+    return None if value is None else value.producer()
+
+
 def sole_maker(value: ir.Value | None) -> ir.Node | None:
     """The operator that makes ``value``; None where more than one other reads it, or a caller of the model."""
     if value is None or value.is_graph_output() or len(value.uses()) != 1:
@@ -120,12 +125,18 @@ def take_over(new: ir.Value, old: ir.Value) -> None:
     new.name = name
 
 
-def stand_for(new: ir.Value, node: ir.Node) -> None:
-    """Let ``new``, and the node that makes it, stand for ``node`` and its one result, names included."""
-    maker, graph, name = new.producer(), node.graph, node.name
+def replace_by(new: ir.Value, node: ir.Node) -> None:
+    """Let ``new`` stand for the one result of ``node``, under its name, and remove ``node``."""
+    graph = node.graph
     take_over(new, node.outputs[0])
     if graph is not None:
         graph.remove(node, safe=True)
+
+
+def stand_for(new: ir.Value, node: ir.Node) -> None:
+    """Let ``new``, and the node that makes it, stand for ``node`` and its one result, names included."""
+    maker, name = new.producer(), node.name
+    replace_by(new, node)
     if maker is not None:
         maker.name = name
 

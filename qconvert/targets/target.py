@@ -31,10 +31,9 @@ class Capability:
             (emit/saturating_sums.py).
         as_filter: its kernel is slow; it is written as a depthwise convolution (emit/averages.py), or stays float where
             it is none.
-        taken_apart: its kernel is so slow, or it has none for integers, that preparation writes it as other operators
-            where it can (graph/prepare/prelu.py, deconvolution.py).
-        heads_in_place: as a product of activations it merges Transposes in front of it, also those of the first
-            dimension, so preparation turns what heads are made of (graph/prepare/attention.py).
+        rewritten: preparation writes it otherwise where it can: its kernel is slow (graph/prepare/prelu.py), it has
+            none for integers (deconvolution.py), or as a product of activations it merges the Transposes in front of
+            it, also those of the first dimension (attention.py).
         output_range: the range that the runtime demands of its result, whatever the data; None where it demands none.
         forms: other ways to write it that the runtime has (forms.py); taken where they are measured to be faster, or
             where a recipe names them.
@@ -49,8 +48,7 @@ class Capability:
     one_scale: bool = False
     saturating_sum: bool = False
     as_filter: bool = False
-    taken_apart: bool = False
-    heads_in_place: bool = False
+    rewritten: bool = False
     output_range: tuple[float, float] | None = None
     forms: tuple[str, ...] = ()
     float_ns: float = 0.2
@@ -65,8 +63,7 @@ class Capability:
             float_result=float_result,
             on_codes=False,
             as_filter=False,
-            taken_apart=False,
-            heads_in_place=False,
+            rewritten=False,
             forms=(),
         )
 
@@ -195,7 +192,7 @@ class Target:
     @property
     def rewritten(self) -> frozenset[str]:
         """The operators that preparation writes otherwise, or what stands in front of them."""
-        return frozenset(op for op, c in self.capabilities.items() if c.taken_apart or c.heads_in_place)
+        return frozenset(op for op, c in self.capabilities.items() if c.rewritten)
 
     @property
     def unpacks(self) -> bool:

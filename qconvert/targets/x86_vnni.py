@@ -79,7 +79,7 @@ X86_VNNI = register(
             "Conv": Capability(integer=True, forms=(FOLDED, WIDENED), float_ns=10.0, integer_ns=2.7),
             # unpacking its weights takes 0.125 ns an element, computing with each of them many times that
             "ConvTranspose": Capability(
-                integer=False, reason=_NO_KERNEL, weights_only=True, taken_apart=True, float_ns=10.0
+                integer=False, reason=_NO_KERNEL, weights_only=True, rewritten=True, float_ns=10.0
             ),
             "LSTM": Capability(integer=False, reason=_UNPACKED, weights_only=True, forms=(DYNAMIC,), float_ns=1000.0),
             "GRU": Capability(integer=False, reason=_UNPACKED, weights_only=True, float_ns=1000.0),
@@ -88,7 +88,7 @@ X86_VNNI = register(
             "MatMul": Capability(
                 integer=True,
                 float_result=True,
-                heads_in_place=True,
+                rewritten=True,
                 forms=(FUSED, DYNAMIC),
                 float_ns=7.0,
                 integer_ns=1.9,
@@ -130,7 +130,7 @@ X86_VNNI = register(
             "Erf": Capability(integer=False, reason=_NO_KERNEL, forms=(ACTIVATION,), float_ns=0.3),
             "Sub": _float(_NO_KERNEL),
             "Div": _float(_NO_KERNEL),
-            "PRelu": Capability(integer=False, reason=_NO_KERNEL, taken_apart=True, float_ns=4.3),
+            "PRelu": Capability(integer=False, reason=_NO_KERNEL, rewritten=True, float_ns=4.3),
             "HardSigmoid": Capability(integer=True, reason=_SUM, saturating_sum=True, float_ns=0.13, integer_ns=0.08),
             "HardSwish": Capability(
                 integer=True, reason=f"{_SUM}, times its input", saturating_sum=True, float_ns=0.25, integer_ns=0.27

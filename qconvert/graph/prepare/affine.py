@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, constant_of, is_padded, take_over
+from qconvert.graph.edit import add_initializer, constant_of, is_padded, replace_by
 from qconvert.graph.prepare.batchnorm import batchnorm_parameters
 
 Vector = NDArray[np.float64]
@@ -30,7 +30,7 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Affine:
+class Affine:
     """``node`` is x * factor + shift, in float64: as in the file, or values [C] along axis 1 (``by_channel``)."""
 
     node: ir.Node
@@ -47,14 +47,15 @@ class _Affine:
 def fold_affine(model: ir.Model) -> None:
     """Fold what can be folded, in place; the results keep their names."""
     for node in list(model.graph):
-        if node.graph is model.graph and (affine := _affine(node)) is not None:
+        if node.graph is model.graph and (affine := affine_of(node)) is not None:
             _into_producer(model.graph, affine)
     for node in list(model.graph):
-        if node.graph is model.graph and (affine := _affine(node)) is not None and affine.uniform:
+        if node.graph is model.graph and (affine := affine_of(node)) is not None and affine.uniform:
             _into_consumers(model.graph, affine)
 
 
-def _affine(node: ir.Node) -> _Affine | None:
+def affine_of(node: ir.Node) -> Affine | None:
+    """What ``node`` does, if it multiplies by constants or adds some; None where it does anything else."""
     if node.domain in ("", "ai.onnx") and node.op_type == "BatchNormalization":
         return _normalization(node)
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
@@ -68,18 +69,18 @@ def _affine(node: ir.Node) -> _Affine | None:
             factor = {"Mul": c, "Div": 1 / c}.get(node.op_type, np.ones(()))
         shift = {"Add": c, "Sub": -c}.get(node.op_type, np.zeros(()))
         if np.isfinite(c).all() and np.isfinite(factor).all() and (factor != 0).all():
-            return _Affine(node=node, x=x, factor=factor, shift=shift)
+            return Affine(node=node, x=x, factor=factor, shift=shift)
     return None
 
 
-def _normalization(node: ir.Node) -> _Affine | None:
+def _normalization(node: ir.Node) -> Affine | None:
     parameters = batchnorm_parameters(node)
     if parameters is None or node.inputs[0] is None:
         return None
-    return _Affine(node=node, x=node.inputs[0], factor=parameters[0], shift=parameters[1], by_channel=True)
+    return Affine(node=node, x=node.inputs[0], factor=parameters[0], shift=parameters[1], by_channel=True)
 
 
-def _into_producer(graph: ir.Graph, affine: _Affine) -> None:
+def _into_producer(graph: ir.Graph, affine: Affine) -> None:
     producer = affine.x.producer()
     if producer is None or producer.graph is not graph or not _is_weighted(producer):
         return
@@ -103,15 +104,15 @@ def _into_producer(graph: ir.Graph, affine: _Affine) -> None:
     before = np.zeros(outputs) if bias is None else np.asarray(bias, np.float64)
     if bias is not None or shift.any():
         _set_input(graph, producer, 2, np.broadcast_to(before * factor + shift, (outputs,)), "bias")
-    _remove(graph, affine.node, affine.x)
+    replace_by(affine.x, affine.node)
 
 
-def _into_consumers(graph: ir.Graph, affine: _Affine) -> None:
+def _into_consumers(graph: ir.Graph, affine: Affine) -> None:
     out = affine.node.outputs[0]
     uses = list(out.uses())
     if out.is_graph_output() or not uses or _ends_gelu(affine.x.producer()):
         return
-    if len(uses) == 1 and affine.factor != 1 and (added := _affine(uses[0].node)) is not None:
+    if len(uses) == 1 and affine.factor != 1 and (added := affine_of(uses[0].node)) is not None:
         if added.uniform and (added.factor == 1).all() and _takes(graph, added.node.outputs[0], factor=True):
             _set_constant(graph, added.node, added.shift / affine.factor)
             _scale_consumers(graph, added.node.outputs[0], affine.factor)
@@ -186,7 +187,7 @@ def _outputs(node: ir.Node, weight: NDArray[np.generic]) -> tuple[int, int]:
     return axis, weight.shape[axis]
 
 
-def _by_channel(values: Vector, affine: _Affine, node: ir.Node, rank: int, outputs: int) -> Vector | None:
+def _by_channel(values: Vector, affine: Affine, node: ir.Node, rank: int, outputs: int) -> Vector | None:
     """``values`` as [outputs] or [], None where they do not broadcast along the output channels alone."""
     if affine.by_channel:
         return values if values.shape == (outputs,) and node.op_type in ("Conv", "ConvTranspose") else None
@@ -244,10 +245,4 @@ def _set_constant(graph: ir.Graph, node: ir.Node, shift: Vector) -> None:
 def _skip(graph: ir.Graph, node: ir.Node, x: ir.Value) -> None:
     """Let what reads ``node`` read ``x``."""
     ir.convenience.replace_all_uses_with(node.outputs[0], x)
-    graph.remove(node, safe=True)
-
-
-def _remove(graph: ir.Graph, node: ir.Node, x: ir.Value) -> None:
-    """Let ``x``, made by the operator that has taken ``node`` in, bear the name of its result."""
-    take_over(x, node.outputs[0])
     graph.remove(node, safe=True)

@@ -28,22 +28,25 @@ import onnx_ir as ir
 from qconvert.graph.edit import (
     add_initializer,
     constant_of,
+    maker_of,
     part_of,
     perm_of,
     reader_of,
-    remove_unused,
+    replace_by,
     sizes_of,
     sole_maker,
-    take_over,
 )
+from qconvert.graph.prepare.affine import Affine, affine_of
 from qconvert.graph.prepare.linear import Linear, linear_of
 
 # Where the heads' Transposes take batch, tokens, heads and their channels; the second for keys.
-_HEADS, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
+HEADS, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
 # What makes keys of heads.
 _LAST_TWO = (0, 1, 3, 2)
 # The same from [tokens, batch, heads, channels].
-_TOKENS_FIRST: dict[tuple[int, ...], tuple[int, ...]] = {_HEADS: (1, 2, 0, 3), _KEYS: (1, 2, 3, 0)}
+_TOKENS_FIRST: dict[tuple[int, ...], tuple[int, ...]] = {HEADS: (1, 2, 0, 3), _KEYS: (1, 2, 3, 0)}
+# Dimensions of heads.
+_RANK = 4
 # Softmax is over one axis from this opset on.
 _SOFTMAX_OPSET = 13
 # Operators between scores and their Softmax, at most: a factor, a position bias, a mask.
@@ -86,12 +89,12 @@ def lighter_attention(model: ir.Model) -> None:
         if second is None or bias is None or model.opset_imports.get("", 0) < _SOFTMAX_OPSET:
             continue
         if perm_of(second.transpose) == _KEYS and _is_normalized(node.outputs[0]):
-            _skip(graph, bias.add, second.linear.product.outputs[0])
-        elif perm_of(second.transpose) == _HEADS and _is_softmax(_producer(node.inputs[0])):
+            replace_by(second.linear.product.outputs[0], bias.add)
+        elif perm_of(second.transpose) == HEADS and _is_softmax(maker_of(node.inputs[0])):
             after = _linear_behind(node, second.heads)
             if after is not None and after.bias is not None:
                 after.bias.set(graph, after.bias.values + bias.values @ after.weight)
-                _skip(graph, bias.add, second.linear.product.outputs[0])
+                replace_by(second.linear.product.outputs[0], bias.add)
 
 
 def tokens_first(model: ir.Model) -> list[str]:
@@ -106,8 +109,6 @@ def tokens_first(model: ir.Model) -> list[str]:
         shape, name = np.array([0, 0, *projection.heads], np.int64), f"{projection.reshape.name}_shape"
         projection.reshape.replace_input_with(1, add_initializer(graph, name, shape))
         projection.reshape.attributes.pop("allowzero", None)
-    if found:
-        remove_unused(model)  # what computed those shapes reads what is to be turned
     turned = 0
     for x in dict.fromkeys(p.linear.x for p in found):
         together = [p for p in found if p.linear.x is x]
@@ -148,49 +149,35 @@ def _projection(value: ir.Value | None) -> _Projection | None:
 def _with_one_transpose(graph: ir.Graph, value: ir.Value | None) -> None:
     """Let one Transpose make keys where two do, a factor behind them or not."""
     second = sole_maker(value)
-    if second is not None and _factor_of(second) is not None:
-        second = sole_maker(second.inputs[_factor_port(second)])
+    factor = _factor(second)
+    if factor is not None:
+        second = sole_maker(factor.x)
     first = sole_maker(second.inputs[0]) if second is not None and second.op_type == "Transpose" else None
     if first is None or second is None or first.op_type != "Transpose":
         return
-    if perm_of(first) == _HEADS and perm_of(second) == _LAST_TWO:
+    if perm_of(first) == HEADS and perm_of(second) == _LAST_TWO:
         first.attributes["perm"] = ir.AttrInt64s("perm", _KEYS)
-        _skip(graph, second, first.outputs[0])
+        replace_by(first.outputs[0], second)
 
 
 def _with_factor_inside(graph: ir.Graph, value: ir.Value | None) -> None:
     """Let the constants of a projection take the factor in that stands behind it, in front of a product of heads."""
-    node = sole_maker(value)
-    factor = _factor_of(node) if node is not None else None
-    projection = _projection(node.inputs[_factor_port(node)]) if node is not None and factor is not None else None
-    if node is None or factor is None or projection is None:
+    factor = _factor(sole_maker(value))
+    projection = _projection(factor.x) if factor is not None else None
+    if factor is None or projection is None:
         return
     linear = projection.linear
-    linear.set_weight(graph, linear.weight * factor)
+    linear.scale_weight(graph, factor.factor.item())
     if linear.bias is not None:
-        linear.bias.set(graph, linear.bias.values * factor)
-    _skip(graph, node, projection.transpose.outputs[0])
+        linear.bias.set(graph, linear.bias.values * factor.factor.item())
+    replace_by(factor.x, factor.node)
 
 
-def _producer(value: ir.Value | None) -> ir.Node | None:
-    return None if value is None else value.producer()
-
-
-def _factor_of(node: ir.Node) -> float | None:
-    """What ``node`` multiplies by; None where it does not multiply by one constant."""
-    if node.op_type not in ("Mul", "Div") or len(node.inputs) != 2:
-        return None
-    constant = constant_of(node.inputs[1 - _factor_port(node)])
-    if constant is None or constant.dtype != np.float32 or constant.size != 1 or constant.ndim > 4:
-        return None
-    value = float(constant.reshape(-1)[0])
-    factor = value if node.op_type == "Mul" else 1 / value if value else 0.0
-    return factor if factor and np.isfinite(factor) else None
-
-
-def _factor_port(node: ir.Node) -> int:
-    """Where the other operand of a product with a constant stands."""
-    return 1 if node.op_type == "Mul" and constant_of(node.inputs[0]) is not None else 0
+def _factor(node: ir.Node | None) -> Affine | None:
+    """What ``node`` does, if it multiplies an activation of heads by one constant."""
+    found = affine_of(node) if node is not None else None
+    alone = found is not None and found.uniform and not found.shift.any() and found.factor.ndim <= _RANK
+    return found if alone else None
 
 
 def _is_softmax(node: ir.Node | None) -> bool:
@@ -202,10 +189,10 @@ def _is_softmax(node: ir.Node | None) -> bool:
 
 def _is_normalized(scores: ir.Value) -> bool:
     """Whether a Softmax over the last axis is all that comes of ``scores``, times a factor and with summands."""
-    for node, port in _readers(scores, _MOST_BETWEEN):
+    for node, _ in _readers(scores, _MOST_BETWEEN):
         if node.op_type == "Softmax":
             return _is_softmax(node)
-        if node.op_type != "Add" and (_factor_of(node) is None or port != _factor_port(node)):
+        if node.op_type != "Add" and _factor(node) is None:
             return False
     return False
 
@@ -227,15 +214,9 @@ def _linear_behind(attended: ir.Node, heads: tuple[int, int]) -> Linear | None:
         return None
     back, merged, _, add = (node for node, _ in row)
     split, whole = sizes_of(back.outputs[0]), sizes_of(merged.outputs[0])
-    if perm_of(back) != _HEADS or split is None or whole is None or split[2:] != heads or len(whole) != 3:
+    if perm_of(back) != HEADS or split is None or whole is None or split[2:] != heads or len(whole) != 3:
         return None
     return linear_of(add.outputs[0]) if whole[2] == heads[0] * heads[1] else None
-
-
-def _skip(graph: ir.Graph, node: ir.Node, x: ir.Value) -> None:
-    """Let ``x``, an operand of ``node``, stand for its result."""
-    take_over(x, node.outputs[0])
-    graph.remove(node, safe=True)
 
 
 def _can_turn(projection: _Projection) -> bool:

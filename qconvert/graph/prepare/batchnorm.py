@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, constant_of, is_padded, take_over
+from qconvert.graph.edit import add_initializer, constant_of, is_padded, replace_by
 
 _ON_THE_WAY = ("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "Pad", "Concat", "Add")
 
@@ -45,8 +45,7 @@ def batchnorm_to_conv(model: ir.Model) -> None:
             name=node.name,
         )
         graph.insert_before(node, conv)
-        take_over(conv.outputs[0], node.outputs[0])
-        graph.remove(node, safe=True)
+        replace_by(conv.outputs[0], node)
 
 
 def batchnorm_parameters(node: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

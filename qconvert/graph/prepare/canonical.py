@@ -9,7 +9,7 @@ outputs before and after are compared; passes that change them are left out, one
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,6 +48,13 @@ from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.prepare.widen import widened
 from qconvert.graph.session import Feed
 from qconvert.graph.signature import session_of
+
+# What a target may want written otherwise; each pass says what it has done.
+_REWRITES: Mapping[str, tuple[str, Callable[[ir.Model], list[str]]]] = {
+    "PRelu": ("taking PRelu apart", prelu_to_max),
+    "ConvTranspose": ("writing ConvTranspose otherwise", deconvolution_to_convolution),
+    "MatMul": ("turning heads", tokens_first),
+}
 
 # Two float32 graphs of the same function agree to about 1e-6; 60 dB (1e-3) is a different function.
 MIN_AGREEMENT_DB = 60.0
@@ -261,13 +268,11 @@ def _run_passes(
             ("canonicalising MatMul + Add", lambda: matmul_add_to_gemm(model.ir)),
             ("canonicalising MatMul before Add", lambda: matmul_before_add_to_gemm(model.ir)),
             ("canonicalising Gemm", lambda: canonical_gemm(model.ir)),
-            *([("taking PRelu apart", lambda: notes.extend(prelu_to_max(model.ir)))] if "PRelu" in rewritten else []),
             *(
-                [("writing ConvTranspose otherwise", lambda: notes.extend(deconvolution_to_convolution(model.ir)))]
-                if "ConvTranspose" in rewritten
-                else []
+                (what, lambda rewrite=rewrite: notes.extend(rewrite(model.ir)))
+                for op_type, (what, rewrite) in _REWRITES.items()
+                if op_type in rewritten
             ),
-            *([("turning heads", lambda: notes.extend(tokens_first(model.ir)))] if "MatMul" in rewritten else []),
             ("merging equal initializers", lambda: merge_equal_initializers(model.ir)),
         ]
     run += [

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qconvert.graph.edit import add_initializer, constant_of, take_over
+from qconvert.graph.edit import add_initializer, constant_of, replace_by, take_over
 
 
 def canonical_gemm(model: ir.Model) -> None:
@@ -86,5 +86,4 @@ def matmul_before_add_to_gemm(model: ir.Model) -> None:
             continue
         gemm = ir.node("Gemm", [x, w], name=node.name)
         graph.insert_before(node, gemm)
-        take_over(gemm.outputs[0], node.outputs[0])
-        graph.remove(node, safe=True)
+        replace_by(gemm.outputs[0], node)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, constant_of, sole_maker
+from qconvert.graph.edit import add_initializer, constant_of, maker_of, sole_maker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,22 +38,23 @@ class Linear:
 
     x: ir.Value
     product: ir.Node
-    weight: NDArray[np.float64]
+    weight: NDArray[np.float32]
     bias: Bias | None
 
     def nodes(self) -> list[ir.Node]:
         """Those of it, in the order in which they run."""
         return [self.product] if self.bias is None else [self.product, self.bias.add]
 
-    def set_weight(self, graph: ir.Graph, weight: NDArray[np.float64]) -> None:
-        """Let it have another W of the same shape."""
-        made = add_initializer(graph, f"{self.product.name}_weight", np.asarray(weight, np.float32))
+    def scale_weight(self, graph: ir.Graph, factor: float) -> None:
+        """Let it have W times ``factor``."""
+        weight = np.asarray(np.multiply(self.weight, factor, dtype=np.float64), np.float32)
+        made = add_initializer(graph, f"{self.product.name}_weight", weight)
         self.product.replace_input_with(1, made)
 
 
 def linear_of(value: ir.Value | None) -> Linear | None:
     """The layer that makes ``value``; None where what makes it is none. Only the layer reads what lies within it."""
-    node, bias = value.producer() if value is not None else None, None
+    node, bias = maker_of(value), None
     if node is not None and node.op_type == "Add":
         bias = _bias(node)
         node = sole_maker(node.inputs[1 - bias.port]) if bias is not None else None
@@ -64,7 +65,7 @@ def linear_of(value: ir.Value | None) -> Linear | None:
         return None
     if bias is not None and bias.values.shape != weight.shape[1:]:
         return None
-    return Linear(x=x, product=node, weight=np.asarray(weight, np.float64), bias=bias)
+    return Linear(x=x, product=node, weight=np.asarray(weight, np.float32), bias=bias)
 
 
 def _bias(add: ir.Node) -> Bias | None:

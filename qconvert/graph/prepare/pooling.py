@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from qconvert.graph.edit import constant_of, is_padded, take_over
+from qconvert.graph.edit import constant_of, is_padded, replace_by
 
 
 def global_pooling(model: ir.Model) -> None:
@@ -59,5 +59,4 @@ def _replace(graph: ir.Graph, node: ir.Node, *, flatten: bool) -> None:
         if x is not None and x.shape is not None:
             pool.outputs[0].shape = ir.Shape([*x.shape[:2], *[1] * (len(x.shape) - 2)])
     graph.insert_before(node, new)
-    take_over(new[-1].outputs[0], node.outputs[0])
-    graph.remove(node, safe=True)
+    replace_by(new[-1].outputs[0], node)

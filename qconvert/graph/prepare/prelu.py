@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qconvert.graph.edit import add_initializer, constant_of, part_of, take_over
+from qconvert.graph.edit import add_initializer, constant_of, part_of, replace_by
 
 
 def prelu_to_max(model: ir.Model) -> list[str]:
@@ -44,8 +44,7 @@ def prelu_to_max(model: ir.Model) -> list[str]:
             product = ir.Node("", "Conv", [x, weight], attributes, name=part_of(node.name or "PRelu", "slope"))
             made = ir.node("Max", [x, product.outputs[0]], name=node.name)
             graph.insert_before(node, [product, made])
-        take_over(made.outputs[0], node.outputs[0])
-        graph.remove(node, safe=True)
+        replace_by(made.outputs[0], node)
         count += 1
     note = f"{count} PRelu taken apart, into a filter and Max or LeakyRelu: the runtime's kernel is slow"
     return [note] if count else []

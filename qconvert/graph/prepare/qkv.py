@@ -23,9 +23,10 @@ from qconvert.graph.edit import (
     sole_maker,
     take_over,
 )
+from qconvert.graph.prepare.attention import HEADS
 from qconvert.graph.prepare.linear import Linear, linear_of
 
-_APART, _HEADS = (2, 0, 3, 1, 4), (0, 2, 1, 3)
+_APART = (2, 0, 3, 1, 4)
 
 
 def separate_projections(model: ir.Model) -> None:
@@ -95,7 +96,7 @@ def _project(
         before = nodes[-1].outputs[0] if nodes else linear.x
         name, operands, attributes = part_of(node.name or node.op_type, str(index)), [before], {}
         if node is linear.product:
-            own = np.asarray(linear.weight[:, columns], np.float32)
+            own = np.ascontiguousarray(linear.weight[:, columns])
             operands.append(add_initializer(graph, f"{name}_weight", own))
         elif linear.bias is not None and node is linear.bias.add:
             own = np.asarray(linear.bias.values[columns], np.float32)
@@ -103,7 +104,7 @@ def _project(
         elif node is reshape:
             operands.append(add_initializer(graph, f"{name}_shape", np.array([0, 0, heads, each], np.int64)))
         else:
-            attributes = {"perm": list(_HEADS)}
+            attributes = {"perm": list(HEADS)}
         made = ir.node(node.op_type, operands, attributes=attributes, name=name)
         batch_and_tokens = (linear.product.outputs[0].shape or ())[:2]
         last = [heads, each] if node is reshape else [heads * each]

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, constant_of, remove_unused, sizes_of
+from qconvert.graph.edit import add_initializer, constant_of, maker_of, remove_unused, sizes_of
 
 
 def constant_dimensions(model: ir.Model) -> None:
@@ -29,8 +29,7 @@ def constant_dimensions(model: ir.Model) -> None:
     for node in list(graph):
         if node.op_type != "Gather" or node.domain not in ("", "ai.onnx") or node.attributes.get_int("axis", 0) != 0:
             continue
-        shape, indices = node.inputs[0], constant_of(node.inputs[1])
-        maker = shape.producer() if shape is not None else None
+        maker, indices = maker_of(node.inputs[0]), constant_of(node.inputs[1])
         if maker is None or maker.op_type != "Shape" or indices is None or maker.inputs[0] is None:
             continue
         sizes = sizes_of(maker.inputs[0])
@@ -60,7 +59,7 @@ def plain_expands(model: ir.Model) -> None:
     for node in list(graph):
         if node.op_type != "Where" or node.domain not in ("", "ai.onnx"):
             continue
-        equal, ones, shape = _producer(node.inputs[0]), constant_of(node.inputs[1]), node.inputs[2]
+        equal, ones, shape = maker_of(node.inputs[0]), constant_of(node.inputs[1]), node.inputs[2]
         if equal is None or equal.op_type != "Equal" or ones is None or shape is None or shape not in equal.inputs:
             continue
         marks = constant_of(equal.inputs[1 - equal.inputs.index(shape)])
@@ -75,18 +74,14 @@ def plain_expands(model: ir.Model) -> None:
 
 def _flat(shape: ir.Value) -> ir.Value:
     """``shape`` before a Reshape that changes nothing, and that inference does not see through."""
-    node = shape.producer()
+    node = maker_of(shape)
     x = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
     return x if x is not None and x.shape is not None and len(x.shape) == 1 else shape
 
 
-def _producer(value: ir.Value | None) -> ir.Node | None:
-    return None if value is None else value.producer()
-
-
 def _is_shape(value: ir.Value | None, depth: int = 8) -> bool:
     """Whether nothing in ``value`` is negative: it is made of dimensions and of constants."""
-    constant, node = constant_of(value), _producer(value)
+    constant, node = constant_of(value), maker_of(value)
     if constant is not None:
         return bool((np.asarray(constant, np.float64) >= 0).all())
     if node is None or depth == 0 or node.domain not in ("", "ai.onnx"):

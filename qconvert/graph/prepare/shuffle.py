@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qconvert.graph.edit import add_initializer, sizes_of, take_over
+from qconvert.graph.edit import add_initializer, perm_of, sizes_of, take_over
 
 
 def shuffle_to_gather(model: ir.Model) -> None:
@@ -52,7 +52,7 @@ def _match(node: ir.Node) -> tuple[ir.Value, ir.Node, ir.Node, NDArray[np.int64]
     if not isinstance(groups, int) or not isinstance(each, int) or not all(isinstance(d, int) for d in whole[1:]):
         return None
     rest = (0, 2, 1, *range(3, len(split)))
-    swapped = tuple(node.attributes.get_ints("perm", [])) == rest
+    swapped = perm_of(node) == rest
     if not swapped or groups * each != whole[1] or (split[0], *split[3:]) != (whole[0], *whole[2:]):
         return None
     order: NDArray[np.int64] = np.arange(groups * each, dtype=np.int64).reshape(groups, each).T.reshape(-1)

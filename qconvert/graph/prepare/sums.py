@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from qconvert.graph.edit import take_over
+from qconvert.graph.edit import replace_by
 
 
 def sum_to_add(model: ir.Model) -> None:
@@ -26,5 +26,4 @@ def sum_to_add(model: ir.Model) -> None:
                 add.outputs[0].name = f"{node.outputs[0].name}_{i}"
             graph.insert_before(node, add)
             total = add.outputs[0]
-        take_over(total, node.outputs[0])
-        graph.remove(node, safe=True)
+        replace_by(total, node)
