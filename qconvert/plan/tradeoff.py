@@ -15,8 +15,9 @@ and a cut at lambda* gives a placement between them, or proves that there is non
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Self
 
 from qconvert.graph.view import GraphView
 from qconvert.plan.build import weighed
@@ -116,7 +117,11 @@ class Tradeoff:
             noise = noise_of(self.terms, integer)
             return Corner(price=price, integer=frozenset(integer), cost=total - price * noise, noise=noise)
 
-        found = [solve(0.0, self.integer), solve(0.0, frozenset())]
+        first = solve(0.0, self.integer)
+        while better := costs.surer(self.integer - first.integer):
+            costs = better
+            first = solve(0.0, self.integer)
+        found = [first, solve(0.0, frozenset())]
         settled: set[tuple[float, float]] = set()
         while len(found) < most:
             gaps = [(a, b) for a, b in itertools.pairwise(found) if (a.noise, b.noise) not in settled]
@@ -165,6 +170,11 @@ class _Costs:
     def group(self, name: str) -> str:
         return self.static.group(name)
 
+    def surer(self, wrong: Set[str]) -> Self | None:
+        """These costs, where they put ``wrong`` into float although it is faster on integers; None: they are sure."""
+        del wrong
+        return None
+
     def in_float(self, candidate: Candidate) -> float:
         if not candidate.weighted:
             return self.static.node(candidate.node, candidate.capability, integer=False)
@@ -204,16 +214,22 @@ class _Costs:
 class _MeasuredCosts(_Costs):
     """Measured costs, with every operator free to be float, tables too, which are estimated.
 
-    The placement that was measured to be the fastest is where the tradeoff begins: no group costs less in float than on
-    integers with all conversions around it, whatever noise says.
+    The placement that was measured to be the fastest is where the tradeoff begins: of a group that its costs would put
+    into float all the same, they are wrong, and it costs no less there than on integers with all conversions around it.
 
     Attributes:
         measured: what was measured.
         around: group -> all conversions that its nodes may need.
+        bounded: such groups.
     """
 
     measured: Costs
     around: Mapping[str, float]
+    bounded: frozenset[str] = frozenset()
+
+    def surer(self, wrong: Set[str]) -> Self | None:
+        more = {self.group(name) for name in wrong} - self.bounded
+        return replace(self, bounded=self.bounded | more) if more else None
 
     def group(self, name: str) -> str:
         return self.measured.group(name)
@@ -222,6 +238,8 @@ class _MeasuredCosts(_Costs):
         found = self.measured.in_float(candidate)
         if found is None:
             return _Costs.in_float(self, candidate)
+        if self.group(candidate.node.name) not in self.bounded:
+            return found + _TIE_NS
         around = self.around[candidate.node.name] if self.group(candidate.node.name) == candidate.node.name else 0.0
         return max(found, self.on_integers(candidate) + around) + _TIE_NS
 

@@ -4,13 +4,8 @@
     reach it, by the corners of cost + lambda x noise  ->  converted and measured; again, aiming higher, if it does not
 
 It looks at calibration samples only, so that no evaluation sample has a say: those that recovery was judged on, or all
-where these are too few to tell how much samples differ. Few samples say little about others where the noise comes and
-goes with the sample, so what is held against the floor is not their SQNR but the end of its confidence interval. With
-s_i and e_i the energies of sample i and of its error, n samples, t Student's quantile,
-
-    R = sum e_i / sum s_i       d_i = (e_i - R s_i) / mean s       least SQNR = -10 log10( R + t std(d) / sqrt(n) )
-
-which is the usual linearisation of a ratio of means (Cochran 1977, Sampling Techniques, section 2.11).
+where these are too few to tell how much samples differ. What is held against the floor is what others should reach
+(:class:`~qconvert.tuning.fallback.Measured`).
 Where none of these reaches it, nothing is left on integers but weights, and from there bisection comes back to the
 cheapest that does. A placement that gains nothing over the original by its own timing gives way to that one, too.
 The result is a pinned placement: a saved recipe gives the same model without measuring anything.
@@ -18,42 +13,31 @@ The result is a pinned placement: a saved recipe gives the same model without me
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, described
-from qconvert.evaluate.fidelity import FLOOR_DB, output_energies, sqnr_db
-from qconvert.evaluate.interval import score_interval
+from qconvert.evaluate.fidelity import FLOOR_DB, sqnr_db
 from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
 from qconvert.forms import DYNAMIC
-from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.ops.recurrent import RECURRENT
-from qconvert.pipeline import Started, make_quantized
-from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
+from qconvert.pipeline import Started
 from qconvert.plan.forms import without
-from qconvert.plan.model import told_as
-from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
+from qconvert.recipe.recipe import MEASURED, Recipe
 from qconvert.recover.effort import LEVELS
-from qconvert.recover.samples import Feeds, Samples, seen_and_judging
 from qconvert.report.model import Report
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
 from qconvert.trials import integer_nodes
+from qconvert.tuning.exchange import exchanged
+from qconvert.tuning.fallback import Fallback, Measured, looked_at, sqnr_of
 from qconvert.tuning.search import corners_of, expected, noise_at
-from qconvert.tuning.tuning import FOR_ACCURACY
 
-# How sure it has to be that other samples reach it: the interval has two ends, of which one is looked at.
-_CONFIDENCE = 0.9
-# Samples that are looked at, at most; and where those that judge recovery are fewer, all are.
-_SAMPLES, _ENOUGH = 16, 8
 # Placements to convert, at most.
 _ATTEMPTS = 4
 # How much further to aim when a placement has fallen short.
@@ -73,37 +57,6 @@ _BUNDLE_SHARE = 0.02
 _OPTIONS = MeasureOptions(most=4, operations=1e11, sources_only=True, negligible=_BUNDLE_SHARE * noise_at(FLOOR_DB))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """SQNR of the outputs in dB: ``db`` on the samples looked at, pooled, and ``least_db`` that others should reach."""
-
-    db: float
-    least_db: float
-
-    @classmethod
-    def of(cls, energies: Sequence[tuple[float, float]]) -> Measured:
-        """From (energy, energy of the error) of each sample. With fewer than five samples both figures are the same."""
-        signal, noise = (np.array([pair[i] for pair in energies], np.float64) for i in (0, 1))
-        if not signal.sum() > 0 or not np.isfinite(noise).all():
-            return cls(db=math.inf, least_db=math.inf)
-        share = noise.sum() / signal.sum()
-        interval = score_interval(share + (noise - share * signal) / signal.mean(), 2 * _CONFIDENCE - 1)
-        most = share if interval is None else interval.high
-        return cls(db=sqnr_db(1.0, float(share)), least_db=sqnr_db(1.0, float(most)))
-
-    def __str__(self) -> str:
-        return f"{self.db:.1f} dB"
-
-    def because(self) -> str:
-        """Why it is too little, in a clause."""
-        if self.db < FLOOR_DB:
-            return f"the outputs have an SQNR of {self} on calibration samples, less than {FLOOR_DB:g} dB"
-        return (
-            f"the outputs have an SQNR of {self} on calibration samples, but it differs so much between them that on "
-            f"others it may be {self.least_db:.1f} dB, less than {FLOOR_DB:g} dB"
-        )
-
-
 def guarded(
     started: Started, quantized: Quantized, reference: Session, seconds: float, *, timed: bool = True
 ) -> Quantized:
@@ -116,13 +69,13 @@ def guarded(
         seconds: what that took.
         timed: a placement has to be faster than the original, too, where it runs on this machine.
     """
-    run, feeds = started.run, list(_looked_at(started.run.samples))
+    run, feeds = started.run, list(looked_at(started.run.samples))
     asked = run.recipe.placement == MEASURED and LEVELS[run.recipe.effort].guards
     if not asked or not feeds or not quantizes(quantized.plan) or not run.gatherer.collects:
         return quantized
-    found = _sqnr(reference, quantized.session, feeds)
+    found = sqnr_of(reference, quantized.session, feeds)
     if not found.least_db < FLOOR_DB:
-        return quantized
+        return exchanged(started, quantized, reference, feeds, found.db) if timed else quantized
     low = found.because()
     if target_of(run.recipe.target).integer_only:
         return _warned(quantized, f"{low}, and the target has integers only")
@@ -164,21 +117,15 @@ def _search(
 ) -> tuple[Quantized, Measured, tuple[str, ...]]:
     """(the best model, its SQNR, what went back to float for it)."""
     began = time.monotonic()
-    run, start = started.run, integer_nodes(quantized.plan)
-    order = list(view_of(started.prepared.model).nodes)
-    placed = quantized.placement
-    # where nothing was measured, what the target's table left in float stays there
-    left = tuple(name for name in order if name not in start)
-    pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed is not None else (left, run.recipe.forms)
+    start = integer_nodes(quantized.plan)
+    fallback = Fallback.of(started, quantized)
     best, reached, gone = quantized, found, frozenset[str]()
-    static = _static_forms(quantized, forms)
+    static = _static_forms(quantized, fallback.forms)
     if static is not None:
         # what these do to the outputs no analysis knows, and the way back costs the least
-        forms = static
-        recipe = replace(run.recipe, placement=PINNED, pinned_float=pinned, forms=forms)
-        made = make_quantized(started.prepared, replace(run, recipe=recipe))
-        quantized = _reported(made, quantized, recipe, ())
-        found = _sqnr(reference, made.session, feeds)
+        quantized = replace(fallback, forms=static).made(frozenset())
+        fallback = replace(fallback, quantized=quantized, forms=static)
+        found = sqnr_of(reference, quantized.session, feeds)
         if found.least_db > reached.least_db:
             best, reached = quantized, found
         if found.least_db >= FLOOR_DB:
@@ -195,28 +142,18 @@ def _search(
         """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise; it is the
         best so far where it reaches the floor, after which only what is faster is tried, or comes closer to it."""
         nonlocal best, reached, gone
-        whole = _whole(analysis, back | states | stored)
-        excluded = tuple(name for name in order if name in whole)
-        floats = {*pinned, *back} - whole
-        recipe = replace(
-            run.recipe,
-            placement=PINNED,
-            pinned_float=tuple(name for name in order if name in floats),
-            forms=forms,
-            exclude=(*run.recipe.exclude, *excluded),
-        )
-        run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
-        made = make_quantized(started.prepared, replace(run, recipe=recipe), required=False)
-        got = _sqnr(reference, made.session, feeds)
+        whole = _too_noisy(analysis, back | states | stored)
+        started.run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
+        made = fallback.made(back, whole)
+        got = sqnr_of(reference, made.session, feeds)
         if got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
             gone = back | whole
-            told = replace(made, plan=told_as(made.plan, quantized.plan))  # what was measured, and why
-            best, reached = _reported(_explained(told, gone), quantized, recipe, excluded), got
+            best, reached = made, got
         return got.least_db
 
     aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)
-    if _whole(analysis, states | stored) and attempt(states & start) >= FLOOR_DB:
-        return best, reached, tuple(name for name in order if name in gone)
+    if _too_noisy(analysis, states | stored) and attempt(states & start) >= FLOOR_DB:
+        return best, reached, tuple(name for name in fallback.order if name in gone)
 
     def in_time() -> bool:
         return time.monotonic() - began <= max(_SHARE * seconds, _LEAST_SECONDS)
@@ -244,7 +181,7 @@ def _search(
             tried, high = (tried, middle) if kept else (middle, high)
     if timed and gone and start - gone and not _gains(started, best, feeds[0]):
         attempt(start)
-    return best, reached, tuple(name for name in order if name in gone)
+    return best, reached, tuple(name for name in fallback.order if name in gone)
 
 
 def _gains(started: Started, made: Quantized, feed: Feed) -> bool:
@@ -257,37 +194,6 @@ def _gains(started: Started, made: Quantized, feed: Feed) -> bool:
     return speedup(times["fp32"], times["made"]).median >= _LEAST_SPEEDUP
 
 
-def _looked_at(feeds: Feeds) -> Samples:
-    """The samples whose outputs are held against the floor, 16 at most."""
-    seen, judging = seen_and_judging(feeds)
-    every = Samples(feeds=feeds, indices=sorted({*seen.indices, *judging.indices}))
-    return (judging if len(judging) >= _ENOUGH else every).first(_SAMPLES)
-
-
-def _explained(made: Quantized, back: Set[str]) -> Quantized:
-    """``made`` with the reason why ``back`` is in float, in place of that of the recipe which was made for it."""
-    nodes = dict(made.plan.nodes)
-    for name in back & nodes.keys():
-        node = nodes[name]
-        if not node.decision.taken or not (node.activations or node.form):
-            stored = "; its weight is stored as integers" if node.decision.taken and node.weight is not None else ""
-            nodes[name] = replace(node, decision=replace(node.decision, reason=f"{FOR_ACCURACY}{stored}"))
-    for name, node in nodes.items():
-        if node.decision.reason.startswith(PINNED_FLOAT):  # by the recipe that was made here
-            reason = node.decision.reason.replace(PINNED_FLOAT, MEASURED_FLOAT, 1)
-            nodes[name] = replace(node, decision=replace(node.decision, reason=reason))
-    return replace(made, plan=replace(made.plan, nodes=nodes))
-
-
-def _reported(made: Quantized, before: Quantized, recipe: Recipe, excluded: tuple[str, ...]) -> Quantized:
-    """``made`` with what was measured for ``before``, and what ``recipe`` has changed."""
-    report = before.placement
-    if report is None:
-        return made
-    changed = replace(report, pinned_float=recipe.pinned_float, pinned_forms=recipe.forms, excluded=excluded)
-    return replace(made, placement=changed, costs=before.costs)
-
-
 def _static_forms(quantized: Quantized, forms: tuple[str, ...]) -> tuple[str, ...] | None:
     """``forms`` without those of products that quantize what they read as the model runs; None where there are none."""
     dynamic = [n.node for n in quantized.plan.taken() if n.form == DYNAMIC and n.second is None]
@@ -295,7 +201,7 @@ def _static_forms(quantized: Quantized, forms: tuple[str, ...]) -> tuple[str, ..
     return left if len(left) < len(forms) else None
 
 
-def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:
+def _too_noisy(analysis: Analysis, back: Set[str]) -> frozenset[str]:
     """Those of ``back`` whose weights must not be stored as integers either: together, what rounding them does to the
     outputs would be a good part of what is tolerated."""
     weights = [
@@ -310,11 +216,6 @@ def _whole(analysis: Analysis, back: Set[str]) -> frozenset[str]:
         if left < 0:
             whole.update(nodes)
     return frozenset(whole)
-
-
-def _sqnr(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> Measured:
-    """Of all float outputs together; inf where there are none."""
-    return Measured.of(output_energies(reference, quantized, feeds))
 
 
 def _warned(quantized: Quantized, warning: str) -> Quantized:

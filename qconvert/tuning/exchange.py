@@ -1,0 +1,247 @@
+"""Accuracy bought with speed, at a fixed rate, where a placement loses more than 8 bits have to.
+
+    par      SQNR with the range of each sample, and float results between (:mod:`qconvert.emit.rounded`): what 8 bits
+             can have at any speed. The aim is a margin below, and MOST_DB at most
+    better   of two placements, that with the lower  log(time) - RATE x min(SQNR, aim)
+
+Static ranges have to hold for every sample, and every result is rounded: where samples differ in level, or residual
+streams are long, a placement that is fast may be 10 dB below par. The corners of cost + lambda x noise say what is to
+be had for which time; those that should be the best at this rate are made, measured and timed. Calibration samples
+have the say, as for the floor (:mod:`qconvert.tuning.guard`), which comes first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from qconvert.conversion import Quantized
+from qconvert.emit.rounded import with_sample_ranges
+from qconvert.errors import DataError, described
+from qconvert.evaluate.fidelity import FLOOR_DB
+from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
+from qconvert.forms import DYNAMIC
+from qconvert.graph.session import Feed, Session
+from qconvert.graph.signature import session_of
+from qconvert.pipeline import Started
+from qconvert.plan.forms import without
+from qconvert.plan.tradeoff import Corner
+from qconvert.recover.samples import Samples
+from qconvert.report.model import PlacementReport
+from qconvert.sensitivity.analysis import analyze
+from qconvert.sensitivity.measure import MeasureOptions
+from qconvert.targets.auto import detected, target_of
+from qconvert.trials import HYSTERESIS, integer_nodes
+from qconvert.tuning.fallback import Fallback, sqnr_of
+from qconvert.tuning.search import corners_of, noise_at
+
+# What a dB is worth, as a logarithm of the time.
+RATE = math.log(1.03)
+# A hundredth of the amplitude is good enough for anybody. Nobody can tell outputs from par that are so near.
+MOST_DB, MARGIN_DB = 40.0, 2.0
+# What a placement has to be better by, in that unit, to be tried, or taken.
+_LEAST = 0.02
+# Placements to convert, at most, and when no other one is begun.
+_ATTEMPTS, _SECONDS = 4, 45.0
+# What looking at samples once may cost in float, and how many are looked at, at most.
+_LOOKING_MS, _SAMPLES = 500.0, 64
+# A model that takes longer than this in float is left as it is: each placement would cost too much.
+_DEAREST_MS = 40.0
+_TIMING_SECONDS, _MOST_ROUNDS = 0.8, 2000
+# Neighbours whose noise together is so small against the aim are not told apart.
+_BUNDLE_SHARE = 0.02
+# How far gains of accuracy and losses of speed are from what is expected, at least and at most.
+_SLOPES = (0.3, 1.5)
+_NO_NOISE = 1e-12
+
+
+def exchanged(
+    started: Started, quantized: Quantized, reference: Session, feeds: Sequence[Feed], found_db: float
+) -> Quantized:
+    """``quantized``, or a placement of its model with fewer operators on integers that is better at the rate.
+
+    Args:
+        started: the run.
+        quantized: its result, in a placement that was measured on this machine.
+        reference: the original.
+        feeds: samples that are looked at; where runs are short, more of the calibration samples are.
+        found_db: the SQNR of ``quantized`` on these.
+    """
+    run, placed = started.run, quantized.placement
+    here = target_of(run.recipe.target).name == detected().target
+    if placed is None or not here or placed.fp32_ms > _DEAREST_MS or not found_db < MOST_DB:
+        return quantized
+    if (more := int(_LOOKING_MS / max(placed.fp32_ms, 1e-3))) > len(feeds):
+        calibration = started.data.calibration
+        feeds = list(Samples(feeds=calibration, indices=range(len(calibration))).first(min(more, _SAMPLES)))
+        found_db = sqnr_of(reference, quantized.session, feeds).db
+    try:
+        par_db = sqnr_of(reference, session_of(with_sample_ranges(started.prepared.model)), feeds).db
+        aim_db = min(par_db - MARGIN_DB, MOST_DB)
+        if not found_db < aim_db:
+            return quantized
+        search = _Exchange(
+            fallback=Fallback.of(started, quantized),
+            reference=reference,
+            feeds=feeds,
+            aim_db=aim_db,
+            slowest=math.log(_speed(placed) * HYSTERESIS),
+        )
+        best = search.best(_Point(made=quantized, db=found_db))
+    except DataError:
+        raise
+    except Exception as error:  # there is a good result already, whatever goes wrong with a better one
+        note = f"accuracy: {found_db:.1f} dB, and no other placement could be tried: {described(error)[:300]}"
+        return replace(quantized, notes=(*quantized.notes, note))
+    if not best.back:
+        return quantized
+    names = f"{', '.join(best.back[:8])}{' and others' if len(best.back) > 8 else ''}"
+    cost = f"{100 * math.expm1(max(0.0, best.log_time)):.0f} % of the time"
+    note = (
+        f"accuracy: {found_db:.1f} -> {best.db:.1f} dB for {cost}, 8 bits being able to have {par_db:.1f} dB: "
+        f"{len(best.back)} operators back in float: {names}; --min-sqnr {FLOOR_DB:g} takes the fastest placement"
+    )
+    return replace(best.made, notes=(*best.made.notes, note))
+
+
+def _speed(placed: PlacementReport) -> float:
+    """Of the chosen placement, against the original."""
+    return next(t.speedup.median for t in placed.trials if t.name == placed.chosen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """A placement that was made: what went ``back`` to float, its SQNR, and the logarithm of its time against that of
+    the first."""
+
+    made: Quantized
+    back: tuple[str, ...] = ()
+    db: float
+    log_time: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """A search in progress.
+
+    Attributes:
+        fallback: what is made again.
+        reference: the original.
+        feeds: samples that are looked at; the first one is timed.
+        aim_db: more than this is worth nothing.
+        slowest: logarithm of the time, against the first placement, beyond which that is faster.
+        began: when.
+    """
+
+    fallback: Fallback
+    reference: Session
+    feeds: Sequence[Feed]
+    aim_db: float
+    slowest: float
+    began: float = field(default_factory=time.monotonic)
+
+    def best(self, first: _Point) -> _Point:
+        """``first``, or the best placement that was tried."""
+        best = first
+        for names, less in self._recurrent():
+            point = self._point(less, less.made(frozenset()), names, first)
+            if self._loss(point) + _LEAST < self._loss(best):
+                best, self.fallback = point, replace(less, quantized=point.made)
+        base, base_ms = best, self._milliseconds(best.made)
+        corners = self._corners(base_ms)
+        expected = _Expected(corners=corners, base=base, base_ms=base_ms)
+        start, tried = integer_nodes(base.made.plan), {0}
+        while len(tried) <= _ATTEMPTS and time.monotonic() - self.began < _SECONDS:
+            losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
+            number = min(losses, key=lambda n: losses[n], default=0)
+            if not number or losses[number] + _LEAST > self._loss(best):
+                break
+            back = start - corners[number].integer
+            names = (*base.back, *(n for n in self.fallback.order if n in back))
+            point = self._point(self.fallback, self.fallback.made(back), names, first)
+            if self._loss(point) + _LEAST < self._loss(best):
+                best = point
+            expected.learn(number, point)
+            tried.add(number)
+        return best
+
+    def _loss(self, point: _Point) -> float:
+        return self._loss_of(point.db, point.log_time)
+
+    def _loss_of(self, db: float, log_time: float) -> float:
+        return log_time - RATE * min(db, self.aim_db) if log_time <= max(0.0, self.slowest) else math.inf
+
+    def _recurrent(self) -> Iterator[tuple[tuple[str, ...], Fallback]]:
+        """Without recurrent operators on integers, where there are any: what these do to the outputs no corner knows,
+        and their weights stay stored."""
+        names = tuple(n.node for n in self.fallback.quantized.plan.taken() if n.form == DYNAMIC and n.second)
+        if names:
+            yield names, replace(self.fallback, forms=without(self.fallback.forms, names, DYNAMIC))
+
+    def _corners(self, base_ms: float) -> list[Corner]:
+        """Those of the tradeoff, and everything in float."""
+        run, made = self.fallback.started.run, self.fallback.quantized
+        run.progress.note(f"aiming at {self.aim_db:.1f} dB")
+        options = MeasureOptions(
+            most=4, operations=1e11, sources_only=True, negligible=_BUNDLE_SHARE * noise_at(self.aim_db)
+        )
+        weighted = {n.node for n in made.plan.taken() if n.weight is not None or n.table}
+        corners = corners_of(analyze(self.fallback.started, made, options).tradeoff, weighted)
+        # the costs of its operators add up to more than it takes as a whole
+        in_float = corners[0].cost + math.expm1(self.slowest) * base_ms * 1e6
+        return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
+
+    def _point(self, made_of: Fallback, made: Quantized, names: tuple[str, ...], first: _Point) -> _Point:
+        run = made_of.started.run
+        db = sqnr_of(self.reference, made.session, self.feeds).db
+        with run.watch.stage("place"):
+            sessions = {"first": session_of(first.made.model, threads=1), "made": session_of(made.model, threads=1)}
+            times = measure_latency(
+                sessions, self.feeds[0], seconds=_TIMING_SECONDS, max_runs=_MOST_ROUNDS, clock=thread_clock()
+            )
+        log_time = -math.log(speedup(times["first"], times["made"]).median)
+        run.progress.note(f"{len(names)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time")
+        return _Point(made=made, back=names, db=db, log_time=log_time)
+
+    def _milliseconds(self, made: Quantized) -> float:
+        with self.fallback.started.run.watch.stage("place"):
+            sessions = {"made": session_of(made.model, threads=1)}
+            return measure_latency(sessions, self.feeds[0], seconds=_TIMING_SECONDS / 4, clock=thread_clock())[
+                "made"
+            ].median_ms
+
+
+@dataclass(slots=True, kw_only=True)
+class _Expected:
+    """What corners should give, by their noise and cost, and by what ``base`` and those tried since gave."""
+
+    corners: Sequence[Corner]
+    base: _Point
+    base_ms: float
+    gain: float = 1.0
+    slowness: float = 1.0
+
+    def at(self, number: int) -> tuple[float, float]:
+        """(SQNR in dB, logarithm of the time) at a corner."""
+        more_db, log_time = self._told(number)
+        return self.base.db + self.gain * more_db, self.base.log_time + self.slowness * log_time
+
+    def learn(self, number: int, point: _Point) -> None:
+        """Expect of others what that one gave, against what the noise and the cost told."""
+        more_db, log_time = self._told(number)
+        if more_db > 0:
+            self.gain = _within((point.db - self.base.db) / more_db)
+        if log_time > 0:
+            self.slowness = _within((point.log_time - self.base.log_time) / log_time)
+
+    def _told(self, number: int) -> tuple[float, float]:
+        first, corner = self.corners[0], self.corners[number]
+        more_db = 10 * math.log10(max(first.noise, _NO_NOISE) / max(corner.noise, _NO_NOISE))
+        return more_db, math.log1p(max(0.0, corner.cost - first.cost) / 1e6 / self.base_ms)
+
+
+def _within(slope: float) -> float:
+    low, high = _SLOPES
+    return min(high, max(low, slope))
