@@ -98,11 +98,12 @@ class Tradeoff:
             measured=measured,
         )
 
-    def corners(self, most: int) -> list[Corner]:
+    def corners(self, most: int, *, wary: bool = False) -> list[Corner]:
         """From everything on integers to nothing, by rising price and cost and falling noise; ``most`` at most, 2 at
         least.
 
-        Where there are more, the widest gaps of noise are filled first.
+        Where there are more, the widest gaps of noise are filled first. ``wary``: as if what was measured were wrong of
+        every operator in float, so that there is a corner for each step towards that.
         """
         candidates = {
             # what the plan leaves in float is in no group, so that it does not take the others of its group along
@@ -110,6 +111,8 @@ class Tradeoff:
             for name, c in weighed(self.graph, self.recipe, self.target).items()
         }
         costs = self._costs(candidates)
+        if wary:
+            costs = costs.surer(self.integer) or costs
 
         def solve(price: float, allowed: frozenset[str]) -> Corner:
             damage = Damage(integer=allowed, terms=self.terms, price=price)

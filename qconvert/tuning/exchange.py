@@ -87,7 +87,7 @@ def exchanged(
             reference=reference,
             feeds=feeds,
             aim_db=aim_db,
-            slowest=math.log(_speed(placed) * HYSTERESIS),
+            in_float=math.log(_speed(placed)),
         )
         best = search.best(_Point(made=quantized, db=found_db))
     except DataError:
@@ -131,7 +131,7 @@ class _Exchange:
         reference: the original.
         feeds: samples that are looked at; the first one is timed.
         aim_db: more than this is worth nothing.
-        slowest: logarithm of the time, against the first placement, beyond which that is faster.
+        in_float: logarithm of what everything takes in float, as it is prepared, against the first placement.
         began: when.
     """
 
@@ -139,7 +139,7 @@ class _Exchange:
     reference: Session
     feeds: Sequence[Feed]
     aim_db: float
-    slowest: float
+    in_float: float
     began: float = field(default_factory=time.monotonic)
 
     def best(self, first: _Point) -> _Point:
@@ -171,7 +171,8 @@ class _Exchange:
         return self._loss_of(point.db, point.log_time)
 
     def _loss_of(self, db: float, log_time: float) -> float:
-        return log_time - RATE * min(db, self.aim_db) if log_time <= max(0.0, self.slowest) else math.inf
+        slowest = max(0.0, self.in_float + math.log(HYSTERESIS))
+        return log_time - RATE * min(db, self.aim_db) if log_time <= slowest else math.inf
 
     def _recurrent(self) -> Iterator[tuple[tuple[str, ...], Fallback]]:
         """Without recurrent operators on integers, where there are any: what these do to the outputs no corner knows,
@@ -190,7 +191,7 @@ class _Exchange:
         weighted = {n.node for n in made.plan.taken() if n.weight is not None or n.table}
         corners = corners_of(analyze(self.fallback.started, made, options).tradeoff, weighted)
         # the costs of its operators add up to more than it takes as a whole
-        in_float = corners[0].cost + math.expm1(self.slowest) * base_ms * 1e6
+        in_float = corners[0].cost + math.expm1(self.in_float) * base_ms * 1e6
         return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
 
     def _point(self, made_of: Fallback, made: Quantized, names: tuple[str, ...], first: _Point) -> _Point:

@@ -72,9 +72,15 @@ class Search:
 
 def corners_of(tradeoff: Tradeoff, weighted: Set[str]) -> list[Corner]:
     """The placements of ``tradeoff`` in the order of falling noise, without those that leave none of ``weighted``, the
-    operators with weights, on integers."""
-    first, *others = tradeoff.corners(_CORNERS)
-    return [first, *(c for c in others if c.integer & weighted)]
+    operators with weights, on integers.
+
+    Where everything in float costs little more, there are few others before it; what has less noise than these then
+    comes from wary costs.
+    """
+    first, *others = (c for c in tradeoff.corners(_CORNERS) if c.price == 0 or c.integer & weighted)
+    least = min(c.noise for c in (first, *others))
+    wary = [c for c in tradeoff.corners(_CORNERS, wary=True) if c.noise < least and c.integer & weighted]
+    return [first, *others, *wary]
 
 
 def noise_at(db: float) -> float:

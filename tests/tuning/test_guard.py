@@ -23,7 +23,8 @@ from qconvert.progress import Silent
 from qconvert.recipe.recipe import MEASURED, PINNED, STATIC
 from qconvert.report.model import PlacementReport
 from qconvert.trials import integer_nodes
-from qconvert.tuning.guard import FLOOR_DB, Measured, _looked_at, guarded, told
+from qconvert.tuning.fallback import Measured, looked_at
+from qconvert.tuning.guard import FLOOR_DB, guarded, told
 
 
 def converted(proto: object, feeds: object, folder: Path, **choices: object) -> tuple[Started, Quantized]:
@@ -223,7 +224,7 @@ class Numbered:
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (6, 6), (24, 16), (32, 8), (64, 16)])
 def test_few_judging_samples_are_not_looked_at_alone(count: int, expected: int) -> None:
-    looked_at = list(_looked_at(Numbered(count)))
-    assert len(looked_at) == expected
-    numbers = [int(f["x"][0]) for f in looked_at]
+    found = list(looked_at(Numbered(count)))
+    assert len(found) == expected
+    numbers = [int(f["x"][0]) for f in found]
     assert numbers == sorted(set(numbers))
