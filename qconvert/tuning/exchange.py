@@ -38,9 +38,9 @@ from qconvert.tuning.fallback import Fallback, sqnr_of
 from qconvert.tuning.search import corners_of, noise_at
 
 # What a dB is worth, as a logarithm of the time.
-RATE = math.log(1.03)
+RATE = math.log(1.05)
 # A hundredth of the amplitude is good enough for anybody. Nobody can tell outputs from par that are so near.
-MOST_DB, MARGIN_DB = 40.0, 2.0
+MOST_DB, MARGIN_DB = 40.0, 1.0
 # What a placement has to be better by, in that unit, to be tried, or taken.
 _LEAST = 0.02
 # Placements to convert, at most, and when no other one is begun.
