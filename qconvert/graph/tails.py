@@ -36,6 +36,19 @@ def before_squashing(model: Model) -> Model:
     return copy
 
 
+def squashes(model: Model) -> bool:
+    """Whether a squashing operator makes one of the outputs."""
+    return any(_squashed(output) is not None for output in model.ir.graph.outputs)
+
+
+def as_squashed(model: Model) -> Model:
+    """A copy of ``model`` with the float outputs that its user gets, 16-bit ones as the float32 they are made of."""
+    copy = model.clone()
+    found = [_in_float32(output) for output in copy.ir.graph.outputs]
+    copy.ir.graph.outputs[:] = [v for v in found if v.type in (None, ir.TensorType(ir.DataType.FLOAT))]
+    return copy
+
+
 def _in_float32(output: ir.Value) -> ir.Value:
     """What is cast to a 16-bit float for the ``output`` of a model that was widened; any other output itself."""
     node = output.producer()

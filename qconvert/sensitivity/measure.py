@@ -3,10 +3,11 @@
     noise(S) = mean over outputs o of  sum_i |y_io(S) - y_io|^2 / sum_i |y_io|^2,   i over samples
 
 for the model with the sources S switched on and nothing else; y without any. SQNR = -10 log10(noise). Outputs are taken
-before a last Softmax or Sigmoid (:mod:`qconvert.graph.tails`). A sample costs a run for each group, two for each source
-(one for a weight that is not clipped), one with everything and one with nothing: runs grow as the groups do. Where
-nobody wants to read them (``sources_only``), groups cost none, and a source one; and where little noise does not matter
-(``negligible``), neighbours that together make no more than that share it evenly, for one run of them all.
+before a last Softmax or Sigmoid (:mod:`qconvert.graph.tails`), unless asked for as they are. A sample costs a run for
+each group, two for each source (one for a weight that is not clipped), one with everything and one with nothing: runs
+grow as the groups do. Where nobody wants to read them (``sources_only``), groups cost none, and a source one; and where
+little noise does not matter (``negligible``), neighbours that together make no more than that share it evenly, for one
+run of them all.
 
 Samples come in rounds, each doubling them: until, for the sources that make nine tenths of the noise, the standard
 error of the noise is a quarter of it, and within limits of samples and of work. Everything is deterministic.
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from qconvert.errors import ModelError
 from qconvert.evaluate.fidelity import sqnr_db
 from qconvert.graph.session import Feed
-from qconvert.graph.tails import before_squashing
+from qconvert.graph.tails import as_squashed, before_squashing
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress
 from qconvert.recover.outputs import energy, mixed, part
@@ -57,6 +58,7 @@ class MeasureOptions:
         share: of the noise, that of the sources whose noise must be known well.
         error: standard error of a noise, as a share of it, that is good enough.
         sources_only: no groups, and the noise of a source in one, as rounding.
+        squashed: outputs are taken as the user gets them, behind a last Softmax, too.
         negligible: with it, noise of a bundle of sources that need not be told apart.
     """
 
@@ -68,6 +70,7 @@ class MeasureOptions:
     share: float = 0.9
     error: float = 0.25
     sources_only: bool = False
+    squashed: bool = False
     negligible: float = 0.0
 
 
@@ -142,7 +145,7 @@ def measure(
     Raises:
         ModelError: it is dearer than ``options`` allow.
     """
-    tails = before_squashing(subject.model)
+    tails = as_squashed(subject.model) if options.squashed else before_squashing(subject.model)
     board = Switchboard.of(tails, subject.graph, plan, subject.changes, sources)
     if options.sources_only:
         groups = ()

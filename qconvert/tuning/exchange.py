@@ -1,8 +1,9 @@
 """Accuracy bought with speed, at a fixed rate, where a placement loses more than 8 bits have to.
 
     par      SQNR with the range of each sample, and float results between (:mod:`qconvert.emit.rounded`): what 8 bits
-             can have at any speed. The aim is a margin below, and MOST_DB at most
-    better   of two placements, that with the lower  log(time) - RATE x min(SQNR, aim)
+             can have at any speed. The aim is a margin below
+    better   of two placements, that with the lower  log(time) - worth(min(SQNR, aim)); a dB is worth RATE, and from
+             GOOD_DB to MOST_DB a part of that
 
 Static ranges have to hold for every sample, and every result is rounded: where samples differ in level, or residual
 streams are long, a placement that is fast may be 10 dB below par. The corners of cost + lambda x noise say what is to
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from qconvert.conversion import Quantized
@@ -22,25 +23,25 @@ from qconvert.emit.rounded import with_sample_ranges
 from qconvert.errors import DataError, described
 from qconvert.evaluate.fidelity import FLOOR_DB
 from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
-from qconvert.forms import DYNAMIC
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
+from qconvert.graph.tails import squashes
 from qconvert.pipeline import Started
-from qconvert.plan.forms import without
 from qconvert.plan.tradeoff import Corner
 from qconvert.recover.samples import Samples
 from qconvert.report.model import PlacementReport
 from qconvert.sensitivity.analysis import analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
-from qconvert.trials import HYSTERESIS, integer_nodes
+from qconvert.trials import HYSTERESIS
 from qconvert.tuning.fallback import Fallback, sqnr_of
 from qconvert.tuning.search import corners_of, noise_at
 
-# What a dB is worth, as a logarithm of the time.
-RATE = math.log(1.05)
-# A hundredth of the amplitude is good enough for anybody. Nobody can tell outputs from par that are so near.
-MOST_DB, MARGIN_DB = 40.0, 1.0
+# What a dB is worth, as a logarithm of the time; and beyond GOOD_DB, a hundredth of the amplitude.
+RATE, LESS = math.log(1.05), math.log(1.015)
+GOOD_DB, MOST_DB = 40.0, 50.0
+# Nobody can tell outputs from par that are so near. A placement that gains less has gained nothing.
+MARGIN_DB = 1.0
 # What a placement has to be better by, in that unit, to be tried, or taken.
 _LEAST = 0.02
 # Placements to convert, at most, and when no other one is begun.
@@ -106,6 +107,11 @@ def exchanged(
     return replace(best.made, notes=(*best.made.notes, note))
 
 
+def worth(db: float) -> float:
+    """What an SQNR of ``db`` is worth, as a logarithm of the time."""
+    return RATE * min(db, GOOD_DB) + LESS * max(0.0, min(db, MOST_DB) - GOOD_DB)
+
+
 def _speed(placed: PlacementReport) -> float:
     """Of the chosen placement, against the original."""
     return next(t.speedup.median for t in placed.trials if t.name == placed.chosen)
@@ -133,6 +139,7 @@ class _Exchange:
         aim_db: more than this is worth nothing.
         in_float: logarithm of what everything takes in float, as it is prepared, against the first placement.
         began: when.
+        points: what was made, by what went back to float.
     """
 
     fallback: Fallback
@@ -141,30 +148,25 @@ class _Exchange:
     aim_db: float
     in_float: float
     began: float = field(default_factory=time.monotonic)
+    points: dict[frozenset[str], _Point] = field(default_factory=dict)
 
     def best(self, first: _Point) -> _Point:
         """``first``, or the best placement that was tried."""
-        best = first
-        for names, less in self._recurrent():
-            point = self._point(less, less.made(frozenset()), names, first)
-            if self._loss(point) + _LEAST < self._loss(best):
-                best, self.fallback = point, replace(less, quantized=point.made)
-        base, base_ms = best, self._milliseconds(best.made)
-        corners = self._corners(base_ms)
-        expected = _Expected(corners=corners, base=base, base_ms=base_ms)
-        start, tried = integer_nodes(base.made.plan), {0}
-        while len(tried) <= _ATTEMPTS and time.monotonic() - self.began < _SECONDS:
-            losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
-            number = min(losses, key=lambda n: losses[n], default=0)
-            if not number or losses[number] + _LEAST > self._loss(best):
-                break
-            back = start - corners[number].integer
-            names = (*base.back, *(n for n in self.fallback.order if n in back))
-            point = self._point(self.fallback, self.fallback.made(back), names, first)
-            if self._loss(point) + _LEAST < self._loss(best):
-                best = point
-            expected.learn(number, point)
-            tried.add(number)
+        best, base_ms = first, self._milliseconds(first.made)
+        # as the user gets them, outputs say what counts; before a Softmax they say more on few samples
+        for squashed in (True, False) if squashes(first.made.prepared.model) else (True,):
+            corners, tried = self._corners(base_ms, squashed=squashed), {0}
+            expected = _Expected(corners=corners, base=first, base_ms=base_ms)
+            while len(tried) <= _ATTEMPTS and time.monotonic() - self.began < _SECONDS:
+                losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
+                number = min(losses, key=lambda n: losses[n], default=0)
+                if not number or losses[number] + _LEAST > self._loss(best):
+                    break
+                point = self._point(corners[0].integer - corners[number].integer, first)
+                if self._loss(point) + _LEAST < self._loss(best) and point.db > best.db + MARGIN_DB:
+                    best = point
+                expected.learn(number, point)
+                tried.add(number)
         return best
 
     def _loss(self, point: _Point) -> float:
@@ -172,21 +174,18 @@ class _Exchange:
 
     def _loss_of(self, db: float, log_time: float) -> float:
         slowest = max(0.0, self.in_float + math.log(HYSTERESIS))
-        return log_time - RATE * min(db, self.aim_db) if log_time <= slowest else math.inf
+        return log_time - worth(min(db, self.aim_db)) if log_time <= slowest else math.inf
 
-    def _recurrent(self) -> Iterator[tuple[tuple[str, ...], Fallback]]:
-        """Without recurrent operators on integers, where there are any: what these do to the outputs no corner knows,
-        and their weights stay stored."""
-        names = tuple(n.node for n in self.fallback.quantized.plan.taken() if n.form == DYNAMIC and n.second)
-        if names:
-            yield names, replace(self.fallback, forms=without(self.fallback.forms, names, DYNAMIC))
-
-    def _corners(self, base_ms: float) -> list[Corner]:
+    def _corners(self, base_ms: float, *, squashed: bool) -> list[Corner]:
         """Those of the tradeoff, and everything in float."""
         run, made = self.fallback.started.run, self.fallback.quantized
         run.progress.note(f"aiming at {self.aim_db:.1f} dB")
         options = MeasureOptions(
-            most=4, operations=1e11, sources_only=True, negligible=_BUNDLE_SHARE * noise_at(self.aim_db)
+            least=4,
+            operations=1e11,
+            sources_only=True,
+            squashed=squashed,
+            negligible=_BUNDLE_SHARE * noise_at(self.aim_db),
         )
         weighted = {n.node for n in made.plan.taken() if n.weight is not None or n.table}
         corners = corners_of(analyze(self.fallback.started, made, options).tradeoff, weighted)
@@ -194,8 +193,13 @@ class _Exchange:
         in_float = corners[0].cost + math.expm1(self.in_float) * base_ms * 1e6
         return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
 
-    def _point(self, made_of: Fallback, made: Quantized, names: tuple[str, ...], first: _Point) -> _Point:
-        run = made_of.started.run
+    def _point(self, back: frozenset[str], first: _Point) -> _Point:
+        if back not in self.points:
+            self.points[back] = self._made(back, first)
+        return self.points[back]
+
+    def _made(self, back: frozenset[str], first: _Point) -> _Point:
+        run, made = self.fallback.started.run, self.fallback.made(back)
         db = sqnr_of(self.reference, made.session, self.feeds).db
         with run.watch.stage("place"):
             sessions = {"first": session_of(first.made.model, threads=1), "made": session_of(made.model, threads=1)}
@@ -203,7 +207,8 @@ class _Exchange:
                 sessions, self.feeds[0], seconds=_TIMING_SECONDS, max_runs=_MOST_ROUNDS, clock=thread_clock()
             )
         log_time = -math.log(speedup(times["first"], times["made"]).median)
-        run.progress.note(f"{len(names)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time")
+        run.progress.note(f"{len(back)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time")
+        names = tuple(n for n in self.fallback.order if n in back)
         return _Point(made=made, back=names, db=db, log_time=log_time)
 
     def _milliseconds(self, made: Quantized) -> float:
