@@ -76,6 +76,7 @@ class Fallback:
         quantized: its result.
         order: all nodes.
         pinned, forms: those that are in float there, and the forms of others, as a recipe says it.
+        excluded: those whose weights are float there, too.
     """
 
     started: Started
@@ -83,6 +84,7 @@ class Fallback:
     order: tuple[str, ...]
     pinned: tuple[str, ...]
     forms: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, started: Started, quantized: Quantized) -> Fallback:
@@ -90,13 +92,21 @@ class Fallback:
         order = tuple(view_of(started.prepared.model).nodes)
         placed, integer = quantized.placement, integer_nodes(quantized.plan)
         left = tuple(name for name in order if name not in integer)
-        pinned, forms = (placed.pinned_float, placed.pinned_forms) if placed else (left, started.run.recipe.forms)
-        return cls(started=started, quantized=quantized, order=order, pinned=pinned, forms=forms)
+        if placed is None:
+            return cls(started=started, quantized=quantized, order=order, pinned=left, forms=started.run.recipe.forms)
+        return cls(
+            started=started,
+            quantized=quantized,
+            order=order,
+            pinned=placed.pinned_float,
+            forms=placed.pinned_forms,
+            excluded=placed.excluded,
+        )
 
     def made(self, back: Set[str], whole: Set[str] = frozenset()) -> Quantized:
         """The model with ``back`` in float arithmetic, and ``whole`` with float weights, too; a pinned placement."""
         run = self.started.run
-        excluded = tuple(name for name in self.order if name in whole)
+        excluded = tuple(name for name in self.order if name in whole or name in self.excluded)
         floats = {*self.pinned, *back} - whole
         recipe = replace(
             run.recipe,

@@ -92,7 +92,9 @@ def guarded(
     how = f"{len(back)} operators back in float: {floats}" if back else "fixed ranges for inputs of products"
     note = f"accuracy: {found.db:.1f} -> {reached} with {how}"
     best = replace(best, notes=(*best.notes, note))
-    return best if reached.least_db >= FLOOR_DB else _warned(best, f"{low}; the best placement has {reached}")
+    if reached.least_db < FLOOR_DB:
+        return _warned(best, f"{low}; the best placement has {reached}")
+    return exchanged(started, best, reference, feeds, reached.db) if timed else best
 
 
 def told(report: Report, recipe: Recipe) -> Report:
