@@ -207,5 +207,6 @@ def _emitted(state: _State, changes: Changes, recipe: Recipe) -> _State:
     together = state.changes.and_then(changes)
     plan = together.planned(state.result.plan)
     model, _ = emit(with_constants(state.base, together.constants), plan, recipe, state.prepared.source)
-    result = replace(state.result, model=model, plan=plan, session=session_of(model), changes=together)
+    told = state.result.changes if changes.whole else together
+    result = replace(state.result, model=model, plan=plan, session=session_of(model), changes=told)
     return replace(state, result=result, changes=together)

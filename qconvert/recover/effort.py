@@ -37,6 +37,8 @@ class Effort:
 # does comes late, so that it adds to what "default" keeps: a gain kept early may stand in the way of a larger one.
 LEVELS: Mapping[str, Effort] = {
     "fast": Effort(chain=("bias-correction",), work=0.25, dearest=3e8, guards=False, timing=0.15, accepts=1.5),
-    "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges"), work=1.0),
-    "max": Effort(chain=("equalize", "smooth", "absorb", "gptq", "bias-correction", "adaround", "ranges"), work=4.0),
+    "default": Effort(chain=("equalize", "smooth", "gptq", "bias-correction", "ranges", "copies"), work=1.0),
+    "max": Effort(
+        chain=("equalize", "smooth", "absorb", "gptq", "bias-correction", "adaround", "ranges", "copies"), work=4.0
+    ),
 }

@@ -51,6 +51,7 @@ class Changes:
         parameters: scales of weights that are not those of their extremes, by node.
         ranges: scales of activations, by the first tensor of their group.
         changed: how many layers have changed (links between layers for equalization, tensors for smoothing).
+        whole: they are right only all together, so nothing that looks at single weights is to see them.
     """
 
     constants: Mapping[Port, NDArray[np.float32]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Changes:
     parameters: Mapping[str, QParams] = field(default_factory=dict)
     ranges: Mapping[str, QParams] = field(default_factory=dict)
     changed: int = 0
+    whole: bool = False
 
     def and_then(self, later: Changes) -> Changes:
         """Both, ``later`` over these."""

@@ -1,0 +1,252 @@
+"""Copies of channels in the place of dead ones: more bits for activations, at no cost.
+
+    y = W2 [q(p)]            q rounds to steps of s, the error of p_c is that of one rounding
+    y = W2 [(q(p_c + s/4) + q(p_c - s/4)) / 2]       steps of s / 2, since round(v + 1/4) + round(v - 1/4) = round(2 v)
+
+and likewise with k copies, (2 j + 1 - k) s / 2k apart from p_c: steps of s / k (Hermite's identity). That splitting a
+channel in two leaves the function as it is, and that two halves are best rounded apart, is from outlier channel
+splitting (Zhao et al. 2019, arXiv:1901.09504), which adds channels for it. Here none is added: in nets with Relu many
+channels are 0 for every input, by their BatchNormalization, and they take the copies.
+
+Pattern: dense layer -> [Relu, Clip, MaxPool, Pad] -> (depthwise Conv -> [...]) x n -> dense layer. That a channel is 0,
+or constant, where the last one reads it is proved with interval arithmetic (:mod:`qconvert.recover.bounds`), for
+rounded weights and any input, since codes saturate at their ranges. What a constant contributes goes into a bias. The
+channel gets the filters of the one that it copies; offsets go into the biases, and the next layer's takes back what
+they come to behind a filter that sums to S:
+
+    b1_j = b1 + o_j s1        b2_j = b2 + o_j s2 - S o_j s1        o_j = (2 j + 1 - k) / 2k
+
+The last weight is split in codes, q = sum_j floor((q + j) / k) (the same identity), so no weight is rounded again. Dead
+channels go where the model of rounding noise, s^2 / 12 at every tensor of the chain, says that most is gained: with
+k copies the noise of a channel falls from n_c / k^2 to n_c / (k + 1)^2, where
+
+    n_c = |W2_c|^2 (s2^2 + |W1_c|^2 (s1^2 + ...))
+
+It comes after all that measures or corrects, because a corrected bias would take the offsets back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from operator import mul
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qconvert.graph.constants import BIAS_PORT, Port
+from qconvert.graph.view import GraphView
+from qconvert.numerics.affine import dequantize, quantize
+from qconvert.numerics.spec import QParams
+from qconvert.plan.model import QuantPlan
+from qconvert.recover.bounds import Bounds, channel_bounds
+from qconvert.recover.layers import Array, Layer, Link, find_links
+from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
+from qconvert.recover.simulation import multiplying_layers, parameters_of
+
+Vector = NDArray[np.float64]
+
+# Copies are rounded apart in front of a depthwise filter only if a channel that is clipped there, and so loses its
+# offset, moves the result by no more quarters of a step than this.
+_MOST = 2.0
+# Of a step, how far bounds of a constant may be apart.
+_SAME = 0.1
+_BETWEEN = frozenset({"Relu", "Clip", "MaxPool", "Pad", "Identity", "Dropout"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """The pass."""
+
+    name: str = "copies"
+    stage: Stage = Stage.SOLVED
+
+    def apply(self, subject: Subject) -> Changes:
+        """Weights, biases and weight scales of chains with dead channels."""
+        plan = subject.plan
+        if plan is None or subject.saturates:  # which sums saturate depends on where weights stand
+            return Changes()
+        layers = {
+            n: layer for n, layer in multiplying_layers(subject, plan).items() if layer.op_type in ("Conv", "Gemm")
+        }
+        chains = _chains(subject.graph, layers)
+        if not chains:
+            return Changes()
+        work = _Work(subject=subject, plan=plan, scales=_scales(plan))
+        bounds = channel_bounds(subject.graph, layers, {t: p.range for t, p in work.scales.items()}, work.constant)
+        changed = sum(work.copy_into(chain, bounds.get(chain[-1].source)) for chain in chains)
+        return Changes(constants=work.constants, parameters=work.parameters, changed=changed, whole=True)
+
+
+def _scales(plan: QuantPlan) -> dict[str, QParams]:
+    """Tensor held as integers -> its parameters."""
+    groups = (g for g in plan.groups if g.params is not None and g.params.spec.axis is None)
+    return {t: g.params for g in groups for t in g.tensors if g.params is not None}
+
+
+def _chains(graph: GraphView, layers: Mapping[str, Layer]) -> list[tuple[Layer, ...]]:
+    """Dense layer, depthwise ones if any, dense layer; every one hands its channels to the next alone."""
+    links = {link.first: link for link in find_links(graph, layers) if _is_plain(graph, link)}
+    chains = []
+    for first in layers.values():
+        chain = [first]
+        while chain[-1].node in links:
+            chain.append(layers[links[chain[-1].node].second])
+            if not _is_depthwise(graph, chain[-1]):
+                break
+        if len(chain) > 1 and first.group == 1 and chain[-1].group == 1:
+            chains.append(tuple(chain))
+    return chains
+
+
+def _is_plain(graph: GraphView, link: Link) -> bool:
+    """Whether offsets go through unchanged."""
+    readers = [graph.consumers(tensor)[0][0] for tensor in link.tensors[:-1]]
+    return link.blocks == 1 and all(node.op_type in _BETWEEN for node in readers)
+
+
+def _is_depthwise(graph: GraphView, layer: Layer) -> bool:
+    shape = graph.tensors[graph.nodes[layer.node].inputs[1] or ""].shape
+    return layer.op_type == "Conv" and shape is not None and layer.group > 1 and shape[:2] == (layer.group, 1)
+
+
+def _pads(graph: GraphView, layer: Layer) -> bool:
+    """Whether ``layer`` reads zeros around its input."""
+    node = graph.nodes[layer.node]
+    return any(node.attr_ints("pads")) or node.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+
+
+def shares(noise: Vector, dead: int) -> NDArray[np.int64]:
+    """How many times each channel is to be there, [C], so that ``dead`` more leave the least of the noise
+    sum_c n_c / k_c^2; channels of which there is no noise stay as they are."""
+    copies = np.ones(noise.size, np.int64)
+    for _ in range(dead):
+        gains = noise * (1.0 / copies**2 - 1.0 / (copies + 1) ** 2)
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            break
+        copies[best] += 1
+    return copies
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """Constants on their way.
+
+    Attributes:
+        subject, plan: what is worked on.
+        scales: of activations.
+        constants, parameters: as in Changes.
+    """
+
+    subject: Subject
+    plan: QuantPlan
+    scales: Mapping[str, QParams]
+    constants: dict[Port, Array] = field(default_factory=dict)
+    parameters: dict[str, QParams] = field(default_factory=dict)
+
+    def constant(self, port: Port) -> Array:
+        """A weight as its codes stand for it, or a bias."""
+        if port in self.constants:
+            return self.constants[port]
+        value = self.subject.constant(port)
+        return value if port[1] == BIAS_PORT else dequantize(*self._codes(port[0], value))
+
+    def copy_into(self, chain: tuple[Layer, ...], read: Bounds | None) -> bool:
+        """Put copies into the dead channels of what the last of ``chain`` reads; whether there are any."""
+        last, before = chain[-1], chain[:-1]
+        tensors = [self.scales.get(layer.source) for layer in chain[1:]]
+        if read is None or any(params is None for params in tensors):
+            return False
+        steps = [float(params.scale) for params in tensors if params is not None]
+        constant = read.high - read.low <= _SAME * steps[-1]
+        value = np.round(read.low / steps[-1]) * steps[-1]
+        dead = np.flatnonzero(constant & ((value == 0) | (not _pads(self.subject.graph, last))))
+        noise = self._noise(chain, steps)
+        noise[constant] = 0.0
+        copies = shares(noise, dead.size)
+        places = list(dead)[: int((copies - 1).sum())]
+        self._release(last, {int(c): float(value[c]) for c in places if value[c]})
+        for channel in np.flatnonzero(copies > 1):
+            count = int(copies[channel])
+            homes = [int(channel), *(int(places.pop()) for _ in range(count - 1))]
+            offsets = (2 * np.arange(count) + 1 - count) / (2 * count)
+            sums = [self._sum(layer, homes[0]) for layer in before[1:]]
+            apart = [abs(t) * near <= _MOST * far for t, near, far in zip(sums, steps, steps[1:], strict=False)]
+            shifts = [step if a else 0.0 for step, a in zip(steps, (*apart, True), strict=True)]
+            for layer, shift, come in zip(before, shifts, (0.0, *map(mul, sums, shifts)), strict=True):
+                self._copy(layer, homes, offsets * (shift - come))
+            self._split(last, homes)
+        return bool((copies > 1).any())
+
+    def _noise(self, chain: tuple[Layer, ...], steps: list[float]) -> Vector:
+        """n_c, [C]."""
+        inner = np.zeros(())
+        for step, layer in zip(steps, chain[1:], strict=True):
+            taps = layer.by_inputs(self.constant(layer.weight)).astype(np.float64)
+            inner = (step**2 + inner) * np.square(taps).sum(axis=(1, 2))
+        return np.asarray(inner, np.float64)
+
+    def _sum(self, layer: Layer, channel: int) -> float:
+        return float(self.constant(layer.weight)[channel].sum(dtype=np.float64))
+
+    def _copy(self, layer: Layer, homes: list[int], offsets: Vector) -> None:
+        """Give the outputs ``homes`` of ``layer`` the filter of the first of them, and its bias plus ``offsets``."""
+        weight, port = self.constant(layer.weight), layer.bias or (layer.node, BIAS_PORT)
+        rows = np.moveaxis(weight.copy(), layer.out_axis, 0)
+        rows[homes] = rows[homes[0]]
+        shifted = self._bias(layer, port, weight)
+        flat = shifted.reshape(-1)
+        flat[homes] = flat[homes[0]] + offsets
+        params = self._parameters(layer.node, weight)
+        if params.scale.ndim:
+            scale, zero = params.scale.copy(), params.zero_point.copy()
+            scale[homes], zero[homes] = scale[homes[0]], zero[homes[0]]
+            params = replace(params, scale=scale, zero_point=zero)
+        self.parameters[layer.node] = params
+        self.constants[layer.weight] = np.ascontiguousarray(np.moveaxis(rows, 0, layer.out_axis))
+        self.constants[port] = shifted
+
+    def _release(self, layer: Layer, values: Mapping[int, float]) -> None:
+        """Put what the inputs of ``layer`` with these constant ``values`` contribute into its bias."""
+        if not values:
+            return
+        weight, port = self.constant(layer.weight), layer.bias or (layer.node, BIAS_PORT)
+        columns = layer.by_inputs(weight).sum(axis=2, dtype=np.float64)  # [inputs, outputs]
+        bias = self._bias(layer, port, weight)
+        bias.reshape(-1)[:] += sum(value * columns[channel] for channel, value in values.items())
+        self.constants[port] = bias
+
+    def _bias(self, layer: Layer, port: Port, weight: Array) -> Array:
+        """A copy, zeros where there is none."""
+        bias = self.constants[port] if port in self.constants else self.subject.bias(layer)
+        return np.zeros(layer.outputs(weight), np.float32) if bias is None else bias.astype(np.float32).copy()
+
+    def _split(self, layer: Layer, homes: list[int]) -> None:
+        """Spread the codes that read the first of ``homes`` over all of them."""
+        codes, params = self._codes(layer.node, self.constant(layer.weight))
+        axis = 1 if layer.op_type == "Conv" else 1 - layer.out_axis
+        zero = _along(params, codes.ndim)
+        columns = np.moveaxis(codes.astype(np.int32) - zero, axis, 0)
+        whole = columns[homes[0]].copy()
+        for j, home in enumerate(homes):
+            columns[home] = (whole + j) // len(homes)
+        spread = np.moveaxis(columns, 0, axis) + zero
+        self.parameters[layer.node] = params
+        self.constants[layer.weight] = dequantize(spread.astype(codes.dtype), params)
+
+    def _codes(self, node: str, weight: Array) -> tuple[NDArray[np.generic], QParams]:
+        params = self._parameters(node, weight)
+        return quantize(weight, params), params
+
+    def _parameters(self, node: str, weight: Array) -> QParams:
+        return self.parameters.get(node) or parameters_of(self.subject, self.plan, node, weight)
+
+
+def _along(params: QParams, rank: int) -> NDArray[np.int32]:
+    """Zero points, shaped to go with codes of so many axes."""
+    zero = params.zero_point.astype(np.int32)
+    return zero if not zero.ndim else zero.reshape([-1 if i == params.spec.axis else 1 for i in range(rank)])
+
+
+RECOVERIES.add("copies", Copies())
