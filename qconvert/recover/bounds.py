@@ -2,23 +2,20 @@
 
     y = W x + b,  l <= x <= h      b + sum_i min(W_i l_i, W_i h_i)  <=  y  <=  b + sum_i max(W_i l_i, W_i h_i)
 
-A Clip starts such a chain, since its result is bounded whatever it reads; so do Sigmoid and its kin, and so does what a
-layer reads as integers, whose codes saturate. Bounds are those of tensors whose channels lie on axis 1,
-[N, C, ...]; where nothing is known they are infinite. Nothing is run.
+A Clip starts such a chain, since its result is bounded whatever it reads; so do Sigmoid and its kin. Bounds are those
+of tensors whose channels lie on axis 1, [N, C, ...]; where nothing is known they are infinite. Nothing is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.constants import Port
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.recover.layers import Array, Layer, clip_range
+from qconvert.recover.layers import Layer, clip_range
 
 Vector = NDArray[np.float64]
 
@@ -49,40 +46,22 @@ class Bounds:
         return Bounds(low=np.minimum(self.low, 0.0), high=np.maximum(self.high, 0.0))
 
 
-def channel_bounds(
-    graph: GraphView,
-    layers: Mapping[str, Layer],
-    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
-    constant: Callable[[Port], Array] | None = None,
-) -> dict[str, Bounds]:
+def channel_bounds(graph: GraphView, layers: Mapping[str, Layer]) -> dict[str, Bounds]:
     """Bounds of the tensors of ``graph`` of which something is known.
 
     Args:
         graph: the canonical graph.
         layers: its layers (:func:`qconvert.recover.layers.find_layers`).
-        ranges: what layers read is held to these, by tensor.
-        constant: gives weights and biases by where they are read; None: those of ``graph``.
     """
-
-    def given(port: Port) -> Array:
-        return np.asarray(graph.constant(graph.nodes[port[0]].inputs[port[1]] or ""), np.float32)
-
     found: dict[str, Bounds] = {}
     for node in graph.nodes.values():
-        bounds = _of(graph, layers, node, found, ranges, constant or given)
+        bounds = _of(graph, layers, node, found)
         if bounds is not None:
             found[node.outputs[0]] = bounds
     return found
 
 
-def _of(
-    graph: GraphView,
-    layers: Mapping[str, Layer],
-    node: NodeView,
-    found: Mapping[str, Bounds],
-    ranges: Mapping[str, tuple[float, float]],
-    constant: Callable[[Port], Array],
-) -> Bounds | None:
+def _of(graph: GraphView, layers: Mapping[str, Layer], node: NodeView, found: Mapping[str, Bounds]) -> Bounds | None:
     """Bounds of the first output of ``node``; None where nothing is known of it."""
     if node.domain not in ("", "ai.onnx") or not node.inputs:
         return None
@@ -90,7 +69,7 @@ def _of(
     before = found.get(node.inputs[0] or "")
     layer = layers.get(node.name)
     if layer is not None and layer.op_type in ("Conv", "Gemm"):
-        return _through(layer, before, ranges.get(layer.source), constant)
+        return _through(graph, layer, node, before)
     if node.op_type in _SAME:
         return before
     if node.op_type == "AveragePool":
@@ -110,24 +89,20 @@ def _of(
     return None
 
 
-def _through(
-    layer: Layer, before: Bounds | None, held: tuple[float, float] | None, constant: Callable[[Port], Array]
-) -> Bounds | None:
-    weight = constant(layer.weight)
+def _through(graph: GraphView, layer: Layer, node: NodeView, before: Bounds | None) -> Bounds | None:
+    weight = np.asarray(graph.constant(node.inputs[1] or ""), np.float32)
     taps = layer.by_inputs(weight).astype(np.float64)  # [inputs, outputs a group, taps]
     read = before or Bounds.unknown(taps.shape[0])
     if read.low.size != taps.shape[0]:
         return None
-    if held is not None:
-        read = read.within(*held)
     if layer.op_type == "Conv":
         read = read.or_zero()
     low, high = (ends.reshape(-1, 1, 1) for ends in (read.low, read.high))
     with np.errstate(invalid="ignore"):  # 0 times inf, which is 0 here
         ends = np.where(taps == 0, 0.0, taps * low), np.where(taps == 0, 0.0, taps * high)
     bias = np.zeros(layer.outputs(weight))
-    if layer.has_bias and layer.bias is not None:
-        bias = constant(layer.bias).astype(np.float64).reshape(-1)
+    if layer.has_bias:
+        bias = np.asarray(graph.constant(node.inputs[2] or ""), np.float64).reshape(-1)
 
     def summed(each: Vector) -> Vector:
         """[inputs, outputs a group, taps] -> [outputs]."""

@@ -49,7 +49,7 @@ _ATTEMPTS, _SECONDS = 4, 45.0
 # What looking at samples once may cost in float, and how many are looked at, at most.
 _LOOKING_MS, _SAMPLES = 500.0, 64
 # A model that takes longer than this in float is left as it is: each placement would cost too much.
-_DEAREST_MS = 40.0
+_DEAREST_MS = 20.0
 _TIMING_SECONDS, _MOST_ROUNDS = 0.8, 2000
 # Neighbours whose noise together is so small against the aim are not told apart.
 _BUNDLE_SHARE = 0.02

@@ -9,8 +9,12 @@ splitting (Zhao et al. 2019, arXiv:1901.09504), which adds channels for it. Here
 channels are 0 for every input, by their BatchNormalization, and they take the copies.
 
 Pattern: dense layer -> [Relu, Clip, MaxPool, Pad] -> (depthwise Conv -> [...]) x n -> dense layer. That a channel is 0,
-or constant, where the last one reads it is proved with interval arithmetic (:mod:`qconvert.recover.bounds`), for
-rounded weights and any input, since codes saturate at their ranges. What a constant contributes goes into a bias. The
+or constant, where the last one reads it is proved with interval arithmetic, for rounded weights and any input, since
+what integers are read for lies within their range [l, h], 0 included (padding):
+
+    b + l sum max(W, 0) + h sum min(W, 0)  <=  y  <=  b + h sum max(W, 0) + l sum min(W, 0)
+
+What a constant contributes goes into a bias. The
 channel gets the filters of the one that it copies; offsets go into the biases, and the next layer's takes back what
 they come to behind a filter that sums to S:
 
@@ -39,7 +43,6 @@ from qconvert.graph.view import GraphView
 from qconvert.numerics.affine import dequantize, quantize
 from qconvert.numerics.spec import QParams
 from qconvert.plan.model import QuantPlan
-from qconvert.recover.bounds import Bounds, channel_bounds
 from qconvert.recover.layers import Array, Layer, Link, find_links
 from qconvert.recover.recovery import RECOVERIES, Changes, Stage, Subject
 from qconvert.recover.simulation import multiplying_layers, parameters_of
@@ -73,8 +76,7 @@ class Copies:
         if not chains:
             return Changes()
         work = _Work(subject=subject, plan=plan, scales=_scales(plan))
-        bounds = channel_bounds(subject.graph, layers, {t: p.range for t, p in work.scales.items()}, work.constant)
-        changed = sum(work.copy_into(chain, bounds.get(chain[-1].source)) for chain in chains)
+        changed = sum(work.copy_into(chain) for chain in chains)
         return Changes(constants=work.constants, parameters=work.parameters, changed=changed, whole=True)
 
 
@@ -108,6 +110,15 @@ def _is_plain(graph: GraphView, link: Link) -> bool:
 def _is_depthwise(graph: GraphView, layer: Layer) -> bool:
     shape = graph.tensors[graph.nodes[layer.node].inputs[1] or ""].shape
     return layer.op_type == "Conv" and shape is not None and layer.group > 1 and shape[:2] == (layer.group, 1)
+
+
+def _through(layer: Layer, weight: Array, bias: Array, low: Vector, high: Vector) -> tuple[Vector, Vector]:
+    """Bounds of the results of ``layer``, [O], that reads values from ``low`` to ``high``, [] or [O]."""
+    rows = layer.by_outputs(weight)
+    least, most = np.minimum(low, 0.0), np.maximum(high, 0.0)
+    plus, minus = (f(rows, 0).sum(axis=2, dtype=np.float64).reshape(-1) for f in (np.maximum, np.minimum))
+    offset = bias.astype(np.float64).reshape(-1)
+    return offset + least * plus + most * minus, offset + most * plus + least * minus
 
 
 def _pads(graph: GraphView, layer: Layer) -> bool:
@@ -146,21 +157,22 @@ class _Work:
     parameters: dict[str, QParams] = field(default_factory=dict)
 
     def constant(self, port: Port) -> Array:
-        """A weight as its codes stand for it, or a bias."""
+        """A weight as its codes stand for it."""
         if port in self.constants:
             return self.constants[port]
-        value = self.subject.constant(port)
-        return value if port[1] == BIAS_PORT else dequantize(*self._codes(port[0], value))
+        return dequantize(*self._codes(port[0], self.subject.constant(port)))
 
-    def copy_into(self, chain: tuple[Layer, ...], read: Bounds | None) -> bool:
+    def copy_into(self, chain: tuple[Layer, ...]) -> bool:
         """Put copies into the dead channels of what the last of ``chain`` reads; whether there are any."""
         last, before = chain[-1], chain[:-1]
-        tensors = [self.scales.get(layer.source) for layer in chain[1:]]
-        if read is None or any(params is None for params in tensors):
+        tensors = [self.scales.get(layer.source) for layer in chain]
+        read = None if any(params is None for params in tensors) else self._bounds(before, last)
+        if read is None:
             return False
-        steps = [float(params.scale) for params in tensors if params is not None]
-        constant = read.high - read.low <= _SAME * steps[-1]
-        value = np.round(read.low / steps[-1]) * steps[-1]
+        low, high = read
+        steps = [float(params.scale) for params in tensors[1:] if params is not None]
+        constant = high - low <= _SAME * steps[-1]
+        value = np.round(low / steps[-1]) * steps[-1]
         dead = np.flatnonzero(constant & ((value == 0) | (not _pads(self.subject.graph, last))))
         noise = self._noise(chain, steps)
         noise[constant] = 0.0
@@ -179,6 +191,23 @@ class _Work:
             self._split(last, homes)
         return bool((copies > 1).any())
 
+    def _bounds(self, before: tuple[Layer, ...], last: Layer) -> tuple[Vector, Vector] | None:
+        """(least, greatest) value of every channel that ``last`` reads; None where none can be dead."""
+        low, high = (np.array(end) for end in self.scales[before[0].source].range)
+        for i, layer in enumerate(before):
+            weight = self.subject.weight(layer) if i == 0 else self.constant(layer.weight)
+            ends = _through(layer, weight, self._bias(layer, weight), low, high)
+            held = self.scales[(*before, last)[i + 1].source].range
+            if i == 0:
+                # weights as they are before rounding tell cheaply where a look at codes is worth its while
+                slack = layer.by_outputs(weight).shape[2] * np.abs(weight).max() / 127 * max(-low, high, 0)
+                if len(before) == 1 and not (ends[1] - slack <= held[0]).any():
+                    return None
+                weight = self.constant(layer.weight)
+                ends = _through(layer, weight, self._bias(layer, weight), low, high)
+            low, high = (np.clip(end, *held) for end in ends)
+        return low, high
+
     def _noise(self, chain: tuple[Layer, ...], steps: list[float]) -> Vector:
         """n_c, [C]."""
         inner = np.zeros(())
@@ -192,10 +221,10 @@ class _Work:
 
     def _copy(self, layer: Layer, homes: list[int], offsets: Vector) -> None:
         """Give the outputs ``homes`` of ``layer`` the filter of the first of them, and its bias plus ``offsets``."""
-        weight, port = self.constant(layer.weight), layer.bias or (layer.node, BIAS_PORT)
+        weight = self.constant(layer.weight)
         rows = np.moveaxis(weight.copy(), layer.out_axis, 0)
         rows[homes] = rows[homes[0]]
-        shifted = self._bias(layer, port, weight)
+        shifted = self._bias(layer, weight)
         flat = shifted.reshape(-1)
         flat[homes] = flat[homes[0]] + offsets
         params = self._parameters(layer.node, weight)
@@ -205,20 +234,21 @@ class _Work:
             params = replace(params, scale=scale, zero_point=zero)
         self.parameters[layer.node] = params
         self.constants[layer.weight] = np.ascontiguousarray(np.moveaxis(rows, 0, layer.out_axis))
-        self.constants[port] = shifted
+        self.constants[_port(layer)] = shifted
 
     def _release(self, layer: Layer, values: Mapping[int, float]) -> None:
         """Put what the inputs of ``layer`` with these constant ``values`` contribute into its bias."""
         if not values:
             return
-        weight, port = self.constant(layer.weight), layer.bias or (layer.node, BIAS_PORT)
+        weight = self.constant(layer.weight)
         columns = layer.by_inputs(weight).sum(axis=2, dtype=np.float64)  # [inputs, outputs]
-        bias = self._bias(layer, port, weight)
+        bias = self._bias(layer, weight)
         bias.reshape(-1)[:] += sum(value * columns[channel] for channel, value in values.items())
-        self.constants[port] = bias
+        self.constants[_port(layer)] = bias
 
-    def _bias(self, layer: Layer, port: Port, weight: Array) -> Array:
+    def _bias(self, layer: Layer, weight: Array) -> Array:
         """A copy, zeros where there is none."""
+        port = _port(layer)
         bias = self.constants[port] if port in self.constants else self.subject.bias(layer)
         return np.zeros(layer.outputs(weight), np.float32) if bias is None else bias.astype(np.float32).copy()
 
@@ -241,6 +271,11 @@ class _Work:
 
     def _parameters(self, node: str, weight: Array) -> QParams:
         return self.parameters.get(node) or parameters_of(self.subject, self.plan, node, weight)
+
+
+def _port(layer: Layer) -> Port:
+    """Where the bias is read, or will be."""
+    return layer.bias or (layer.node, BIAS_PORT)
 
 
 def _along(params: QParams, rank: int) -> NDArray[np.int32]:
