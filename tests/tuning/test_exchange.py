@@ -155,3 +155,16 @@ def test_a_second_look_is_not_begun_when_time_is_up(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(exchange, "_SECONDS", 0.0)
     exchanged(started, made, reference, seen, 20.0)
     assert len(looks) == 1
+
+
+def test_indices_are_not_compared_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a model that makes nothing but these fail on the way."""
+    monkeypatch.setattr(exchange, "RATE", 10.0)
+    proto, feeds = of_levels(1.2)
+    proto.graph.node[-1].output[0] = "before"
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([5], np.int64), "five"))
+    proto.graph.node.append(onnx.helper.make_node("TopK", ["before", "five"], ["best", "y"], name="top"))
+    del proto.graph.output[:]
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [1, 5]))
+    started, made, reference, seen = fast(proto, feeds, tmp_path)
+    assert exchanged(started, made, reference, seen, 20.0) is made
