@@ -38,7 +38,7 @@ from qconvert.pipeline import (
 )
 from qconvert.plan.model import QuantPlan
 from qconvert.progress import Progress, Silent
-from qconvert.recipe.recipe import AUTO, STATIC_SCHEMES, Recipe
+from qconvert.recipe.recipe import AUTO, PINNED, STATIC_SCHEMES, Recipe
 from qconvert.recipe.resolve import resolve
 from qconvert.recover.samples import Samples
 from qconvert.report.build import SLOWER, BuildInputs, build_report
@@ -99,7 +99,9 @@ def _quantize(job: QuantizeJob, progress: Progress) -> Report:
     began = time.monotonic()
     started = start(job, progress, mixes=True)
     others = nodes_of_others(started.prepared.model, started.job.recipe)
-    quantized = make_quantized(started.prepared, started.run, others)
+    # the recipe of a run that left everything in float, for accuracy, gives that model again
+    required = started.job.recipe.placement != PINNED
+    quantized = make_quantized(started.prepared, started.run, others, required=required)
     seconds = time.monotonic() - began
     with started.run.watch.stage("verify"):
         reference = session_of(started.source)

@@ -11,6 +11,9 @@ import onnx_ir as ir
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.widen import HALVES
 
+# What float32 is cast to for outputs alone.
+_OTHER_FLOATS = (*HALVES, ir.DataType.DOUBLE)
+
 _SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax", "ArgMin")
 
 # What may stand between a squashing operator and the output.
@@ -21,8 +24,9 @@ _PASSING = (
 
 
 def before_squashing(model: Model) -> Model:
-    """A copy of ``model`` whose outputs are what its squashing operators read; other float outputs stay, 16-bit ones as
-    the float32 that they are made of, and others go.
+    """A copy of ``model`` whose outputs are what its squashing operators read; other float outputs stay, 16-bit and
+    64-bit ones as the float32 that they are made of, and others go. Where that leaves none, the last floats that the
+    outputs are made of are taken: what a TopK reads whose indices are the only output.
 
     Models of one structure, quantize-dequantize pairs aside, get outputs that correspond, in the same order.
     """
@@ -30,9 +34,9 @@ def before_squashing(model: Model) -> Model:
     outputs: list[ir.Value] = []
     for output in copy.ir.graph.outputs:
         value = _squashed(output) or _in_float32(output)
-        if value not in outputs and (value is not output or value.type in (None, ir.TensorType(ir.DataType.FLOAT))):
+        if value not in outputs and (value is not output or _is_float32(value)):
             outputs.append(value)
-    copy.ir.graph.outputs[:] = outputs
+    copy.ir.graph.outputs[:] = outputs or _last_floats(copy.ir.graph)
     return copy
 
 
@@ -42,19 +46,44 @@ def squashes(model: Model) -> bool:
 
 
 def as_squashed(model: Model) -> Model:
-    """A copy of ``model`` with the float outputs that its user gets, 16-bit ones as the float32 they are made of."""
+    """A copy of ``model`` with the float outputs that its user gets, 16-bit and 64-bit ones as the float32 they are
+    made of; without any, with the last floats."""
     copy = model.clone()
-    found = [_in_float32(output) for output in copy.ir.graph.outputs]
-    copy.ir.graph.outputs[:] = [v for v in found if v.type in (None, ir.TensorType(ir.DataType.FLOAT))]
+    found = dict.fromkeys(_in_float32(output) for output in copy.ir.graph.outputs)
+    outputs = [v for v in found if _is_float32(v)]
+    copy.ir.graph.outputs[:] = outputs or _last_floats(copy.ir.graph)
     return copy
 
 
 def _in_float32(output: ir.Value) -> ir.Value:
-    """What is cast to a 16-bit float for the ``output`` of a model that was widened; any other output itself."""
+    """The float32 that is cast to another float for ``output``, as in a model that was widened; any other itself."""
     node = output.producer()
-    if node is None or node.op_type != "Cast" or node.inputs[0] is None:
+    if node is None or node.op_type != "Cast" or node.inputs[0] is None or not _is_float32(node.inputs[0]):
         return output
-    return node.inputs[0] if node.attributes.get_int("to", 0) in HALVES else output
+    return node.inputs[0] if node.attributes.get_int("to", 0) in _OTHER_FLOATS else output
+
+
+def _is_float32(value: ir.Value) -> bool:
+    """Also of what was added to a model, which has no type."""
+    return value.type in (None, ir.TensorType(ir.DataType.FLOAT))
+
+
+def _last_floats(graph: ir.Graph) -> list[ir.Value]:
+    """The float32 results that are nearest to the outputs."""
+    found: dict[ir.Value, None] = {}
+    seen: set[ir.Value] = set()
+    ahead = list(graph.outputs)
+    while ahead:
+        value = ahead.pop(0)
+        node = value.producer()
+        if value in seen or node is None:
+            continue
+        seen.add(value)
+        if _is_float32(value):
+            found[value] = None
+        else:
+            ahead += [v for v in node.inputs if v is not None]
+    return list(found)
 
 
 def _squashed(output: ir.Value) -> ir.Value | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from qconvert.conversion import Quantized
 from qconvert.emit.rounded import with_sample_ranges
 from qconvert.errors import DataError, described
-from qconvert.evaluate.fidelity import FLOOR_DB
+from qconvert.evaluate.fidelity import FLOOR_DB, output_energies
 from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
@@ -29,12 +29,11 @@ from qconvert.graph.tails import squashes
 from qconvert.pipeline import Started
 from qconvert.plan.tradeoff import Corner
 from qconvert.recover.samples import Samples
-from qconvert.report.model import PlacementReport
 from qconvert.sensitivity.analysis import analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
 from qconvert.trials import HYSTERESIS
-from qconvert.tuning.fallback import Fallback, sqnr_of
+from qconvert.tuning.fallback import Fallback, Measured, sqnr_of
 from qconvert.tuning.search import corners_of, noise_at
 
 # What a dB is worth, as a logarithm of the time; and beyond GOOD_DB, a hundredth of the amplitude.
@@ -74,12 +73,14 @@ def exchanged(
     here = target_of(run.recipe.target).name == detected().target
     if placed is None or not here or placed.fp32_ms > _DEAREST_MS or not found_db < MOST_DB:
         return quantized
+    if not any(spec.dtype.startswith("float") for spec in reference.outputs):  # indices are right or wrong
+        return quantized
     if (more := int(_LOOKING_MS / max(placed.fp32_ms, 1e-3))) > len(feeds):
         calibration = started.data.calibration
         feeds = list(Samples(feeds=calibration, indices=range(len(calibration))).first(min(more, _SAMPLES)))
         found_db = sqnr_of(reference, quantized.session, feeds).db
     try:
-        par_db = sqnr_of(reference, session_of(with_sample_ranges(started.prepared.model)), feeds).db
+        par_db = _db_of(reference, session_of(with_sample_ranges(started.prepared.model)), feeds)
         aim_db = min(par_db - MARGIN_DB, MOST_DB)
         if not found_db < aim_db:
             return quantized
@@ -88,7 +89,6 @@ def exchanged(
             reference=reference,
             feeds=feeds,
             aim_db=aim_db,
-            in_float=math.log(_speed(placed)),
         )
         best = search.best(_Point(made=quantized, db=found_db))
     except DataError:
@@ -99,12 +99,15 @@ def exchanged(
     if not best.back:
         return quantized
     names = f"{', '.join(best.back[:8])}{' and others' if len(best.back) > 8 else ''}"
-    cost = f"{100 * math.expm1(max(0.0, best.log_time)):.0f} % of the time"
+    cost = f"{100 * math.expm1(max(0.0, best.log_time)):.0f} % more time"
+    able = f", 8 bits being able to have {par_db:.1f} dB" if math.isfinite(par_db) else ""
     note = (
-        f"accuracy: {found_db:.1f} -> {best.db:.1f} dB for {cost}, 8 bits being able to have {par_db:.1f} dB: "
+        f"accuracy: {found_db:.1f} -> {best.db:.1f} dB for {cost}{able}: "
         f"{len(best.back)} operators back in float: {names}; --min-sqnr {FLOOR_DB:g} takes the fastest placement"
     )
-    return replace(best.made, notes=(*best.made.notes, note))
+    # what the floor has mended still holds
+    mended = [n for n in quantized.notes if n.startswith("accuracy: ")]
+    return replace(best.made, notes=(*best.made.notes, *mended, note))
 
 
 def worth(db: float) -> float:
@@ -112,9 +115,10 @@ def worth(db: float) -> float:
     return RATE * min(db, GOOD_DB) + LESS * max(0.0, min(db, MOST_DB) - GOOD_DB)
 
 
-def _speed(placed: PlacementReport) -> float:
-    """Of the chosen placement, against the original."""
-    return next(t.speedup.median for t in placed.trials if t.name == placed.chosen)
+def _db_of(reference: Session, other: Session, feeds: Sequence[Feed]) -> float:
+    """The SQNR of ``other``; -inf where shapes, or NaN and Inf, differ, which is no better than any noise."""
+    energies = output_energies(reference, other, feeds)
+    return Measured.of(energies).db if all(math.isfinite(noise) for _, noise in energies) else -math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +141,8 @@ class _Exchange:
         reference: the original.
         feeds: samples that are looked at; the first one is timed.
         aim_db: more than this is worth nothing.
-        in_float: logarithm of what everything takes in float, as it is prepared, against the first placement.
+        in_float: logarithm of what the original takes against the first placement, which may be slower than the one
+            that was chosen for its speed.
         began: when.
         points: what was made, by what went back to float.
     """
@@ -146,18 +151,20 @@ class _Exchange:
     reference: Session
     feeds: Sequence[Feed]
     aim_db: float
-    in_float: float
+    in_float: float = 0.0
     began: float = field(default_factory=time.monotonic)
     points: dict[frozenset[str], _Point] = field(default_factory=dict)
 
     def best(self, first: _Point) -> _Point:
         """``first``, or the best placement that was tried."""
-        best, base_ms = first, self._milliseconds(first.made)
+        best, base_ms = first, self._time(first.made)
         # as the user gets them, outputs say what counts; before a Softmax they say more on few samples
         for squashed in (True, False) if squashes(first.made.prepared.model) else (True,):
+            if not squashed and not self._in_time():
+                break
             corners, tried = self._corners(base_ms, squashed=squashed), {0}
             expected = _Expected(corners=corners, base=first, base_ms=base_ms)
-            while len(tried) <= _ATTEMPTS and time.monotonic() - self.began < _SECONDS:
+            while len(tried) <= _ATTEMPTS and self._in_time():
                 losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
                 number = min(losses, key=lambda n: losses[n], default=0)
                 if not number or losses[number] + _LEAST > self._loss(best):
@@ -168,6 +175,9 @@ class _Exchange:
                 expected.learn(number, point)
                 tried.add(number)
         return best
+
+    def _in_time(self) -> bool:
+        return time.monotonic() - self.began < _SECONDS
 
     def _loss(self, point: _Point) -> float:
         return self._loss_of(point.db, point.log_time)
@@ -200,7 +210,7 @@ class _Exchange:
 
     def _made(self, back: frozenset[str], first: _Point) -> _Point:
         run, made = self.fallback.started.run, self.fallback.made(back)
-        db = sqnr_of(self.reference, made.session, self.feeds).db
+        db = _db_of(self.reference, made.session, self.feeds)
         with run.watch.stage("place"):
             sessions = {"first": session_of(first.made.model, threads=1), "made": session_of(made.model, threads=1)}
             times = measure_latency(
@@ -211,12 +221,14 @@ class _Exchange:
         names = tuple(n for n in self.fallback.order if n in back)
         return _Point(made=made, back=names, db=db, log_time=log_time)
 
-    def _milliseconds(self, made: Quantized) -> float:
-        with self.fallback.started.run.watch.stage("place"):
-            sessions = {"made": session_of(made.model, threads=1)}
-            return measure_latency(sessions, self.feeds[0], seconds=_TIMING_SECONDS / 4, clock=thread_clock())[
-                "made"
-            ].median_ms
+    def _time(self, made: Quantized) -> float:
+        """What the first placement takes, in ms; and what the original does, against it."""
+        started = self.fallback.started
+        with started.run.watch.stage("place"):
+            sessions = {"fp32": session_of(started.source, threads=1), "made": session_of(made.model, threads=1)}
+            times = measure_latency(sessions, self.feeds[0], seconds=_TIMING_SECONDS / 2, clock=thread_clock())
+        self.in_float = math.log(speedup(times["fp32"], times["made"]).median)
+        return times["made"].median_ms
 
 
 @dataclass(slots=True, kw_only=True)

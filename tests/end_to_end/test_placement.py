@@ -58,6 +58,28 @@ def test_what_is_observed_does_not_hang_on_the_placement(qconvert: Command, tmp_
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
+def test_a_recipe_of_a_model_that_went_back_to_float_as_a_whole_gives_it_again(
+    qconvert: Command, tmp_path: Path
+) -> None:
+    """One channel is so quiet, and its weights are so large, that 8 bits hold none of the others."""
+    b = Builder(seed=8)
+    weight = np.random.default_rng(3).normal(0, 0.1, (64, 32)).astype(np.float32)
+    weight[0] *= 3e4
+    b.output(b.node("MatMul", b.input("x", ["n", 64]), b.const(weight), out="y"))
+    values = np.random.default_rng(4).normal(0, 1, (48, 64)).astype(np.float32)
+    values[:, 0] *= 1e-4
+    model, calib, recipe = tmp_path / "m.onnx", tmp_path / "calib.npz", tmp_path / "recipe.yaml"
+    onnx.save(b.model(), model)
+    np.savez(calib, x=values)
+    common, measured = ["quantize", model, "--calib", calib, "-o"], ["--placement", "measured", "--recover", "none"]
+    ran = qconvert(*common, tmp_path / "one.onnx", *measured, "--save-recipe", recipe, "--json")
+    assert ran.code == 0
+    assert [d["quantized"] for d in ran.report["decisions"]] == [False]
+    again = qconvert(*common, tmp_path / "two.onnx", "--recipe", recipe)
+    assert again.code == 0, again.err
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
 def test_in_float_weights_are_stored_as_integers_and_cost_no_time(qconvert: Command, tmp_path: Path) -> None:
     output, recipe, optimized = tmp_path / "q.onnx", tmp_path / "recipe.yaml", tmp_path / "optimized.onnx"
     source = model_of("digits_cnn")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -10,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from qconvert.graph.model import Model
 from qconvert.graph.signature import session_of
 from qconvert.graph.simulate import Rounding, simulated
-from qconvert.graph.tails import before_squashing
+from qconvert.graph.tails import as_squashed, before_squashing
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.dtypes import UINT8
 from qconvert.numerics.spec import QuantSpec
 
+DOUBLE = TensorProto.DOUBLE
 SPEC = QuantSpec(qtype=UINT8, symmetric=False)
 FEED = {"x": np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)}
 
@@ -79,3 +82,23 @@ def test_a_float16_output_is_compared_as_what_it_is_made_of() -> None:
     (found,) = session_of(before_squashing(made)).run(FEED)
     assert found.dtype == np.float32
     assert np.allclose(found, np.maximum(np.tanh(FEED["x"]), 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("taken", [before_squashing, as_squashed])
+def test_a_double_output_is_compared_as_the_float32_that_it_is_made_of(taken: Callable[[Model], Model]) -> None:
+    made = model("Tanh x a", "Cast a y", "Shape x n", "Cast n z", outputs={"y": DOUBLE, "z": DOUBLE})
+    for node in made.ir.graph:
+        if node.op_type == "Cast":
+            node.attributes["to"] = ir.AttrInt64("to", DOUBLE)
+    made.ir.graph[2].outputs[0].type = ir.TensorType(ir.DataType.INT64)
+    (found,) = session_of(taken(made)).run(FEED)
+    assert found.dtype == np.float32
+    assert np.allclose(found, np.tanh(FEED["x"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("taken", [before_squashing, as_squashed])
+def test_without_float_outputs_the_last_floats_are_compared(taken: Callable[[Model], Model]) -> None:
+    made = model("Tanh x a", "Sign a b", "IsNaN b c", "Not c y", outputs={"y": TensorProto.BOOL})
+    made.ir.graph[2].outputs[0].type = ir.TensorType(ir.DataType.BOOL)
+    (found,) = session_of(taken(made)).run(FEED)
+    assert np.array_equal(found, np.sign(FEED["x"]))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks.all import NETWORKS
-from networks.builder import Builder
+from networks.builder import BOOL, Builder
 from recover.nets import Listed, all_of, prepared, quantized, run
 
 from qconvert import recovery
@@ -129,6 +129,15 @@ def test_the_default_chain_helps_and_gives_the_same_bytes_again(form: str) -> No
     without = quantized(canonical, feeds, recipe)
     judge = Judge(reference=reference, samples=all_of(held), held_out=True)
     assert judge.score(first.session).mean_db > judge.score(without.session).mean_db
+
+
+def test_a_model_without_float_outputs_is_judged_by_what_these_are_made_of() -> None:
+    b = Builder(seed=20)
+    b.output(b.node("Greater", net(b), b.const(np.float32(0)), out="sure"), [1, 10], BOOL)
+    feeds = b.feeds(16)
+    result = recovered(prepared(b.model(), feeds[0]), feeds)
+    assert result.recoveries
+    assert all(0 < o.before_db < CEILING_DB for o in result.recoveries)
 
 
 def test_none_is_plain_conversion() -> None:
