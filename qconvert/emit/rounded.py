@@ -25,8 +25,8 @@ def with_sample_ranges(model: Model) -> Model:
     copy = model.clone()
     additions = Additions(model=copy.ir)
     rounded: dict[tuple[ir.Value, ir.Graph], ir.Value] = {}
-    for sites in shared(find_sites(copy)).values():
-        if all(s.kind is Kind.RECURRENT or _is_factor(s) for s in sites):
+    for sites in shared(find_sites(copy, least=1)).values():
+        if any(s.kind is Kind.RECURRENT for s in sites) or all(map(_is_factor, sites)):
             continue
         _round_weight(sites[0])
         for site in sites:

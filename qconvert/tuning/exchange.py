@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from qconvert.conversion import Quantized
+from qconvert.conversion import Quantized, all_in_float
 from qconvert.emit.rounded import with_sample_ranges
 from qconvert.errors import DataError, described
 from qconvert.evaluate.fidelity import FLOOR_DB, output_energies
@@ -32,7 +32,7 @@ from qconvert.recover.samples import Samples
 from qconvert.sensitivity.analysis import analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
-from qconvert.trials import HYSTERESIS
+from qconvert.trials import HYSTERESIS, integer_nodes
 from qconvert.tuning.fallback import Fallback, Measured, sqnr_of
 from qconvert.tuning.search import corners_of, noise_at
 
@@ -98,12 +98,15 @@ def exchanged(
         return replace(quantized, notes=(*quantized.notes, note))
     if not best.back:
         return quantized
-    names = f"{', '.join(best.back[:8])}{' and others' if len(best.back) > 8 else ''}"
+    names = f"{len(best.back)} operators back in float: {', '.join(best.back[:8])}"
+    names += " and others" if len(best.back) > 8 else ""
+    if not integer_nodes(best.made.plan):
+        names = "everything computes in float, and weights are stored as integers"
     cost = f"{100 * math.expm1(max(0.0, best.log_time)):.0f} % more time"
     able = f", 8 bits being able to have {par_db:.1f} dB" if math.isfinite(par_db) else ""
     note = (
         f"accuracy: {found_db:.1f} -> {best.db:.1f} dB for {cost}{able}: "
-        f"{len(best.back)} operators back in float: {names}; --min-sqnr {FLOOR_DB:g} takes the fastest placement"
+        f"{names}; --min-sqnr {FLOOR_DB:g} takes the fastest placement"
     )
     # what the floor has mended still holds
     mended = [n for n in quantized.notes if n.startswith("accuracy: ")]
@@ -141,8 +144,8 @@ class _Exchange:
         reference: the original.
         feeds: samples that are looked at; the first one is timed.
         aim_db: more than this is worth nothing.
-        in_float: logarithm of what the original takes against the first placement, which may be slower than the one
-            that was chosen for its speed.
+        in_float: logarithm of what everything in float takes, as it is prepared, against the first placement, which may
+            be slower than the one that was chosen for its speed.
         began: when.
         points: what was made, by what went back to float.
     """
@@ -169,11 +172,17 @@ class _Exchange:
                 number = min(losses, key=lambda n: losses[n], default=0)
                 if not number or losses[number] + _LEAST > self._loss(best):
                     break
-                point = self._point(corners[0].integer - corners[number].integer, first)
+                tried.add(number)
+                try:
+                    point = self._point(corners[0].integer - corners[number].integer, first)
+                except DataError:
+                    raise
+                except Exception as error:  # what was found so far is good
+                    self.fallback.started.run.progress.note(f"a placement failed: {described(error)[:300]}")
+                    continue
                 if self._loss(point) + _LEAST < self._loss(best) and point.db > best.db + MARGIN_DB:
                     best = point
                 expected.learn(number, point)
-                tried.add(number)
         return best
 
     def _in_time(self) -> bool:
@@ -222,10 +231,11 @@ class _Exchange:
         return _Point(made=made, back=names, db=db, log_time=log_time)
 
     def _time(self, made: Quantized) -> float:
-        """What the first placement takes, in ms; and what the original does, against it."""
+        """What the first placement takes, in ms; and what everything in float does, against it."""
         started = self.fallback.started
         with started.run.watch.stage("place"):
-            sessions = {"fp32": session_of(started.source, threads=1), "made": session_of(made.model, threads=1)}
+            in_float = all_in_float(started.prepared.model)
+            sessions = {"fp32": session_of(in_float, threads=1), "made": session_of(made.model, threads=1)}
             times = measure_latency(sessions, self.feeds[0], seconds=_TIMING_SECONDS / 2, clock=thread_clock())
         self.in_float = math.log(speedup(times["fp32"], times["made"]).median)
         return times["made"].median_ms

@@ -93,7 +93,8 @@ def guarded(
     note = f"accuracy: {found.db:.1f} -> {reached} with {how}"
     best = replace(best, notes=(*best.notes, note))
     if reached.least_db < FLOOR_DB:
-        return _warned(best, f"{low}; the best placement has {reached}")
+        others = f", and on others perhaps {reached.least_db:.1f} dB" if reached.db >= FLOOR_DB else ""
+        return _warned(best, f"{low}; the best placement has {reached}{others}")
     return exchanged(started, best, reference, feeds, reached.db) if timed else best
 
 

@@ -67,7 +67,7 @@ def test_where_samples_differ_in_level_operators_go_back_to_float(tmp_path: Path
     assert after > before + 6
     assert len(integer_nodes(better.plan)) < len(integer_nodes(made.plan))
     (note,) = [n for n in better.notes if n.startswith("accuracy: ")]
-    assert "back in float" in note
+    assert "in float" in note and "--min-sqnr" in note
     assert better.placement is not None
     pinned, forms = better.placement.pinned_float, better.placement.pinned_forms
     recipe = replace(started.run.recipe, placement=PINNED, pinned_float=pinned, forms=forms)

@@ -54,6 +54,8 @@ Vector = NDArray[np.float64]
 _MOST = 2.0
 # Of a step, how far bounds of a constant may be apart.
 _SAME = 0.1
+# Chains whose noise falls by a smaller share are left alone.
+_LEAST_GAIN = 0.2
 _BETWEEN = frozenset({"Relu", "Clip", "MaxPool", "Pad", "Identity", "Dropout"})
 
 
@@ -177,6 +179,8 @@ class _Work:
         noise = self._noise(chain, steps)
         noise[constant] = 0.0
         copies = shares(noise, dead.size)
+        if not (noise / copies**2).sum() <= (1 - _LEAST_GAIN) * noise.sum() or not noise.any():
+            return False
         places = list(dead)[: int((copies - 1).sum())]
         self._release(last, {int(c): float(value[c]) for c in places if value[c]})
         for channel in np.flatnonzero(copies > 1):
@@ -189,7 +193,7 @@ class _Work:
             for layer, shift, come in zip(before, shifts, (0.0, *map(mul, sums, shifts)), strict=True):
                 self._copy(layer, homes, offsets * (shift - come))
             self._split(last, homes)
-        return bool((copies > 1).any())
+        return True
 
     def _bounds(self, before: tuple[Layer, ...], last: Layer) -> tuple[Vector, Vector] | None:
         """(least, greatest) value of every channel that ``last`` reads; None where none can be dead."""
