@@ -3,8 +3,8 @@
     x -> DynamicQuantizeLinear -> DequantizeLinear -> y   what a weighted operator reads, 8 bits in the range of each x
     W -> round(W / s) s                                   symmetric int8, s an output channel (a table's row)
 
-Results stay float, as do recurrent operators, so nothing is here that a quantizer is not free to leave out; what it
-has in common with dynamic quantization is the rounding, not the kernels, which for convolutions are slow.
+Results stay float, as do recurrent operators and small weights (of layers that no time depends on), so nothing is here
+that a quantizer is not free to leave out; what it has in common with dynamic quantization is the rounding, not the kernels, which for convolutions are slow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def with_sample_ranges(model: Model) -> Model:
     copy = model.clone()
     additions = Additions(model=copy.ir)
     rounded: dict[tuple[ir.Value, ir.Graph], ir.Value] = {}
-    for sites in shared(find_sites(copy, least=1)).values():
+    for sites in shared(find_sites(copy)).values():
         if any(s.kind is Kind.RECURRENT for s in sites) or all(map(_is_factor, sites)):
             continue
         _round_weight(sites[0])

@@ -100,9 +100,9 @@ class Site:
         return value.is_graph_output() and self.kind is Kind.PRODUCT
 
 
-def find_sites(model: Model, least: int = LEAST_WEIGHT) -> tuple[Site, ...]:
-    """Every float32 weight of ``least`` values that a scheme could store otherwise, in the order of the nodes."""
-    return tuple(s for s in _sites(model) if np.prod(s.shape) >= least)
+def find_sites(model: Model) -> tuple[Site, ...]:
+    """Every float32 weight that a scheme could store otherwise, in the order of the nodes."""
+    return tuple(s for s in _sites(model) if np.prod(s.shape) >= LEAST_WEIGHT)
 
 
 def shared(sites: tuple[Site, ...]) -> dict[ir.Value, tuple[Site, ...]]:
