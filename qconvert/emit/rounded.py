@@ -4,7 +4,8 @@
     W -> round(W / s) s                                   symmetric int8, s an output channel (a table's row)
 
 Results stay float, as do recurrent operators and small weights (of layers that no time depends on), so nothing is here
-that a quantizer is not free to leave out; what it has in common with dynamic quantization is the rounding, not the kernels, which for convolutions are slow.
+that a quantizer is not free to leave out; what it has in common with dynamic quantization is the rounding, not the
+kernels, which for convolutions are slow.
 """
 
 from __future__ import annotations
