@@ -52,7 +52,7 @@ def passes_of(recipe: Recipe) -> tuple[Recovery, ...]:
     else:
         names = () if recipe.recover == (NO_RECOVERY,) else recipe.recover
     found = [RECOVERIES.get(n) for n in dict.fromkeys(names)]
-    return tuple(sorted(found, key=lambda p: p.stage is Stage.SOLVED))
+    return tuple(sorted(found, key=lambda p: list(Stage).index(p.stage)))
 
 
 def convert_and_recover(
@@ -105,7 +105,7 @@ def convert_and_recover(
                 tried = replace(tried, result=result)
             else:
                 with run.watch.stage("emit"):
-                    tried = _emitted(state, changes, run.recipe)
+                    tried = _emitted(state, changes, run.recipe, last=recovery.stage is Stage.LAST)
             with run.watch.stage("recover"):
                 after = judge.score(_judged(tried.result.model))
         except DataError:
@@ -198,8 +198,8 @@ def _rewritten(state: _State, changes: Changes, samples: Samples) -> _State:
     return replace(state, prepared=replace(state.prepared, model=model), base=base)
 
 
-def _emitted(state: _State, changes: Changes, recipe: Recipe) -> _State:
-    """``state`` emitted anew, with changed weights, scales and biases.
+def _emitted(state: _State, changes: Changes, recipe: Recipe, *, last: bool) -> _State:
+    """``state`` emitted anew, with changed weights, scales and biases; if these come ``last``, nobody is told of them.
 
     Raises:
         ModelError: ONNX Runtime refuses it.
@@ -207,6 +207,6 @@ def _emitted(state: _State, changes: Changes, recipe: Recipe) -> _State:
     together = state.changes.and_then(changes)
     plan = together.planned(state.result.plan)
     model, _ = emit(with_constants(state.base, together.constants), plan, recipe, state.prepared.source)
-    told = state.result.changes if changes.whole else together
+    told = state.changes if last else together
     result = replace(state.result, model=model, plan=plan, session=session_of(model), changes=told)
     return replace(state, result=result, changes=together)

@@ -64,7 +64,7 @@ class DynamicEmitter:
     def product(self, site: Site, rows: Int8Rows) -> None:
         """A MatMul or Gemm on integers."""
         node, add, name = site.node, self.additions, site.name
-        codes, scale, zero = self._quantized(node)
+        codes, scale, zero = self.quantized(node)
         weight, weight_scale, weight_zero = self._weight(site, rows)
         sums = add.node(node, "MatMulInteger", [codes, weight, zero, weight_zero], name=f"{name}_MatMulInteger")
         real = add.node(node, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
@@ -77,7 +77,7 @@ class DynamicEmitter:
     def attention(self, site: Site, rows: Int8Rows) -> None:
         """An Attention of com.microsoft as QAttention: (input, weight, bias, mask, past) with scales between."""
         node, add = site.node, self.additions
-        codes, scale, zero = self._quantized(node)
+        codes, scale, zero = self.quantized(node)
         weight, weight_scale, weight_zero = self._weight(site, rows)
         mask, past = (node.inputs[i] if i < len(node.inputs) else None for i in (3, 4))
         inputs = [codes, weight, node.inputs[2], scale, weight_scale, mask, zero, weight_zero, past]
@@ -116,7 +116,7 @@ class DynamicEmitter:
         scale = rows.scale.reshape(directions, gates)
         return self._constants(site, codes, scale)
 
-    def _quantized(self, node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def quantized(self, node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value]:
         """(codes, scale, zero point) of the node's first input, computed once in its graph."""
         value, graph = node.inputs[0], node.graph
         if value is None or graph is None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qconvert.emit.additions import Additions
-from qconvert.emit.dynamic import int8_rows
+from qconvert.emit.dynamic import DynamicEmitter, int8_rows
 from qconvert.emit.sites import Kind, Site, find_sites, shared
 from qconvert.graph.model import Model
 
@@ -25,14 +25,17 @@ def with_sample_ranges(model: Model) -> Model:
     """A copy of ``model`` in which what weighted operators read is rounded in the range that it has in that run."""
     copy = model.clone()
     additions = Additions(model=copy.ir)
-    rounded: dict[tuple[ir.Value, ir.Graph], ir.Value] = {}
+    emitter = DynamicEmitter(additions=additions)
     for sites in shared(find_sites(copy)).values():
         if any(s.kind is Kind.RECURRENT for s in sites) or all(map(_is_factor, sites)):
             continue
         _round_weight(sites[0])
         for site in sites:
-            if site.kind in _READERS:
-                _round_input(site.node, additions, rounded)
+            value = site.node.inputs[0]
+            if site.kind in _READERS and value is not None and value.const_value is None:
+                real = emitter.quantized(site.node)
+                rounded = additions.node(site.node, "DequantizeLinear", real, name=f"{site.name}_rounded")
+                site.node.replace_input_with(0, rounded)
     return copy
 
 
@@ -42,27 +45,7 @@ def _is_factor(site: Site) -> bool:
 
 
 def _round_weight(site: Site) -> None:
-    moved = np.moveaxis(np.empty(site.shape, np.bool_), site.axis, 0).shape
+    moved = (site.shape[site.axis], *(size for i, size in enumerate(site.shape) if i != site.axis))
     real = int8_rows(site.rows(), saturates=False).real()
     array = np.ascontiguousarray(np.moveaxis(real.reshape(moved), 0, site.axis))
     site.weight.const_value = ir.Tensor(array, name=site.weight.name)
-
-
-def _round_input(node: ir.Node, additions: Additions, rounded: dict[tuple[ir.Value, ir.Graph], ir.Value]) -> None:
-    value, graph = node.inputs[0], node.graph
-    if value is None or not isinstance(graph, ir.Graph) or value.const_value is not None:
-        return
-    if (value, graph) not in rounded:
-        name = value.name or ""
-        codes = ir.node("DynamicQuantizeLinear", [value], num_outputs=3, name=additions.fresh(f"{name}_codes"))
-        for output, what in zip(codes.outputs, ("codes", "scale", "zero"), strict=True):
-            output.name = additions.fresh(f"{name}_{what}")
-        real = ir.node("DequantizeLinear", list(codes.outputs), name=additions.fresh(f"{name}_real"))
-        real.outputs[0].name = additions.fresh(f"{name}_rounded")
-        producer = value.producer()
-        if producer is not None and producer.graph is graph:
-            graph.insert_after(producer, [codes, real])
-        else:
-            graph.insert_before(graph[0], [codes, real])
-        rounded[value, graph] = real.outputs[0]
-    node.replace_input_with(0, rounded[value, graph])

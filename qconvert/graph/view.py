@@ -88,6 +88,11 @@ class NodeView:
         value = self.attributes.get(name)
         return tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else default
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether a window, of a convolution or a pool, reads zeros around its input."""
+        return any(self.attr_ints("pads")) or self.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+
     def attr_str(self, name: str, default: str) -> str:
         """A string attribute."""
         value = self.attributes.get(name, default)

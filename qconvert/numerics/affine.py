@@ -70,7 +70,7 @@ def _raw_scale(a: NDArray[np.float64], b: NDArray[np.float64], spec: QuantSpec) 
     return np.asarray((b - a) / (spec.hi - spec.lo))
 
 
-def _broadcast(values: NDArray[_Element], spec: QuantSpec, rank: int) -> NDArray[_Element]:
+def along_axis(values: NDArray[_Element], spec: QuantSpec, rank: int) -> NDArray[_Element]:
     """Shape [C] parameters so that they broadcast over a tensor of ``rank``: axis 1 of 4 -> [1, C, 1, 1]."""
     if spec.axis is None:
         return values
@@ -82,16 +82,16 @@ def _broadcast(values: NDArray[_Element], spec: QuantSpec, rank: int) -> NDArray
 def quantize(x: NDArray[np.floating], params: QParams) -> NDArray[np.generic]:
     """Codes of ``x`` [any shape] in the spec's integer type, same shape."""
     spec = params.spec
-    scale = _broadcast(params.scale, spec, x.ndim)
-    zero = _broadcast(params.zero_point, spec, x.ndim).astype(np.float64)
+    scale = along_axis(params.scale, spec, x.ndim)
+    zero = along_axis(params.zero_point, spec, x.ndim).astype(np.float64)
     codes = np.rint(np.asarray(x, np.float32) / scale).astype(np.float64) + zero
     return np.asarray(np.clip(codes, spec.lo, spec.hi), spec.qtype.dtype)
 
 
 def dequantize(codes: NDArray[np.generic], params: QParams) -> NDArray[np.float32]:
     """Real values of ``codes`` [any shape], float32, same shape."""
-    scale = _broadcast(params.scale, params.spec, codes.ndim)
-    zero = _broadcast(params.zero_point, params.spec, codes.ndim).astype(np.int32)
+    scale = along_axis(params.scale, params.spec, codes.ndim)
+    zero = along_axis(params.zero_point, params.spec, codes.ndim).astype(np.int32)
     return np.asarray((codes.astype(np.int32) - zero) * scale, np.float32)
 
 

@@ -30,8 +30,7 @@ def is_filter(graph: GraphView, node: NodeView) -> bool:
     shape = graph.tensors[node.outputs[0]].shape
     if node.op_type != "AveragePool" or not shape or not isinstance(shape[1], int):
         return False
-    padded = any(node.attr_ints("pads")) or node.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    return not node.attr_int("ceil_mode", 0) and (not padded or bool(node.attr_int("count_include_pad", 0)))
+    return not node.attr_int("ceil_mode", 0) and (not node.is_padded or bool(node.attr_int("count_include_pad", 0)))
 
 
 register(

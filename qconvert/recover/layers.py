@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.constants import Port
+from qconvert.graph.constants import BIAS_PORT, Port
 from qconvert.graph.view import GraphView, NodeView
 
 Array = NDArray[np.float32]
@@ -61,6 +61,11 @@ class Layer:
     def weight(self) -> Port:
         """Where its weight is read."""
         return (self.node, 1)
+
+    @property
+    def bias_port(self) -> Port:
+        """Where its bias is read, or will be once it has one."""
+        return self.bias or (self.node, BIAS_PORT)
 
     def over_outputs(self, values: NDArray[np.floating], weight: Array) -> NDArray[np.floating]:
         """``values`` [O] shaped so that they broadcast along the output channels of ``weight``."""

@@ -1,9 +1,11 @@
 """What a recovery pass is, what it is given, and what it gives back.
 
-A pass works at one of two stages:
+A pass works at one of three stages:
 
     WEIGHTS  other FP32 weights for the same function; planning and calibration follow
     SOLVED   on a plan with numbers: other weights, weight scales and biases for the quantized form
+    LAST     the same, after all others: what is right only all together, so that nothing that looks at single weights
+             or measures them is to see it
 
 It never touches a model: it returns :class:`Changes`, which the caller writes into a copy, judges on samples that the
 pass has not seen, and keeps or drops.
@@ -39,6 +41,7 @@ class Stage(Enum):
 
     WEIGHTS = "weights"
     SOLVED = "solved"
+    LAST = "last"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,6 @@ class Changes:
         parameters: scales of weights that are not those of their extremes, by node.
         ranges: scales of activations, by the first tensor of their group.
         changed: how many layers have changed (links between layers for equalization, tensors for smoothing).
-        whole: they are right only all together, so nothing that looks at single weights is to see them.
     """
 
     constants: Mapping[Port, NDArray[np.float32]] = field(default_factory=dict)
@@ -59,7 +61,6 @@ class Changes:
     parameters: Mapping[str, QParams] = field(default_factory=dict)
     ranges: Mapping[str, QParams] = field(default_factory=dict)
     changed: int = 0
-    whole: bool = False
 
     def and_then(self, later: Changes) -> Changes:
         """Both, ``later`` over these."""

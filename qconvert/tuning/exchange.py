@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qconvert.conversion import Quantized, all_in_float
 from qconvert.emit.rounded import with_sample_ranges
 from qconvert.errors import DataError, described
 from qconvert.evaluate.fidelity import FLOOR_DB, output_energies
-from qconvert.evaluate.latency import measure_latency, speedup, thread_clock
+from qconvert.evaluate.latency import Latency, measure_latency, speedup, thread_clock
+from qconvert.graph.model import Model
 from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.tails import squashes
@@ -58,7 +59,12 @@ _NO_NOISE = 1e-12
 
 
 def exchanged(
-    started: Started, quantized: Quantized, reference: Session, feeds: Sequence[Feed], found_db: float
+    started: Started,
+    quantized: Quantized,
+    reference: Session,
+    feeds: Sequence[Feed],
+    found_db: float,
+    said: tuple[str, ...] = (),
 ) -> Quantized:
     """``quantized``, or a placement of its model with fewer operators on integers that is better at the rate.
 
@@ -68,6 +74,7 @@ def exchanged(
         reference: the original.
         feeds: samples that are looked at; where runs are short, more of the calibration samples are.
         found_db: the SQNR of ``quantized`` on these.
+        said: notes of ``quantized`` that hold for what is made of it, too.
     """
     run, placed = started.run, quantized.placement
     here = target_of(run.recipe.target).name == detected().target
@@ -84,13 +91,17 @@ def exchanged(
         aim_db = min(par_db - MARGIN_DB, MOST_DB)
         if not found_db < aim_db:
             return quantized
+        base_ms, in_float = _times(started, quantized, feeds[0])
         search = _Exchange(
             fallback=Fallback.of(started, quantized),
             reference=reference,
             feeds=feeds,
             aim_db=aim_db,
+            first=_Point(made=quantized, db=found_db),
+            base_ms=base_ms,
+            in_float=in_float,
         )
-        best = search.best(_Point(made=quantized, db=found_db))
+        best = search.best()
     except DataError:
         raise
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
@@ -108,9 +119,7 @@ def exchanged(
         f"accuracy: {found_db:.1f} -> {best.db:.1f} dB for {cost}{able}: "
         f"{names}; --min-sqnr {FLOOR_DB:g} takes the fastest placement"
     )
-    # what the floor has mended still holds
-    mended = [n for n in quantized.notes if n.startswith("accuracy: ")]
-    return replace(best.made, notes=(*best.made.notes, *mended, note))
+    return replace(best.made, notes=(*best.made.notes, *said, note))
 
 
 def worth(db: float) -> float:
@@ -122,6 +131,19 @@ def _db_of(reference: Session, other: Session, feeds: Sequence[Feed]) -> float:
     """The SQNR of ``other``; -inf where shapes, or NaN and Inf, differ, which is no better than any noise."""
     energies = output_energies(reference, other, feeds)
     return Measured.of(energies).db if all(math.isfinite(noise) for _, noise in energies) else -math.inf
+
+
+def _times(started: Started, made: Quantized, feed: Feed) -> tuple[float, float]:
+    """What ``made`` takes, in ms; and the logarithm of what everything in float does, as it is prepared, against it."""
+    models = {"fp32": all_in_float(started.prepared.model), "made": made.model}
+    times = _timed(started, models, feed, seconds=_TIMING_SECONDS / 2)
+    return times["made"].median_ms, math.log(speedup(times["fp32"], times["made"]).median)
+
+
+def _timed(started: Started, models: Mapping[str, Model], feed: Feed, seconds: float) -> dict[str, Latency]:
+    with started.run.watch.stage("place"):
+        sessions = {name: session_of(model, threads=1) for name, model in models.items()}
+        return measure_latency(sessions, feed, seconds=seconds, max_runs=_MOST_ROUNDS, clock=thread_clock())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +166,8 @@ class _Exchange:
         reference: the original.
         feeds: samples that are looked at; the first one is timed.
         aim_db: more than this is worth nothing.
-        in_float: logarithm of what everything in float takes, as it is prepared, against the first placement, which may
-            be slower than the one that was chosen for its speed.
+        first: the placement to begin with, perhaps slower than the one that was chosen for its speed.
+        base_ms, in_float: what it takes, and the logarithm of what everything in float does against it.
         began: when.
         points: what was made, by what went back to float.
     """
@@ -154,19 +176,21 @@ class _Exchange:
     reference: Session
     feeds: Sequence[Feed]
     aim_db: float
-    in_float: float = 0.0
+    first: _Point
+    base_ms: float
+    in_float: float
     began: float = field(default_factory=time.monotonic)
     points: dict[frozenset[str], _Point] = field(default_factory=dict)
 
-    def best(self, first: _Point) -> _Point:
-        """``first``, or the best placement that was tried."""
-        best, base_ms = first, self._time(first.made)
+    def best(self) -> _Point:
+        """The first placement, or the best that was tried."""
+        best = self.first
         # as the user gets them, outputs say what counts; before a Softmax they say more on few samples
-        for squashed in (True, False) if squashes(first.made.prepared.model) else (True,):
+        for squashed in (True, False) if squashes(best.made.prepared.model) else (True,):
             if not squashed and not self._in_time():
                 break
-            corners, tried = self._corners(base_ms, squashed=squashed), {0}
-            expected = _Expected(corners=corners, base=first, base_ms=base_ms)
+            corners, tried = self._corners(squashed=squashed), {0}
+            expected = _Expected(corners=corners, base_db=self.first.db, base_ms=self.base_ms)
             while len(tried) <= _ATTEMPTS and self._in_time():
                 losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
                 number = min(losses, key=lambda n: losses[n], default=0)
@@ -174,7 +198,7 @@ class _Exchange:
                     break
                 tried.add(number)
                 try:
-                    point = self._point(corners[0].integer - corners[number].integer, first)
+                    point = self._point(corners[0].integer - corners[number].integer)
                 except DataError:
                     raise
                 except Exception as error:  # what was found so far is good
@@ -195,7 +219,7 @@ class _Exchange:
         slowest = max(0.0, self.in_float + math.log(HYSTERESIS))
         return log_time - worth(min(db, self.aim_db)) if log_time <= slowest else math.inf
 
-    def _corners(self, base_ms: float, *, squashed: bool) -> list[Corner]:
+    def _corners(self, *, squashed: bool) -> list[Corner]:
         """Those of the tradeoff, and everything in float."""
         run, made = self.fallback.started.run, self.fallback.quantized
         run.progress.note(f"aiming at {self.aim_db:.1f} dB")
@@ -209,44 +233,31 @@ class _Exchange:
         weighted = {n.node for n in made.plan.taken() if n.weight is not None or n.table}
         corners = corners_of(analyze(self.fallback.started, made, options).tradeoff, weighted)
         # the costs of its operators add up to more than it takes as a whole
-        in_float = corners[0].cost + math.expm1(self.in_float) * base_ms * 1e6
+        in_float = corners[0].cost + math.expm1(self.in_float) * self.base_ms * 1e6
         return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
 
-    def _point(self, back: frozenset[str], first: _Point) -> _Point:
+    def _point(self, back: frozenset[str]) -> _Point:
         if back not in self.points:
-            self.points[back] = self._made(back, first)
+            self.points[back] = self._made(back)
         return self.points[back]
 
-    def _made(self, back: frozenset[str], first: _Point) -> _Point:
-        run, made = self.fallback.started.run, self.fallback.made(back)
+    def _made(self, back: frozenset[str]) -> _Point:
+        started, made = self.fallback.started, self.fallback.made(back)
         db = _db_of(self.reference, made.session, self.feeds)
-        with run.watch.stage("place"):
-            sessions = {"first": session_of(first.made.model, threads=1), "made": session_of(made.model, threads=1)}
-            times = measure_latency(
-                sessions, self.feeds[0], seconds=_TIMING_SECONDS, max_runs=_MOST_ROUNDS, clock=thread_clock()
-            )
+        models = {"first": self.first.made.model, "made": made.model}
+        times = _timed(started, models, self.feeds[0], seconds=_TIMING_SECONDS)
         log_time = -math.log(speedup(times["first"], times["made"]).median)
-        run.progress.note(f"{len(back)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time")
-        names = tuple(n for n in self.fallback.order if n in back)
-        return _Point(made=made, back=names, db=db, log_time=log_time)
-
-    def _time(self, made: Quantized) -> float:
-        """What the first placement takes, in ms; and what everything in float does, against it."""
-        started = self.fallback.started
-        with started.run.watch.stage("place"):
-            in_float = all_in_float(started.prepared.model)
-            sessions = {"fp32": session_of(in_float, threads=1), "made": session_of(made.model, threads=1)}
-            times = measure_latency(sessions, self.feeds[0], seconds=_TIMING_SECONDS / 2, clock=thread_clock())
-        self.in_float = math.log(speedup(times["fp32"], times["made"]).median)
-        return times["made"].median_ms
+        told = f"{len(back)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time"
+        started.run.progress.note(told)
+        return _Point(made=made, back=tuple(n for n in self.fallback.order if n in back), db=db, log_time=log_time)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Expected:
-    """What corners should give, by their noise and cost, and by what ``base`` and those tried since gave."""
+    """What corners should give, by their noise and cost, and by what the first and those tried since gave."""
 
     corners: Sequence[Corner]
-    base: _Point
+    base_db: float
     base_ms: float
     gain: float = 1.0
     slowness: float = 1.0
@@ -254,15 +265,15 @@ class _Expected:
     def at(self, number: int) -> tuple[float, float]:
         """(SQNR in dB, logarithm of the time) at a corner."""
         more_db, log_time = self._told(number)
-        return self.base.db + self.gain * more_db, self.base.log_time + self.slowness * log_time
+        return self.base_db + self.gain * more_db, self.slowness * log_time
 
     def learn(self, number: int, point: _Point) -> None:
         """Expect of others what that one gave, against what the noise and the cost told."""
         more_db, log_time = self._told(number)
         if more_db > 0:
-            self.gain = _within((point.db - self.base.db) / more_db)
+            self.gain = _within((point.db - self.base_db) / more_db)
         if log_time > 0:
-            self.slowness = _within((point.log_time - self.base.log_time) / log_time)
+            self.slowness = _within(point.log_time / log_time)
 
     def _told(self, number: int) -> tuple[float, float]:
         first, corner = self.corners[0], self.corners[number]

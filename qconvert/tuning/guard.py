@@ -95,7 +95,7 @@ def guarded(
     if reached.least_db < FLOOR_DB:
         others = f", and on others perhaps {reached.least_db:.1f} dB" if reached.db >= FLOOR_DB else ""
         return _warned(best, f"{low}; the best placement has {reached}{others}")
-    return exchanged(started, best, reference, feeds, reached.db) if timed else best
+    return exchanged(started, best, reference, feeds, reached.db, said=(note,)) if timed else best
 
 
 def told(report: Report, recipe: Recipe) -> Report:

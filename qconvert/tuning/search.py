@@ -77,10 +77,12 @@ def corners_of(tradeoff: Tradeoff, weighted: Set[str]) -> list[Corner]:
     Where everything in float costs little more, there are few others before it; what has less noise than these then
     comes from wary costs.
     """
-    first, *others = (c for c in tradeoff.corners(_CORNERS) if c.price == 0 or c.integer & weighted)
-    least = min(c.noise for c in (first, *others))
-    wary = [c for c in tradeoff.corners(_CORNERS, wary=True) if c.noise < least and c.integer & weighted]
-    return [first, *others, *wary]
+    first, *others = tradeoff.corners(_CORNERS)
+    found = [first, *(c for c in others if c.integer & weighted)]
+    if tradeoff.measured is None:  # estimates are as wary as can be
+        return found
+    wary = tradeoff.corners(_CORNERS, wary=True)
+    return [*found, *(c for c in wary if c.noise < found[-1].noise and c.integer & weighted)]
 
 
 def noise_at(db: float) -> float:

@@ -339,7 +339,7 @@ def _integers(plan: QuantPlan) -> frozenset[str]:
 
 def _recipe_for(recipe: Recipe, base: Quantized) -> Recipe:
     """What is left to choose where ``base`` says what stays float, and has its weights rewritten already."""
-    solved = tuple(r.name for r in base.recoveries if RECOVERIES.get(r.name).stage is Stage.SOLVED)
+    solved = tuple(r.name for r in base.recoveries if RECOVERIES.get(r.name).stage is not Stage.WEIGHTS)
     return replace(_placed_like(recipe, base), include=(), exclude=(), recover=solved or (NO_RECOVERY,))
 
 

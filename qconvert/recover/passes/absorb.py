@@ -120,7 +120,7 @@ def _hands_on(graph: GraphView, link: Link, first: Layer, second: Layer) -> bool
 
 def _add(subject: Subject, biases: dict[Port, Array], layer: Layer, values: Vector) -> None:
     """Add ``values`` [O] to the bias of ``layer``, which gets one if it has none."""
-    port = layer.bias or (layer.node, 2)
+    port = layer.bias_port
     before = biases.get(port, subject.bias(layer))
     shape = values.shape if before is None else before.shape
     total = values if before is None else before.astype(np.float64).reshape(-1) + values

@@ -99,7 +99,7 @@ class BiasCorrection:
                     shift -= _through(layers[name], _summed(subject, layers[name]), change)
                 biases[name] = biases[name] + shift
         constants = {
-            _port(layer): _shaped(subject, layer, biases[n]) for n, layer in layers.items() if _finite(biases[n])
+            layer.bias_port: _shaped(subject, layer, biases[n]) for n, layer in layers.items() if _finite(biases[n])
         }
         return Changes(constants=constants, changed=len(constants))
 
@@ -142,7 +142,7 @@ class _Means:
         for name, layer in layers.items():
             places += [(layer.result, channels_axis(layer)), ((name, 0), channels_axis(layer))]
         inputs = {name: f"bias_input_{i}" for i, name in enumerate(layers)}
-        simulated = simulation(subject, plan, {_port(layer): inputs[n] for n, layer in layers.items()})
+        simulated = simulation(subject, plan, {layer.bias_port: inputs[n] for n, layer in layers.items()})
         reference, first = with_means(subject.model, places)
         quantized, second = with_means(simulated, places)
         return cls(
@@ -229,10 +229,6 @@ def _with_place(subject: Subject, layer: Layer) -> Layer:
 def _measurable(graph: GraphView, layer: Layer) -> bool:
     """Whether it has a place for a bias, and its values a known rank to take means over."""
     return layer.bias is not None and None not in (graph.tensors[layer.source].rank, graph.tensors[layer.result].rank)
-
-
-def _port(layer: Layer) -> Port:
-    return layer.bias or (layer.node, BIAS_PORT)
 
 
 def _start(subject: Subject, layer: Layer) -> Vector:

@@ -33,14 +33,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.graph.constants import BIAS_PORT, Port
+from qconvert.graph.constants import Port
 from qconvert.graph.view import GraphView
-from qconvert.numerics.affine import dequantize, quantize
+from qconvert.numerics.affine import along_axis, dequantize, quantize
 from qconvert.numerics.spec import QParams
 from qconvert.plan.model import QuantPlan
 from qconvert.recover.layers import Array, Layer, Link, find_links
@@ -64,7 +63,7 @@ class Copies:
     """The pass."""
 
     name: str = "copies"
-    stage: Stage = Stage.SOLVED
+    stage: Stage = Stage.LAST
 
     def apply(self, subject: Subject) -> Changes:
         """Weights, biases and weight scales of chains with dead channels."""
@@ -79,7 +78,7 @@ class Copies:
             return Changes()
         work = _Work(subject=subject, plan=plan, scales=_scales(plan))
         changed = sum(work.copy_into(chain) for chain in chains)
-        return Changes(constants=work.constants, parameters=work.parameters, changed=changed, whole=True)
+        return Changes(constants=work.constants, parameters=work.parameters, changed=changed)
 
 
 def _scales(plan: QuantPlan) -> dict[str, QParams]:
@@ -121,12 +120,6 @@ def _through(layer: Layer, weight: Array, bias: Array, low: Vector, high: Vector
     plus, minus = (f(rows, 0).sum(axis=2, dtype=np.float64).reshape(-1) for f in (np.maximum, np.minimum))
     offset = bias.astype(np.float64).reshape(-1)
     return offset + least * plus + most * minus, offset + most * plus + least * minus
-
-
-def _pads(graph: GraphView, layer: Layer) -> bool:
-    """Whether ``layer`` reads zeros around its input."""
-    node = graph.nodes[layer.node]
-    return any(node.attr_ints("pads")) or node.attr_str("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
 
 
 def shares(noise: Vector, dead: int) -> NDArray[np.int64]:
@@ -175,7 +168,7 @@ class _Work:
         steps = [float(params.scale) for params in tensors[1:] if params is not None]
         constant = high - low <= _SAME * steps[-1]
         value = np.round(low / steps[-1]) * steps[-1]
-        dead = np.flatnonzero(constant & ((value == 0) | (not _pads(self.subject.graph, last))))
+        dead = np.flatnonzero(constant & ((value == 0) | (not self.subject.graph.nodes[last.node].is_padded)))
         noise = self._noise(chain, steps)
         noise[constant] = 0.0
         copies = shares(noise, dead.size)
@@ -183,34 +176,47 @@ class _Work:
             return False
         places = list(dead)[: int((copies - 1).sum())]
         self._release(last, {int(c): float(value[c]) for c in places if value[c]})
-        for channel in np.flatnonzero(copies > 1):
-            count = int(copies[channel])
-            homes = [int(channel), *(int(places.pop()) for _ in range(count - 1))]
-            offsets = (2 * np.arange(count) + 1 - count) / (2 * count)
-            sums = [self._sum(layer, homes[0]) for layer in before[1:]]
-            apart = [abs(t) * near <= _MOST * far for t, near, far in zip(sums, steps, steps[1:], strict=False)]
-            shifts = [step if a else 0.0 for step, a in zip(steps, (*apart, True), strict=True)]
-            for layer, shift, come in zip(before, shifts, (0.0, *map(mul, sums, shifts)), strict=True):
-                self._copy(layer, homes, offsets * (shift - come))
-            self._split(last, homes)
+        homes = [
+            np.array([channel, *(places.pop() for _ in range(copies[channel] - 1))], np.int64)
+            for channel in np.flatnonzero(copies > 1)
+        ]
+        shifts = self._shifts(before, steps, [h[0] for h in homes])
+        for layer, each in zip(before, shifts, strict=True):
+            self._copy(layer, homes, each)
+        self._split(last, homes)
         return True
+
+    def _shifts(self, before: tuple[Layer, ...], steps: list[float], channels: list[int]) -> list[Vector]:
+        """What biases of each layer change by, for each of ``channels``, from one copy to the next, k times."""
+        found, come = [], np.zeros(len(channels))
+        for i, (step, behind) in enumerate(zip(steps, (*before[1:], None), strict=True)):
+            shift = np.full(len(channels), step)
+            sums = np.zeros(len(channels))
+            if behind is not None:
+                sums = self.constant(behind.weight)[channels].reshape(len(channels), -1).sum(axis=1, dtype=np.float64)
+                shift[np.abs(sums) * step > _MOST * steps[i + 1]] = 0.0
+            found.append(shift - come)
+            come = sums * shift
+        return found
 
     def _bounds(self, before: tuple[Layer, ...], last: Layer) -> tuple[Vector, Vector] | None:
         """(least, greatest) value of every channel that ``last`` reads; None where none can be dead."""
         low, high = (np.array(end) for end in self.scales[before[0].source].range)
-        for i, layer in enumerate(before):
-            weight = self.subject.weight(layer) if i == 0 else self.constant(layer.weight)
+        ranges = [self.scales[layer.source].range for layer in (*before[1:], last)]
+        if len(before) == 1 and not self._may_be_dead(before[0], low, high, ranges[0][0]):
+            return None
+        for layer, held in zip(before, ranges, strict=True):
+            weight = self.constant(layer.weight)
             ends = _through(layer, weight, self._bias(layer, weight), low, high)
-            held = self.scales[(*before, last)[i + 1].source].range
-            if i == 0:
-                # weights as they are before rounding tell cheaply where a look at codes is worth its while
-                slack = layer.by_outputs(weight).shape[2] * np.abs(weight).max() / 127 * max(-low, high, 0)
-                if len(before) == 1 and not (ends[1] - slack <= held[0]).any():
-                    return None
-                weight = self.constant(layer.weight)
-                ends = _through(layer, weight, self._bias(layer, weight), low, high)
             low, high = (np.clip(end, *held) for end in ends)
         return low, high
+
+    def _may_be_dead(self, layer: Layer, low: Vector, high: Vector, least: float) -> bool:
+        """Whether a result of ``layer`` may never exceed ``least``, by its weight as it is before rounding, which is a
+        cheap look at whether its codes are worth one."""
+        weight = self.subject.weight(layer)
+        slack = layer.by_outputs(weight).shape[2] * np.abs(weight).max() / 127 * max(-low, high, 0)
+        return bool((_through(layer, weight, self._bias(layer, weight), low, high)[1] - slack <= least).any())
 
     def _noise(self, chain: tuple[Layer, ...], steps: list[float]) -> Vector:
         """n_c, [C]."""
@@ -220,25 +226,21 @@ class _Work:
             inner = (step**2 + inner) * np.square(taps).sum(axis=(1, 2))
         return np.asarray(inner, np.float64)
 
-    def _sum(self, layer: Layer, channel: int) -> float:
-        return float(self.constant(layer.weight)[channel].sum(dtype=np.float64))
-
-    def _copy(self, layer: Layer, homes: list[int], offsets: Vector) -> None:
-        """Give the outputs ``homes`` of ``layer`` the filter of the first of them, and its bias plus ``offsets``."""
+    def _copy(self, layer: Layer, homes: list[NDArray[np.int64]], shifts: Vector) -> None:
+        """Give the outputs of ``layer`` that stand together in ``homes`` the filter of the first of them, and its bias
+        plus offsets, a ``shift`` divided by their number apart."""
         weight = self.constant(layer.weight)
-        rows = np.moveaxis(weight.copy(), layer.out_axis, 0)
-        rows[homes] = rows[homes[0]]
-        shifted = self._bias(layer, weight)
-        flat = shifted.reshape(-1)
-        flat[homes] = flat[homes[0]] + offsets
-        params = self._parameters(layer.node, weight)
+        rows, bias = np.moveaxis(weight.copy(), layer.out_axis, 0), self._bias(layer, weight)
+        flat, params = bias.reshape(-1), self._parameters(layer.node, weight)
+        source = np.arange(layer.outputs(weight))
+        for each, shift in zip(homes, shifts, strict=True):
+            source[each] = each[0]
+            flat[each] = flat[each[0]] + shift * (2 * np.arange(each.size) + 1 - each.size) / (2 * each.size)
         if params.scale.ndim:
-            scale, zero = params.scale.copy(), params.zero_point.copy()
-            scale[homes], zero[homes] = scale[homes[0]], zero[homes[0]]
-            params = replace(params, scale=scale, zero_point=zero)
+            params = replace(params, scale=params.scale[source], zero_point=params.zero_point[source])
         self.parameters[layer.node] = params
-        self.constants[layer.weight] = np.ascontiguousarray(np.moveaxis(rows, 0, layer.out_axis))
-        self.constants[_port(layer)] = shifted
+        self.constants[layer.weight] = np.ascontiguousarray(np.moveaxis(rows[source], 0, layer.out_axis))
+        self.constants[layer.bias_port] = bias
 
     def _release(self, layer: Layer, values: Mapping[int, float]) -> None:
         """Put what the inputs of ``layer`` with these constant ``values`` contribute into its bias."""
@@ -248,23 +250,23 @@ class _Work:
         columns = layer.by_inputs(weight).sum(axis=2, dtype=np.float64)  # [inputs, outputs]
         bias = self._bias(layer, weight)
         bias.reshape(-1)[:] += sum(value * columns[channel] for channel, value in values.items())
-        self.constants[_port(layer)] = bias
+        self.constants[layer.bias_port] = bias
 
     def _bias(self, layer: Layer, weight: Array) -> Array:
         """A copy, zeros where there is none."""
-        port = _port(layer)
-        bias = self.constants[port] if port in self.constants else self.subject.bias(layer)
+        bias = self.constants.get(layer.bias_port, self.subject.bias(layer))
         return np.zeros(layer.outputs(weight), np.float32) if bias is None else bias.astype(np.float32).copy()
 
-    def _split(self, layer: Layer, homes: list[int]) -> None:
-        """Spread the codes that read the first of ``homes`` over all of them."""
+    def _split(self, layer: Layer, homes: list[NDArray[np.int64]]) -> None:
+        """Spread the codes that read the first of each of ``homes`` over all of them."""
         codes, params = self._codes(layer.node, self.constant(layer.weight))
         axis = 1 if layer.op_type == "Conv" else 1 - layer.out_axis
-        zero = _along(params, codes.ndim)
+        zero = along_axis(params.zero_point, params.spec, codes.ndim).astype(np.int32)
         columns = np.moveaxis(codes.astype(np.int32) - zero, axis, 0)
-        whole = columns[homes[0]].copy()
-        for j, home in enumerate(homes):
-            columns[home] = (whole + j) // len(homes)
+        for each in homes:
+            whole = columns[each[0]].copy()
+            for j, home in enumerate(each):
+                columns[home] = (whole + j) // each.size
         spread = np.moveaxis(columns, 0, axis) + zero
         self.parameters[layer.node] = params
         self.constants[layer.weight] = dequantize(spread.astype(codes.dtype), params)
@@ -275,17 +277,6 @@ class _Work:
 
     def _parameters(self, node: str, weight: Array) -> QParams:
         return self.parameters.get(node) or parameters_of(self.subject, self.plan, node, weight)
-
-
-def _port(layer: Layer) -> Port:
-    """Where the bias is read, or will be."""
-    return layer.bias or (layer.node, BIAS_PORT)
-
-
-def _along(params: QParams, rank: int) -> NDArray[np.int32]:
-    """Zero points, shaped to go with codes of so many axes."""
-    zero = params.zero_point.astype(np.int32)
-    return zero if not zero.ndim else zero.reshape([-1 if i == params.spec.axis else 1 for i in range(rank)])
 
 
 RECOVERIES.add("copies", Copies())
