@@ -9,11 +9,14 @@ bin that t cuts) each inner sum costs O(1):
 
     sum_{u < x <= v} (x - t)**2 = F_2 - 2 t F_1 + t**2 F_0,  F_j = F_j(v) - F_j(u)
 
+Where what reads the tensor has a slope a below 0, as LeakyRelu has, an error there counts a**2.
+
 Source: Banner et al. 2019, arXiv:1810.05723 (rounding and clipping error); the sums are arithmetic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,13 +36,14 @@ class ExpectedError:
     Args:
         hist: the histogram.
         kept: its elements without outliers; the others cost nothing.
+        weights: what the square of an error counts in each bin; 1 if not given.
     """
 
-    def __init__(self, hist: Histogram, kept: Inliers) -> None:
+    def __init__(self, hist: Histogram, kept: Inliers, weights: Floats | None = None) -> None:
         # The outermost bins reach beyond the data; their elements do not.
         edges = np.clip(hist.edges(), kept.lo, kept.hi)
         self._left, self._span = edges[:-1], np.diff(edges)
-        self._counts = kept.counts.astype(np.float64)
+        self._counts = kept.counts.astype(np.float64) if weights is None else kept.counts * weights
         self._width, self._lo_bin = hist.width, hist.lo_bin
         right = edges[1:]
         first = self._counts * (self._left + right) / 2
@@ -51,7 +55,7 @@ class ExpectedError:
         """Sum of the squares of all elements."""
         return float(self._sums[2, -1])
 
-    def estimate(self, lo: Floats, hi: Floats, spec: QuantSpec) -> Floats:
+    def estimate(self, lo: Floats, hi: Floats, spec: QuantSpec, clipping_weight: float = 1.0) -> Floats:
         """E of each range, [n] and [n] -> [n], taking n s**2 / 12 for the n elements of all cells but zero's.
 
         Zero's cell stays exact, since zero is on every grid and ReLU puts half of the data there.
@@ -60,7 +64,7 @@ class ExpectedError:
         below, upto = self._at(a), self._at(b)
         u, v = self._at(np.maximum(-step / 2, a)), self._at(np.minimum(step / 2, b))
         others = np.maximum(upto[0] - below[0] - (v[0] - u[0]), 0.0)
-        total: Floats = self._clipped(a, b) + np.maximum(v[2] - u[2], 0.0) + others * step**2 / 12
+        total: Floats = clipping_weight * self._clipped(a, b) + np.maximum(v[2] - u[2], 0.0) + others * step**2 / 12
         return total
 
     def parts(self, lo: float, hi: float, spec: QuantSpec) -> tuple[float, float]:
@@ -85,6 +89,22 @@ class ExpectedError:
         inner = np.stack([share, share * (left + t) / 2, share * (left**2 + left * t + t**2) / 3])
         found: Floats = self._sums[:, index] + inner
         return found
+
+
+def weights_below(hist: Histogram, parts: Sequence[tuple[Histogram, float]]) -> Floats:
+    """What the square of an error counts in each bin of ``hist`` [bins]: a**2 below 0, of several parts the mean.
+
+    Args:
+        hist: the sum of ``parts``.
+        parts: histograms, each with the slope a below 0 of what reads its elements.
+    """
+    total, weighed = np.zeros(hist.counts.size), np.zeros(hist.counts.size)
+    for part, below in parts:
+        left = part.edges()[:-1]
+        into = (np.floor(left / hist.width) - hist.lo_bin).astype(np.intp)
+        np.add.at(total, into, part.counts)
+        np.add.at(weighed, into, np.where(left < 0, below**2, 1.0) * part.counts)
+    return np.divide(weighed, total, out=np.ones_like(total), where=total > 0)
 
 
 def _grid(lo: Floats, hi: Floats, spec: QuantSpec) -> tuple[Floats, Floats, Floats]:

@@ -8,6 +8,7 @@ NaN, Inf, sentinels and masks never reach a range, since no statistic keeps them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 from qconvert.errors import InternalError
@@ -41,15 +42,26 @@ class Method(Protocol):
 class Chooser(Protocol):
     """A method that chooses among others."""
 
-    def weigh(self, statistic: Statistic, spec: QuantSpec) -> tuple[RangeOption, ...]:
-        """The ranges that others propose, the best one first."""
+    def weigh(
+        self, statistic: Statistic, spec: QuantSpec, below: Sequence[tuple[Statistic, float]] = ()
+    ) -> tuple[RangeOption, ...]:
+        """The ranges that others propose, the best one first.
+
+        Args:
+            statistic: of all elements.
+            spec: how they are quantized.
+            below: where errors count less below 0, the statistics that were merged, each with how much of an error
+                is left there by what reads its elements.
+        """
         ...
 
 
-def options_of(method: Method, statistic: Statistic, spec: QuantSpec) -> tuple[RangeOption, ...]:
+def options_of(
+    method: Method, statistic: Statistic, spec: QuantSpec, below: Sequence[tuple[Statistic, float]] = ()
+) -> tuple[RangeOption, ...]:
     """The range that ``method`` chooses, named after the method that it is from; behind it what else was weighed."""
     if isinstance(method, Chooser):
-        return method.weigh(statistic, spec)
+        return method.weigh(statistic, spec, below)
     lo, hi = method.range(statistic, spec)
     return (RangeOption(method=method.name, lo=lo, hi=hi),)
 

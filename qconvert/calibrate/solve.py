@@ -29,8 +29,9 @@ def requests_for_tensors(tensors: Iterable[str], method: Method) -> tuple[StatRe
     return tuple(StatRequest(tensor=t, make=method.needs, asked_by=method.name) for t in tensors)
 
 
-Weighed = dict[tuple[tuple[str, ...], QuantSpec], tuple[RangeOption, ...]]
-"""The ranges that were weighed, by the tensors whose statistics make them and how these are quantized."""
+Weighed = dict[tuple[tuple[str, ...], QuantSpec, tuple[float, ...]], tuple[RangeOption, ...]]
+"""The ranges that were weighed, by the tensors whose statistics make them, how these are quantized, and how much
+errors below 0 count (``Group.below``)."""
 
 
 def solve(
@@ -58,7 +59,7 @@ def _solve_group(
 ) -> Group:
     if group.fixed_range is not None:
         return replace(group, params=params_from_range(*group.fixed_range, group.spec))
-    key = group.observed, group.spec
+    key = group.observed, group.spec, group.below
     if key not in weighed:
         weighed[key] = _weigh(group, stats, method)
     options = tuple(_useful(o, group.useful) for o in weighed[key])
@@ -83,7 +84,8 @@ def _weigh(group: Group, stats: StatsTable, method: Method) -> tuple[RangeOption
         merged = stats[tensor] if merged is None else merged.merge(stats[tensor])
     if merged is None:
         return (RangeOption(method=method.name, lo=0.0, hi=0.0),)
-    return options_of(method, merged, group.spec)
+    below = [(stats[t], slope) for t, slope in zip(group.observed, group.below, strict=True)] if group.below else []
+    return options_of(method, merged, group.spec, below)
 
 
 def methods_picked(plan: QuantPlan) -> dict[str, int]:

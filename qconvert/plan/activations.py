@@ -3,6 +3,8 @@
     QuickGelu(x) = x sigmoid(x)                        alpha = 1; found by its Sigmoid
     Gelu(x)      = x (1 + erf(x / sqrt 2)) / 2         found by its Erf; the factors in any order
 
+    PRelu(x)     = max(x, s x)                         one slope s <= 1 a channel; found by its Max
+
 Behind an integer operator it does not: every reader of x has a DequantizeLinear of its own there. Sources: Hendrycks
 and Gimpel 2016, arXiv:1606.08415; the operators' documentation in ONNX Runtime 1.32.
 """
@@ -30,6 +32,39 @@ def argument_of(graph: GraphView, nodes: tuple[str, ...]) -> str:
     """What the first of ``nodes``, those of an activation function, reads: x."""
     first = graph.nodes[nodes[0]]
     return next((t for t in first.inputs if t is not None and not graph.is_constant(t)), "")
+
+
+def slope_of(graph: GraphView, node: NodeView, tensor: str) -> float | None:
+    """How much of a change of ``tensor`` where it is negative is left by ``node``, which reads it as the argument of
+    LeakyRelu or PRelu, or as a part of PRelu; of several slopes the root of the mean square. None for other nodes."""
+    if node.domain not in ("", "ai.onnx") or node.inputs[0] != tensor:
+        return None
+    if node.op_type == "LeakyRelu":
+        return abs(node.attr_float("alpha", 0.01))
+    if node.op_type == "PRelu":
+        return _rms(graph, node.inputs[1])
+    if node.op_type == "Max":
+        scaled = graph.producer(node.inputs[1] or "") if len(node.inputs) == 2 else None
+        return 0.0 if scaled is not None and _is_slope(graph, scaled, tensor) else None
+    largest = [n for n, _ in graph.consumers(node.outputs[0]) if n.op_type == "Max" and n.inputs[0] == tensor]
+    return _rms(graph, node.inputs[1]) if largest and _is_slope(graph, node, tensor) else None
+
+
+def _is_slope(graph: GraphView, node: NodeView, tensor: str) -> bool:
+    """Whether ``node`` multiplies ``tensor`` with a number a channel, of at most 1."""
+    if node.op_type != "Conv" or node.inputs[0] != tensor or len(node.inputs) > 2 or node.is_padded:
+        return False
+    weight = node.inputs[1] or ""
+    if not graph.is_constant(weight):
+        return False
+    filters = np.asarray(graph.constant(weight), np.float64)
+    return filters.size == filters.shape[0] == node.attr_int("group", 1) and bool((filters <= 1).all())
+
+
+def _rms(graph: GraphView, tensor: str | None) -> float | None:
+    if tensor is None or not graph.is_constant(tensor):
+        return None
+    return float(np.sqrt(np.mean(np.square(graph.constant(tensor), dtype=np.float64))))
 
 
 def _swish(graph: GraphView, gate: NodeView) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from qconvert.ops.rule import Constraint, OpRule, Role
 from qconvert.plan.candidates import Candidate
 from qconvert.plan.clamps import clamp_bounds
 from qconvert.plan.model import Group
-from qconvert.plan.useful import floors, useful_range
+from qconvert.plan.useful import floors, slopes_below, useful_range
 from qconvert.plan.widths import Widths
 
 
@@ -164,11 +164,13 @@ def _group(
     sources = tuple(t for t in members if t not in passed_on and t not in constants)
     ranges = [fixed[t] for t in sources if t in fixed]
     known = (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges and len(ranges) == len(sources) else None
+    observed = () if known and not constants else sources
     return Group(
         tensors=tuple(members),
         spec=spec,
-        observed=() if known and not constants else sources,
+        observed=observed,
         constants=constants,
         fixed_range=known if not constants else None,
         useful=useful_range(graph, members, low),
+        below=slopes_below(graph, members, observed),
     )

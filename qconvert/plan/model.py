@@ -148,6 +148,8 @@ class Group:
         constants: members that are initializers: their own range joins in.
         fixed_range: known beforehand (Sigmoid, Softmax), needs no statistics.
         useful: the values that make a difference to what reads the members; no range goes beyond them.
+        below: for each observed member how much of an error in a negative value is left in what reads it, 0 to 1;
+            () if all of it is.
         params: the numbers, once solved.
         method: what they come from, once solved: a calibration method, or a pass that has changed them.
         options: the ranges that were weighed, the chosen one first.
@@ -159,6 +161,7 @@ class Group:
     constants: tuple[str, ...] = ()
     fixed_range: tuple[float, float] | None = None
     useful: tuple[float, float] = (-math.inf, math.inf)
+    below: tuple[float, ...] = ()
     params: QParams | None = None
     method: str = ""
     options: tuple[RangeOption, ...] = ()

@@ -7,7 +7,8 @@
     Gelu(x)               is within 2e-5 of 0 for x <= -4.5
     tanh(x)               is within 1e-4 of -1 and 1 beyond -5 and 5
 
-A range that is cut there loses nothing, or nothing to speak of, whatever the data. Source: ONNX operator specification.
+A range that is cut there loses nothing, or nothing to speak of, whatever the data. LeakyRelu and PRelu tell all values
+apart, but leave of an error in a negative one only their slope of it. Source: ONNX operator specification.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.plan.activations import activation_at, argument_of
+from qconvert.plan.activations import activation_at, argument_of, slope_of
 from qconvert.plan.clamps import clamp_bounds
 
 Range = tuple[float, float]
@@ -58,6 +59,33 @@ def useful_range(graph: GraphView, tensors: Iterable[str], low: Mapping[tuple[st
     if seen or not found:
         return EVERYTHING
     return min(0.0, *(lo for lo, _ in found)), max(0.0, *(hi for _, hi in found))
+
+
+def slopes_below(graph: GraphView, tensors: Iterable[str], observed: Iterable[str]) -> tuple[float, ...]:
+    """How much of an error in a negative value is left in what reads it, 0 to 1, for members of a scale group.
+
+    Of slopes that differ by channel, it is the root of their mean square. () where all of it is left everywhere.
+
+    Args:
+        graph: the canonical graph.
+        tensors: the members of the group.
+        observed: those that are asked for, whose values make the range.
+    """
+    members = set(tensors)
+
+    def left(tensor: str) -> float:
+        info = graph.tensors[tensor]
+        if info.is_output or info.captured or not info.consumers:
+            return 1.0
+        return max(read(node, tensor) for node, _ in graph.consumers(tensor))
+
+    def read(node: NodeView, tensor: str) -> float:
+        slope = slope_of(graph, node, tensor)
+        passed = [left(t) for t in node.outputs if t in members]
+        return min(1.0, max(passed, default=1.0) if slope is None else slope)
+
+    found = tuple(left(t) for t in observed)
+    return found if min(found, default=1.0) < 1 else ()
 
 
 def _read(graph: GraphView, tensor: str, node: NodeView, port: int) -> Range:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from qconvert.conversion import Quantized, all_in_float
+from qconvert.conversion import Quantized, all_in_float, quantizes
 from qconvert.emit.rounded import with_sample_ranges
 from qconvert.errors import DataError, described
 from qconvert.evaluate.fidelity import FLOOR_DB, output_energies
@@ -30,11 +30,11 @@ from qconvert.graph.tails import squashes
 from qconvert.pipeline import Started
 from qconvert.plan.tradeoff import Corner
 from qconvert.recover.samples import Samples
-from qconvert.sensitivity.analysis import analyze
+from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
 from qconvert.trials import HYSTERESIS, integer_nodes
-from qconvert.tuning.fallback import Fallback, Measured, sqnr_of
+from qconvert.tuning.fallback import Fallback, Measured, sqnr_of, too_noisy
 from qconvert.tuning.search import corners_of, noise_at
 
 # What a dB is worth, as a logarithm of the time; and beyond GOOD_DB, a hundredth of the amplitude.
@@ -64,6 +64,8 @@ def exchanged(
     reference: Session,
     feeds: Sequence[Feed],
     found_db: float,
+    *,
+    least_db: float = -math.inf,
     said: tuple[str, ...] = (),
 ) -> Quantized:
     """``quantized``, or a placement of its model with fewer operators on integers that is better at the rate.
@@ -74,6 +76,7 @@ def exchanged(
         reference: the original.
         feeds: samples that are looked at; where runs are short, more of the calibration samples are.
         found_db: the SQNR of ``quantized`` on these.
+        least_db: what is aimed at even where par is lower.
         said: notes of ``quantized`` that hold for what is made of it, too.
     """
     run, placed = started.run, quantized.placement
@@ -88,7 +91,7 @@ def exchanged(
         found_db = sqnr_of(reference, quantized.session, feeds).db
     try:
         par_db = _db_of(reference, session_of(with_sample_ranges(started.prepared.model)), feeds)
-        aim_db = min(par_db - MARGIN_DB, MOST_DB)
+        aim_db = min(max(par_db - MARGIN_DB, least_db), MOST_DB)
         if not found_db < aim_db:
             return quantized
         base_ms, in_float = _times(started, quantized, feeds[0])
@@ -112,7 +115,8 @@ def exchanged(
     names = f"{len(best.back)} operators back in float: {', '.join(best.back[:8])}"
     names += " and others" if len(best.back) > 8 else ""
     if not integer_nodes(best.made.plan):
-        names = "everything computes in float, and weights are stored as integers"
+        stored = ", and weights are stored as integers" if quantizes(best.made.plan) else ""
+        names = f"everything computes in float{stored}"
     cost = f"{100 * math.expm1(max(0.0, best.log_time)):.0f} % more time"
     able = f", 8 bits being able to have {par_db:.1f} dB" if math.isfinite(par_db) else ""
     note = (
@@ -169,7 +173,7 @@ class _Exchange:
         first: the placement to begin with, perhaps slower than the one that was chosen for its speed.
         base_ms, in_float: what it takes, and the logarithm of what everything in float does against it.
         began: when.
-        points: what was made, by what went back to float.
+        points: what was made, by what went back to float, and what of that with its weights.
     """
 
     fallback: Fallback
@@ -180,7 +184,7 @@ class _Exchange:
     base_ms: float
     in_float: float
     began: float = field(default_factory=time.monotonic)
-    points: dict[frozenset[str], _Point] = field(default_factory=dict)
+    points: dict[tuple[frozenset[str], frozenset[str]], _Point] = field(default_factory=dict)
 
     def best(self) -> _Point:
         """The first placement, or the best that was tried."""
@@ -189,7 +193,8 @@ class _Exchange:
         for squashed in (True, False) if squashes(best.made.prepared.model) else (True,):
             if not squashed and not self._in_time():
                 break
-            corners, tried = self._corners(squashed=squashed), {0}
+            analysis = self._analysis(squashed=squashed)
+            corners, tried = self._corners(analysis), {0}
             expected = _Expected(corners=corners, base_db=self.first.db, base_ms=self.base_ms)
             while len(tried) <= _ATTEMPTS and self._in_time():
                 losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
@@ -198,7 +203,7 @@ class _Exchange:
                     break
                 tried.add(number)
                 try:
-                    point = self._point(corners[0].integer - corners[number].integer)
+                    point = self._point(corners[0].integer - corners[number].integer, analysis)
                 except DataError:
                     raise
                 except Exception as error:  # what was found so far is good
@@ -219,8 +224,7 @@ class _Exchange:
         slowest = max(0.0, self.in_float + math.log(HYSTERESIS))
         return log_time - worth(min(db, self.aim_db)) if log_time <= slowest else math.inf
 
-    def _corners(self, *, squashed: bool) -> list[Corner]:
-        """Those of the tradeoff, and everything in float."""
+    def _analysis(self, *, squashed: bool) -> Analysis:
         run, made = self.fallback.started.run, self.fallback.quantized
         run.progress.note(f"aiming at {self.aim_db:.1f} dB")
         options = MeasureOptions(
@@ -230,26 +234,35 @@ class _Exchange:
             squashed=squashed,
             negligible=_BUNDLE_SHARE * noise_at(self.aim_db),
         )
-        weighted = {n.node for n in made.plan.taken() if n.weight is not None or n.table}
-        corners = corners_of(analyze(self.fallback.started, made, options).tradeoff, weighted)
+        return analyze(self.fallback.started, made, options)
+
+    def _corners(self, analysis: Analysis) -> list[Corner]:
+        """Those of the tradeoff, and everything in float."""
+        taken = self.fallback.quantized.plan.taken()
+        weighted = {n.node for n in taken if n.weight is not None or n.table}
+        corners = corners_of(analysis.tradeoff, weighted)
         # the costs of its operators add up to more than it takes as a whole
         in_float = corners[0].cost + math.expm1(self.in_float) * self.base_ms * 1e6
         return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
 
-    def _point(self, back: frozenset[str]) -> _Point:
-        if back not in self.points:
-            self.points[back] = self._made(back)
-        return self.points[back]
+    def _point(self, back: frozenset[str], analysis: Analysis) -> _Point:
+        plan = self.fallback.quantized.plan
+        stored = {n.node for n in plan.taken() if n.weight is not None} - integer_nodes(plan)
+        whole = too_noisy(analysis, back | stored, self.aim_db)
+        if (back, whole) not in self.points:
+            self.points[back, whole] = self._made(back, whole)
+        return self.points[back, whole]
 
-    def _made(self, back: frozenset[str]) -> _Point:
-        started, made = self.fallback.started, self.fallback.made(back)
+    def _made(self, back: frozenset[str], whole: frozenset[str]) -> _Point:
+        started, made = self.fallback.started, self.fallback.made(back, whole)
         db = _db_of(self.reference, made.session, self.feeds)
         models = {"first": self.first.made.model, "made": made.model}
         times = _timed(started, models, self.feeds[0], seconds=_TIMING_SECONDS)
         log_time = -math.log(speedup(times["first"], times["made"]).median)
         told = f"{len(back)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time"
         started.run.progress.note(told)
-        return _Point(made=made, back=tuple(n for n in self.fallback.order if n in back), db=db, log_time=log_time)
+        names = tuple(n for n in self.fallback.order if n in back | whole)
+        return _Point(made=made, back=names, db=db, log_time=log_time)
 
 
 @dataclass(slots=True, kw_only=True)

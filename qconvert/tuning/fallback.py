@@ -27,13 +27,17 @@ from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
 from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import PINNED, Recipe
 from qconvert.recover.samples import Feeds, Samples, seen_and_judging
+from qconvert.sensitivity.analysis import Analysis
 from qconvert.trials import integer_nodes
+from qconvert.tuning.search import noise_at
 from qconvert.tuning.tuning import FOR_ACCURACY
 
 # How sure it has to be that other samples reach it: the interval has two ends, of which one is looked at.
 _CONFIDENCE = 0.9
 # Samples that are looked at, at most; and where those that judge recovery are fewer, all are.
 _SAMPLES, _ENOUGH = 16, 8
+# Of the noise that is tolerated, what stored weights of operators that went back to float may make.
+_STORED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,23 @@ def looked_at(feeds: Feeds) -> Samples:
     seen, judging = seen_and_judging(feeds)
     every = Samples(feeds=feeds, indices=sorted({*seen.indices, *judging.indices}))
     return (judging if len(judging) >= _ENOUGH else every).first(_SAMPLES)
+
+
+def too_noisy(analysis: Analysis, back: Set[str], db: float) -> frozenset[str]:
+    """Those of ``back`` whose weights must not be stored as integers either, if outputs are to have an SQNR of ``db``:
+    together, what rounding them does to the outputs would be a good part of what is tolerated."""
+    weights = [
+        (noise.noise, source.nodes)
+        for source, noise in zip(analysis.sources, analysis.measured.sources, strict=True)
+        if source.is_weight and source.nodes <= back
+    ]
+    left = noise_at(db) * _STORED_SHARE
+    whole = set[str]()
+    for noise, nodes in sorted(weights, key=lambda weight: weight[0]):
+        left -= noise
+        if left < 0:
+            whole.update(nodes)
+    return frozenset(whole)
 
 
 def _explained(made: Quantized, back: Set[str]) -> Quantized:

@@ -14,7 +14,7 @@ The result is a pinned placement: a saved recipe gives the same model without me
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 
 from qconvert.conversion import Quantized, quantizes
@@ -30,12 +30,12 @@ from qconvert.plan.forms import without
 from qconvert.recipe.recipe import MEASURED, Recipe
 from qconvert.recover.effort import LEVELS
 from qconvert.report.model import Report
-from qconvert.sensitivity.analysis import Analysis, analyze
+from qconvert.sensitivity.analysis import analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
 from qconvert.trials import integer_nodes
 from qconvert.tuning.exchange import exchanged
-from qconvert.tuning.fallback import Fallback, Measured, looked_at, sqnr_of
+from qconvert.tuning.fallback import Fallback, Measured, looked_at, sqnr_of, too_noisy
 from qconvert.tuning.search import corners_of, expected, noise_at
 
 # Placements to convert, at most.
@@ -48,10 +48,10 @@ _LEAST_SLOPE = 0.4
 _NEAR_DB = 1.0
 # No other placement is begun later than so many times what the conversion took, and so many seconds.
 _SHARE, _LEAST_SECONDS = 3.0, 45.0
+# Once operators are back in float for the floor, more of that is worth its price, up to here.
+_CLEAR_DB = FLOOR_DB + 10.0
 # What integers have to gain where outputs are near the floor: with less, float is as fast, nearly, and exact.
 _LEAST_SPEEDUP, _TIMING_SECONDS = 1.1, 0.8
-# Of the noise that is tolerated, what stored weights of operators that went back to float may make.
-_STORED_SHARE = 0.1
 # Of the same, what neighbours may make together that are not told apart.
 _BUNDLE_SHARE = 0.02
 _OPTIONS = MeasureOptions(most=4, operations=1e11, sources_only=True, negligible=_BUNDLE_SHARE * noise_at(FLOOR_DB))
@@ -95,7 +95,7 @@ def guarded(
     if reached.least_db < FLOOR_DB:
         others = f", and on others perhaps {reached.least_db:.1f} dB" if reached.db >= FLOOR_DB else ""
         return _warned(best, f"{low}; the best placement has {reached}{others}")
-    return exchanged(started, best, reference, feeds, reached.db, said=(note,)) if timed else best
+    return exchanged(started, best, reference, feeds, reached.db, least_db=_CLEAR_DB, said=(note,)) if timed else best
 
 
 def told(report: Report, recipe: Recipe) -> Report:
@@ -145,7 +145,7 @@ def _search(
         """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise; it is the
         best so far where it reaches the floor, after which only what is faster is tried, or comes closer to it."""
         nonlocal best, reached, gone
-        whole = _too_noisy(analysis, back | states | stored)
+        whole = too_noisy(analysis, back | states | stored, FLOOR_DB)
         started.run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
         made = fallback.made(back, whole)
         got = sqnr_of(reference, made.session, feeds)
@@ -155,7 +155,7 @@ def _search(
         return got.least_db
 
     aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)
-    if _too_noisy(analysis, states | stored) and attempt(states & start) >= FLOOR_DB:
+    if too_noisy(analysis, states | stored, FLOOR_DB) and attempt(states & start) >= FLOOR_DB:
         return best, reached, tuple(name for name in fallback.order if name in gone)
 
     def in_time() -> bool:
@@ -202,23 +202,6 @@ def _static_forms(quantized: Quantized, forms: tuple[str, ...]) -> tuple[str, ..
     dynamic = [n.node for n in quantized.plan.taken() if n.form == DYNAMIC and n.second is None]
     left = without(forms, dynamic, DYNAMIC)
     return left if len(left) < len(forms) else None
-
-
-def _too_noisy(analysis: Analysis, back: Set[str]) -> frozenset[str]:
-    """Those of ``back`` whose weights must not be stored as integers either: together, what rounding them does to the
-    outputs would be a good part of what is tolerated."""
-    weights = [
-        (noise.noise, source.nodes)
-        for source, noise in zip(analysis.sources, analysis.measured.sources, strict=True)
-        if source.is_weight and source.nodes <= back
-    ]
-    left = noise_at(FLOOR_DB) * _STORED_SHARE
-    whole = set[str]()
-    for noise, nodes in sorted(weights, key=lambda weight: weight[0]):
-        left -= noise
-        if left < 0:
-            whole.update(nodes)
-    return frozenset(whole)
 
 
 def _warned(quantized: Quantized, warning: str) -> Quantized:
