@@ -20,7 +20,7 @@ from qconvert.conversion import Quantized, all_in_float, emit, quantizes
 from qconvert.errors import ModelError, described
 from qconvert.evaluate.fidelity import FLOOR_DB
 from qconvert.evaluate.latency import Latency, speedup
-from qconvert.forms import ACTIVATION, BOUNDED, ONE_SCALE
+from qconvert.forms import ACTIVATION, ONE_SCALE
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
@@ -31,7 +31,7 @@ from qconvert.measure.forms import Gain, paying, variants
 from qconvert.measure.profile import Profile
 from qconvert.plan.even import is_even
 from qconvert.plan.forms import able as formable
-from qconvert.plan.forms import entries, takers, with_forms
+from qconvert.plan.forms import entries, fits_float, parts_of, takers, with_forms
 from qconvert.plan.model import told_as
 from qconvert.plan.observable import observable
 from qconvert.plan.placement import place
@@ -75,7 +75,7 @@ CORRECTIONS = 2
 _CLEAR = 1.5
 _ALL, _ACTIVATION, _CUT, _FORMS, _ONE_SCALE = "all", "activation", "cut", "forms", "one scale"
 # ONNX Runtime's operators that activation functions are taken apart into.
-_PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf")
+_PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf", "Tanh")
 _FLOAT_BYTES = 4
 
 
@@ -206,7 +206,7 @@ class _Search:
             if self._keeps(base, single):
                 best, gains = single, gains if base is best else ()
                 break
-        in_float = tuple(g for g in gains if set(g.forms.values()) == {BOUNDED})
+        in_float = tuple(g for g in gains if all(fits_float(self.bench.graph, n, f) for n, f in g.forms.items()))
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in bench.able.items() if c.table}
             trials.append(bench.pinned(IN_FLOAT, tables, _with_gains(bench.run.recipe, in_float).forms))
@@ -250,7 +250,11 @@ class _Search:
         bench, graph = self.bench, self.bench.graph
         target = target_of(best.recipe.target)
         able = formable(graph, best.result.plan, best.recipe, target)
-        worth = {form: names for form, names in able.items() if costs.share(names) >= LEAST_SHARE}
+        worth = {
+            form: names
+            for form, names in able.items()
+            if costs.share({*names, *(n for name in names for n in parts_of(graph, name, form))}) >= LEAST_SHARE
+        }
         tried = []
         for forms in variants(worth):
             recipe = replace(best.recipe, forms=(*best.recipe.forms, *entries(forms)))

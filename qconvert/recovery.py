@@ -22,7 +22,7 @@ from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import MIN_AGREEMENT_DB, Prepared, agreement
 from qconvert.graph.session import Session
 from qconvert.graph.signature import session_of
-from qconvert.graph.tails import before_squashing
+from qconvert.graph.tails import both_sides
 from qconvert.placing import placed
 from qconvert.plan.forms import open_products
 from qconvert.recipe.recipe import AUTO, DEFAULT_METHOD, NO_RECOVERY, Recipe
@@ -80,7 +80,8 @@ def convert_and_recover(
         return replace(result, notes=(*result.notes, f"no recovery by itself for {size}: name passes to run them"))
     with run.watch.stage("recover"):
         seen, judging = seen_and_judging(run.samples)
-        judge = Judge(reference=_judged(prepared.model), samples=judging, held_out=seen != judging)
+        reference, sides = both_sides(prepared.model)
+        judge = Judge(reference=session_of(reference), samples=judging, held_out=seen != judging, sides=sides)
         if not judge.is_repeatable():
             note = "no recovery: the model gives different results on the same input, which cannot be compared"
             return replace(result, notes=(*result.notes, note))
@@ -119,8 +120,8 @@ def convert_and_recover(
             RecoveryOutcome(
                 name=recovery.name,
                 kept=kept,
-                before_db=before.mean_db,
-                after_db=after.mean_db,
+                before_db=before.db,
+                after_db=after.db,
                 changed=changes.changed,
                 held_out=judge.held_out,
             )
@@ -162,7 +163,7 @@ class _State:
 
 
 def _judged(model: Model) -> Session:
-    return session_of(before_squashing(model))
+    return session_of(both_sides(model)[0])
 
 
 def _changes(recovery: Recovery, state: _State, samples: Samples, recipe: Recipe) -> Changes:

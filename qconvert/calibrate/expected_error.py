@@ -9,7 +9,8 @@ bin that t cuts) each inner sum costs O(1):
 
     sum_{u < x <= v} (x - t)**2 = F_2 - 2 t F_1 + t**2 F_0,  F_j = F_j(v) - F_j(u)
 
-Where what reads the tensor has a slope a below 0, as LeakyRelu has, an error there counts a**2.
+Where what reads the tensor has a slope a below 0, as LeakyRelu has, an error there counts a**2; of values that it
+cannot tell apart, nothing.
 
 Source: Banner et al. 2019, arXiv:1810.05723 (rounding and clipping error); the sums are arithmetic.
 """
@@ -36,14 +37,14 @@ class ExpectedError:
     Args:
         hist: the histogram.
         kept: its elements without outliers; the others cost nothing.
-        weights: what the square of an error counts in each bin; 1 if not given.
+        counting: what the square of an error counts in each bin [bins] (:func:`weights`); 1 if not given.
     """
 
-    def __init__(self, hist: Histogram, kept: Inliers, weights: Floats | None = None) -> None:
+    def __init__(self, hist: Histogram, kept: Inliers, counting: Floats | None = None) -> None:
         # The outermost bins reach beyond the data; their elements do not.
         edges = np.clip(hist.edges(), kept.lo, kept.hi)
         self._left, self._span = edges[:-1], np.diff(edges)
-        self._counts = kept.counts.astype(np.float64) if weights is None else kept.counts * weights
+        self._counts = kept.counts.astype(np.float64) if counting is None else kept.counts * counting
         self._width, self._lo_bin = hist.width, hist.lo_bin
         right = edges[1:]
         first = self._counts * (self._left + right) / 2
@@ -91,20 +92,24 @@ class ExpectedError:
         return found
 
 
-def weights_below(hist: Histogram, parts: Sequence[tuple[Histogram, float]]) -> Floats:
-    """What the square of an error counts in each bin of ``hist`` [bins]: a**2 below 0, of several parts the mean.
+def weights(hist: Histogram, useful: tuple[float, float], parts: Sequence[tuple[Histogram, float]] = ()) -> Floats:
+    """What the square of an error counts in each bin of ``hist`` [bins].
 
     Args:
-        hist: the sum of ``parts``.
-        parts: histograms, each with the slope a below 0 of what reads its elements.
+        hist: the sum of ``parts``, if there are any.
+        useful: beyond these values it counts nothing.
+        parts: histograms, each with the slope a below 0 of what reads its elements: it counts a**2 there, and of
+            several parts the mean.
     """
+    edges = hist.edges()
+    inside = (edges[1:] > useful[0]) & (edges[:-1] < useful[1])
     total, weighed = np.zeros(hist.counts.size), np.zeros(hist.counts.size)
     for part, below in parts:
         left = part.edges()[:-1]
         into = (np.floor(left / hist.width) - hist.lo_bin).astype(np.intp)
         np.add.at(total, into, part.counts)
         np.add.at(weighed, into, np.where(left < 0, below**2, 1.0) * part.counts)
-    return np.divide(weighed, total, out=np.ones_like(total), where=total > 0)
+    return np.where(inside, np.divide(weighed, total, out=np.ones_like(total), where=total > 0), 0.0)
 
 
 def _grid(lo: Floats, hi: Floats, spec: QuantSpec) -> tuple[Floats, Floats, Floats]:

@@ -8,7 +8,9 @@ NaN, Inf, sentinels and masks never reach a range, since no statistic keeps them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from qconvert.errors import InternalError
@@ -19,6 +21,32 @@ from qconvert.stats.minmax import MinMax
 from qconvert.stats.statistic import Statistic
 
 S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How much errors of elements count to what reads them.
+
+    Attributes:
+        useful: beyond these values not at all.
+        below: where they count less below 0, the statistics that were merged, each with how much of an error is left
+            there by what reads its elements.
+    """
+
+    useful: tuple[float, float] = (-math.inf, math.inf)
+    below: Sequence[tuple[Statistic, float]] = ()
+
+    @property
+    def alike(self) -> bool:
+        """Whether all errors count the same."""
+        return not self.below and self.useful == (-math.inf, math.inf)
+
+    def cut(self, lo: float, hi: float) -> tuple[float, float]:
+        """A range without values that make no difference."""
+        return max(lo, self.useful[0]), min(hi, self.useful[1])
+
+
+ALIKE = Seen()
 
 
 class Method(Protocol):
@@ -42,26 +70,21 @@ class Method(Protocol):
 class Chooser(Protocol):
     """A method that chooses among others."""
 
-    def weigh(
-        self, statistic: Statistic, spec: QuantSpec, below: Sequence[tuple[Statistic, float]] = ()
-    ) -> tuple[RangeOption, ...]:
+    def weigh(self, statistic: Statistic, spec: QuantSpec, seen: Seen = ALIKE) -> tuple[RangeOption, ...]:
         """The ranges that others propose, the best one first.
 
         Args:
             statistic: of all elements.
             spec: how they are quantized.
-            below: where errors count less below 0, the statistics that were merged, each with how much of an error
-                is left there by what reads its elements.
+            seen: how much errors count to what reads the elements.
         """
         ...
 
 
-def options_of(
-    method: Method, statistic: Statistic, spec: QuantSpec, below: Sequence[tuple[Statistic, float]] = ()
-) -> tuple[RangeOption, ...]:
+def options_of(method: Method, statistic: Statistic, spec: QuantSpec, seen: Seen = ALIKE) -> tuple[RangeOption, ...]:
     """The range that ``method`` chooses, named after the method that it is from; behind it what else was weighed."""
     if isinstance(method, Chooser):
-        return method.weigh(statistic, spec, below)
+        return method.weigh(statistic, spec, seen)
     lo, hi = method.range(statistic, spec)
     return (RangeOption(method=method.name, lo=lo, hi=hi),)
 

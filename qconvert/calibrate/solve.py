@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qconvert.calibrate.method import Method, options_of
+from qconvert.calibrate.method import Method, Seen, options_of
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.spec import QuantSpec
 from qconvert.plan.model import Group, QuantPlan, RangeOption
@@ -29,9 +29,9 @@ def requests_for_tensors(tensors: Iterable[str], method: Method) -> tuple[StatRe
     return tuple(StatRequest(tensor=t, make=method.needs, asked_by=method.name) for t in tensors)
 
 
-Weighed = dict[tuple[tuple[str, ...], QuantSpec, tuple[float, ...]], tuple[RangeOption, ...]]
-"""The ranges that were weighed, by the tensors whose statistics make them, how these are quantized, and how much
-errors below 0 count (``Group.below``)."""
+Weighed = dict[tuple[tuple[str, ...], QuantSpec, tuple[float, float], tuple[float, ...]], tuple[RangeOption, ...]]
+"""The ranges that were weighed, by the tensors whose statistics make them, how these are quantized, and which errors
+count (``Group.useful`` and ``Group.below``)."""
 
 
 def solve(
@@ -59,10 +59,10 @@ def _solve_group(
 ) -> Group:
     if group.fixed_range is not None:
         return replace(group, params=params_from_range(*group.fixed_range, group.spec))
-    key = group.observed, group.spec, group.below
+    key = group.observed, group.spec, group.useful, group.below
     if key not in weighed:
         weighed[key] = _weigh(group, stats, method)
-    options = tuple(_useful(o, group.useful) for o in weighed[key])
+    options = weighed[key]
     for tensor in group.constants:
         array = constant(tensor)
         if array.size:
@@ -73,11 +73,6 @@ def _solve_group(
     return replace(group, params=params, method=best.method, options=options)
 
 
-def _useful(option: RangeOption, useful: tuple[float, float]) -> RangeOption:
-    """``option`` without values that make no difference."""
-    return replace(option, lo=max(option.lo, useful[0]), hi=min(option.hi, useful[1]))
-
-
 def _weigh(group: Group, stats: StatsTable, method: Method) -> tuple[RangeOption, ...]:
     merged: Statistic | None = None
     for tensor in group.observed:
@@ -85,7 +80,9 @@ def _weigh(group: Group, stats: StatsTable, method: Method) -> tuple[RangeOption
     if merged is None:
         return (RangeOption(method=method.name, lo=0.0, hi=0.0),)
     below = [(stats[t], slope) for t, slope in zip(group.observed, group.below, strict=True)] if group.below else []
-    return options_of(method, merged, group.spec, below)
+    seen = Seen(useful=group.useful, below=below)
+    options = options_of(method, merged, group.spec, seen)
+    return tuple(replace(o, lo=lo, hi=hi) for o in options for lo, hi in [seen.cut(o.lo, o.hi)])
 
 
 def methods_picked(plan: QuantPlan) -> dict[str, int]:

@@ -33,7 +33,11 @@ from qconvert.graph.model import Model
 from qconvert.plan.model import QuantPlan
 
 # What is written for the activation function that an operator is at the heart of.
-_FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {"Sigmoid": ("QuickGelu", {"alpha": 1.0}), "Erf": ("Gelu", {})}
+_FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "Sigmoid": ("QuickGelu", {"alpha": 1.0}),
+    "Erf": ("Gelu", {}),
+    "Tanh": ("FastGelu", {}),
+}
 
 
 def write_forms(model: Model, plan: QuantPlan) -> None:

@@ -31,12 +31,7 @@ def before_squashing(model: Model) -> Model:
     Models of one structure, quantize-dequantize pairs aside, get outputs that correspond, in the same order.
     """
     copy = model.clone()
-    outputs: list[ir.Value] = []
-    for output in copy.ir.graph.outputs:
-        value = _squashed(output) or _in_float32(output)
-        if value not in outputs and (value is not output or _is_float32(value)):
-            outputs.append(value)
-    copy.ir.graph.outputs[:] = outputs or _last_floats(copy.ir.graph)
+    copy.ir.graph.outputs[:] = _unsquashed(copy.ir.graph)
     return copy
 
 
@@ -49,10 +44,32 @@ def as_squashed(model: Model) -> Model:
     """A copy of ``model`` with the float outputs that its user gets, 16-bit and 64-bit ones as the float32 they are
     made of; without any, with the last floats."""
     copy = model.clone()
-    found = dict.fromkeys(_in_float32(output) for output in copy.ir.graph.outputs)
-    outputs = [v for v in found if _is_float32(v)]
-    copy.ir.graph.outputs[:] = outputs or _last_floats(copy.ir.graph)
+    copy.ir.graph.outputs[:] = _as_given(copy.ir.graph)
     return copy
+
+
+def both_sides(model: Model) -> tuple[Model, tuple[tuple[int, ...], ...]]:
+    """(a copy of ``model`` with the outputs of both :func:`before_squashing` and :func:`as_squashed`, the numbers of
+    each); the same numbers are not there twice."""
+    copy = model.clone()
+    sides = _unsquashed(copy.ir.graph), _as_given(copy.ir.graph)
+    outputs = list(dict.fromkeys(v for side in sides for v in side))
+    copy.ir.graph.outputs[:] = outputs
+    return copy, tuple(dict.fromkeys(tuple(outputs.index(v) for v in side) for side in sides))
+
+
+def _unsquashed(graph: ir.Graph) -> list[ir.Value]:
+    found: list[ir.Value] = []
+    for output in graph.outputs:
+        value = _squashed(output) or _in_float32(output)
+        if value not in found and (value is not output or _is_float32(value)):
+            found.append(value)
+    return found or _last_floats(graph)
+
+
+def _as_given(graph: ir.Graph) -> list[ir.Value]:
+    found = dict.fromkeys(_in_float32(output) for output in graph.outputs)
+    return [v for v in found if _is_float32(v)] or _last_floats(graph)
 
 
 def _in_float32(output: ir.Value) -> ir.Value:
@@ -92,5 +109,19 @@ def _squashed(output: ir.Value) -> ir.Value | None:
     while value is not None and (node := value.producer()) is not None and node.domain in ("", "ai.onnx"):
         if node.op_type in _SQUASHING:
             return node.inputs[0]
+        if node.op_type == "Div":
+            return _exponents(node)
         value = node.inputs[0] if node.op_type in _PASSING else None
     return None
+
+
+def _exponents(quotient: ir.Node) -> ir.Value | None:
+    """x where ``quotient`` is exp(x) / sum exp(x), a Softmax of several operators."""
+    powers, total = quotient.inputs[0], quotient.inputs[1]
+    while total is not None and (node := total.producer()) is not None and node.op_type in (*_PASSING, "Expand"):
+        total = node.inputs[0]
+    added = total.producer() if total is not None else None
+    node = powers.producer() if powers is not None else None
+    if node is None or node.op_type != "Exp" or added is None or added.op_type != "ReduceSum":
+        return None
+    return node.inputs[0] if added.inputs[0] is powers else None

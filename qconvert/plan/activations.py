@@ -2,6 +2,7 @@
 
     QuickGelu(x) = x sigmoid(x)                        alpha = 1; found by its Sigmoid
     Gelu(x)      = x (1 + erf(x / sqrt 2)) / 2         found by its Erf; the factors in any order
+    FastGelu(x)  = x (1 + tanh(sqrt(2 / pi) (x + .044715 x^3))) / 2                     found by its Tanh
 
     PRelu(x)     = max(x, s x)                         one slope s <= 1 a channel; found by its Max
 
@@ -14,18 +15,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qconvert.graph.view import GraphView, NodeView
 
 _SOME = 1e-4
+# What the Tanh of a Gelu reads, by powers of x, and how many nodes may make it.
+_CUBIC = math.sqrt(2 / math.pi) * np.array([0.0, 1.0, 0.0, 0.044715])
+_POLYNOMIAL, _LONGEST = ("Add", "Mul", "Pow"), 8
 
 
 def activation_at(graph: GraphView, node: NodeView) -> tuple[str, ...]:
-    """The nodes of the activation function that ``node``, a Sigmoid or an Erf, is at the heart of: the first one reads
-    x, the last one makes the result. () where it is of none whose values between are read by nothing else."""
+    """The nodes of the activation function that ``node``, a Sigmoid, an Erf or a Tanh, is the heart of: the first one
+    reads x, the last one makes the result. () where it is of none whose values between are read by nothing else."""
     if node.op_type == "Sigmoid":
         return _swish(graph, node)
-    return _gelu(graph, node) if node.op_type == "Erf" else ()
+    return _gelu(graph, node) if node.op_type in ("Erf", "Tanh") else ()
 
 
 def argument_of(graph: GraphView, nodes: tuple[str, ...]) -> str:
@@ -74,17 +79,77 @@ def _swish(graph: GraphView, gate: NodeView) -> tuple[str, ...]:
     return gate.name, product.name
 
 
-def _gelu(graph: GraphView, erf: NodeView) -> tuple[str, ...]:
-    scaled, add = graph.producer(erf.inputs[0] or ""), _reader(graph, erf)
-    if scaled is None or _reader(graph, scaled) is not erf or add is None or add.op_type != "Add":
+def _gelu(graph: GraphView, heart: NodeView) -> tuple[str, ...]:
+    root = _erf_of(graph, heart) if heart.op_type == "Erf" else _tanh_of(graph, heart)
+    nodes = _gelu_of(graph, heart, *root) if root is not None else ()
+    inside = set(nodes)
+    results = [o for n in nodes[:-1] for o in graph.nodes[n].outputs]
+    alone = all(not graph.tensors[r].is_output and not graph.tensors[r].captured for r in results)
+    return nodes if alone and all(n.name in inside for r in results for n, _ in graph.consumers(r)) else ()
+
+
+def _erf_of(graph: GraphView, erf: NodeView) -> tuple[str, list[str]] | None:
+    """(x, the nodes between) where ``erf`` reads x / sqrt 2."""
+    scaled = graph.producer(erf.inputs[0] or "")
+    root = _factor(graph, scaled) if scaled is not None else None
+    if scaled is None or root is None or not math.isclose(root[1], 0.5**0.5, rel_tol=_SOME):
+        return None
+    return root[0], [scaled.name]
+
+
+def _tanh_of(graph: GraphView, tanh: NodeView) -> tuple[str, list[str]] | None:
+    """(x, the nodes between) where ``tanh`` reads sqrt(2 / pi) (x + .044715 x^3), however that is written."""
+    before: list[NodeView] = []
+    tensors = [tanh.inputs[0] or ""]
+    for tensor in tensors:
+        node = graph.producer(tensor)
+        if node is not None and node not in before and len(before) < _LONGEST and node.op_type in _POLYNOMIAL:
+            before.append(node)
+            tensors += [t for t in node.inputs if t is not None and t not in tensors and not graph.is_constant(t)]
+    for x in tensors[1:]:
+        found: dict[str, NDArray[np.float64]] = {x: np.array([0.0, 1.0, 0.0, 0.0])}
+        polynomial = _polynomial(graph, tensors[0], found)
+        if polynomial is not None and np.allclose(polynomial, _CUBIC, rtol=_SOME, atol=0):
+            return x, [n.name for n in graph.nodes.values() if n.outputs[0] in found and n.outputs[0] != x]
+    return None
+
+
+def _polynomial(graph: GraphView, tensor: str, found: dict[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
+    """The coefficients [4] of ``tensor`` as a polynomial in the one in ``found``, to which what is on the way is added;
+    None where it is none of degree 3 or less."""
+    if tensor in found:
+        return found[tensor]
+    if (constant := _scalar(graph, tensor)) is not None:
+        return np.array([constant, 0.0, 0.0, 0.0])
+    node = graph.producer(tensor)
+    if node is None or node.op_type not in _POLYNOMIAL or node.domain not in ("", "ai.onnx"):
+        return None
+    first, second = (_polynomial(graph, t or "", found) for t in node.inputs)
+    if first is None or second is None:
+        return None
+    if node.op_type == "Add":
+        result = first + second
+    elif node.op_type == "Mul":
+        result = np.convolve(first, second)
+    else:
+        exponent = second[0]
+        if second[1:].any() or exponent not in (2.0, 3.0):
+            return None
+        result = np.convolve(np.convolve(first, first), first if exponent == 3 else [1.0])
+    if result[4:].any():
+        return None
+    found[tensor] = result[:4]
+    return found[tensor]
+
+
+def _gelu_of(graph: GraphView, heart: NodeView, x: str, before: list[str]) -> tuple[str, ...]:
+    """All nodes of a Gelu: ``before``, its ``heart``, and those behind it, which multiply with x / 2."""
+    add = _reader(graph, heart)
+    if add is None or add.op_type != "Add":
         return ()
-    root = _factor(graph, scaled)
-    if root is None or not math.isclose(root[1], 0.5**0.5, rel_tol=_SOME):
+    if not _is_constant(graph, _other(add, heart.outputs[0]), 1.0):
         return ()
-    if not _is_constant(graph, _other(add, erf.outputs[0]), 1.0):
-        return ()
-    x, nodes, factor, last = root[0], [scaled.name, erf.name, add.name], 1.0, add
-    found = False
+    nodes, factor, last, found = [*before, heart.name, add.name], 1.0, add, False
     while not (found and math.isclose(factor, 0.5, rel_tol=_SOME)):
         following = _reader(graph, last)
         if following is None:

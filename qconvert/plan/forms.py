@@ -38,6 +38,9 @@ from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
 from qconvert.targets.target import Target
 
+# The heart of an activation function that ONNX Runtime's CPU provider makes no one operator of in float, either (1.32).
+_UNKNOWN_IN_FLOAT = "Tanh"
+
 
 def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> QuantPlan:
     """``plan`` with the forms of ``recipe`` on every node that they fit and that can take them.
@@ -96,6 +99,16 @@ def takers(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target, fo
     of_it = _single if form == ONE_SCALE else _wanted
     said = set(of_it(graph, recipe, target)) if recipe.forms else set()
     return tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
+
+
+def parts_of(graph: GraphView, name: str, form: str) -> tuple[str, ...]:
+    """The nodes that become one if the node ``name`` takes ``form``, where there are others than itself."""
+    return activation_at(graph, graph.nodes[name]) if form == ACTIVATION else ()
+
+
+def fits_float(graph: GraphView, name: str, form: str) -> bool:
+    """Whether the node ``name`` in ``form`` is what it might be between float operators, too."""
+    return form == BOUNDED or (form == ACTIVATION and graph.nodes[name].op_type == _UNKNOWN_IN_FLOAT)
 
 
 def open_products(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> frozenset[str]:
@@ -223,6 +236,8 @@ def _no_activation(graph: GraphView, plan: QuantPlan, node: NodeView) -> str:
     nodes = activation_at(graph, node)
     if not nodes:
         return "it is of no activation function that is one operator"
+    if node.op_type == _UNKNOWN_IN_FLOAT:
+        return ""
     made = any(argument_of(graph, nodes) in n.quantized_outputs for n in plan.nodes.values())
     return "" if made else "its input is made by a float operator"
 

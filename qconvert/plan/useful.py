@@ -26,7 +26,7 @@ EVERYTHING: Range = (-math.inf, math.inf)
 
 
 # By the operator at the heart of an activation function: where it is 0 to speak of.
-_DEAD = {"Sigmoid": -10.0, "Erf": -4.5}
+_DEAD = {"Sigmoid": -10.0, "Erf": -4.5, "Tanh": -4.5}
 _LEVEL = {"Sigmoid": 10.0, "Tanh": 5.0}
 
 

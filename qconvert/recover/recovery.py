@@ -158,7 +158,7 @@ class RecoveryOutcome:
     Attributes:
         name: the pass.
         kept: whether the model has its changes.
-        before_db, after_db: SQNR without and with it, mean over samples and outputs (:mod:`qconvert.recover.judge`).
+        before_db, after_db: SQNR without and with it, as :mod:`qconvert.recover.judge` defines its score.
         changed: how many layers (links) it changed.
         held_out: whether it was judged on samples that it has not seen.
     """
@@ -173,7 +173,7 @@ class RecoveryOutcome:
     def __str__(self) -> str:
         where = "samples that it has not seen" if self.held_out else "the samples that it has seen"
         return (
-            f"recovery, {self.name}: {self.before_db:.1f} -> {self.after_db:.1f} dB a sample on {where}, "
+            f"recovery, {self.name}: {self.before_db:.1f} -> {self.after_db:.1f} dB on {where}, "
             f"{self.changed} {'change' if self.changed == 1 else 'changes'} {'kept' if self.kept else 'dropped'}"
         )
 

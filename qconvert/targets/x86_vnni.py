@@ -135,7 +135,7 @@ X86_VNNI = register(
             "HardSwish": Capability(
                 integer=True, reason=f"{_SUM}, times its input", saturating_sum=True, float_ns=0.25, integer_ns=0.27
             ),
-            "Tanh": _float(_NO_KERNEL),
+            "Tanh": Capability(integer=False, reason=_NO_KERNEL, forms=(ACTIVATION,)),
             "ReduceMean": _float(_NO_KERNEL),
             "Where": _float("QLinearWhere takes 20 times as long as the float kernel"),
             "Softmax": Capability(

@@ -16,13 +16,12 @@ clipping some that the slope makes small. Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from qconvert.calibrate.expected_error import ExpectedError, weights_below
-from qconvert.calibrate.method import METHODS, statistic_as
+from qconvert.calibrate.expected_error import ExpectedError, weights
+from qconvert.calibrate.method import ALIKE, METHODS, Seen, statistic_as
 from qconvert.calibrate.outliers import inliers
 from qconvert.numerics.spec import QuantSpec
 from qconvert.plan.model import RangeOption
@@ -55,18 +54,17 @@ class Auto:
         best = self.weigh(statistic, spec)[0]
         return best.lo, best.hi
 
-    def weigh(
-        self, statistic: Statistic, spec: QuantSpec, below: Sequence[tuple[Statistic, float]] = ()
-    ) -> tuple[RangeOption, ...]:
+    def weigh(self, statistic: Statistic, spec: QuantSpec, seen: Seen = ALIKE) -> tuple[RangeOption, ...]:
         """The ranges of all methods, the best one first."""
         hist = statistic_as(Histogram, statistic)
         ranges = {name: METHODS.get(name).range(hist, spec) for name in CANDIDATES}
         if hist.extremes.empty or spec.hi - spec.lo >= hist.bins:
             # Nothing to weigh; or a grid finer than the histogram, for which no method but percentile clips.
             return tuple(RangeOption(method=name, lo=lo, hi=hi) for name, (lo, hi) in ranges.items())
-        sums = [(statistic_as(Histogram, part), slope) for part, slope in below]
-        error = ExpectedError(hist, inliers(hist), weights_below(hist, sums) if below else None)
-        if below:
+        sums = [(statistic_as(Histogram, part), slope) for part, slope in seen.below]
+        error = ExpectedError(hist, inliers(hist), None if seen.alike else weights(hist, seen.useful, sums))
+        ranges = {name: seen.cut(lo, hi) for name, (lo, hi) in ranges.items()}
+        if seen.below:
             ranges = {name: self._cut(error, lo, hi, spec) for name, (lo, hi) in ranges.items()}
         parts = {name: error.parts(lo, hi, spec) for name, (lo, hi) in ranges.items()}
         costs = {name: rounding + self.clipping_weight * clipping for name, (rounding, clipping) in parts.items()}

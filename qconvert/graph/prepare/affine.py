@@ -4,6 +4,8 @@ activations, and on integers a conversion on either side.
     Conv(x) * f, / f           ->  Conv with W f, b f               f one value or one a channel
     BatchNormalization(Conv)   ->  Conv with W f, b f + d           where onnxscript's rules have left it
     Conv(x) + d, - d           ->  Conv with b + d
+    Squeeze(Conv(x)) + d       ->  Squeeze(Conv with b + d)         also through Slice and Transpose: one-dimensional
+                                                                    convolutions as TensorFlow's models have them
     Conv(x * f)                ->  Conv with W f                    f one value
     Conv(x + d), unpadded      ->  Conv with b + sum W d            d one value
     Conv(x * f + d), padded    ->  Conv(x + d / f) with W f         f and d one value each
@@ -81,16 +83,15 @@ def _normalization(node: ir.Node) -> Affine | None:
 
 
 def _into_producer(graph: ir.Graph, affine: Affine) -> None:
-    producer = affine.x.producer()
-    if producer is None or producer.graph is not graph or not _is_weighted(producer):
+    found = _source(graph, affine.x)
+    if found is None:
         return
-    if len(affine.x.uses()) != 1 or affine.x.is_graph_output():
-        return
+    producer, channels, rank = found
     weight, bias = _own_constants(producer)
     if weight is None or bias is _COMPUTED:
         return
     axis, outputs = _outputs(producer, weight)
-    factor, shift = (_by_channel(v, affine, producer, weight.ndim, outputs) for v in (affine.factor, affine.shift))
+    factor, shift = (_by_channel(v, affine, channels, rank, outputs) for v in (affine.factor, affine.shift))
     if factor is None or shift is None or (shift.any() and producer.op_type == "MatMul"):
         return
     if (factor != 1).any():
@@ -187,22 +188,50 @@ def _outputs(node: ir.Node, weight: NDArray[np.generic]) -> tuple[int, int]:
     return axis, weight.shape[axis]
 
 
-def _by_channel(values: Vector, affine: Affine, node: ir.Node, rank: int, outputs: int) -> Vector | None:
-    """``values`` as [outputs] or [], None where they do not broadcast along the output channels alone."""
+def _source(graph: ir.Graph, value: ir.Value) -> tuple[ir.Node, int, int] | None:
+    """(the weighted operator that makes ``value``, the axis of its output channels there, the rank of ``value``), where
+    nothing else reads what it makes. Between them axes may be moved, cut and left out, but for that of the channels."""
+    if len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    node = value.producer()
+    if node is None or node.graph is not graph or node.domain not in ("", "ai.onnx"):
+        return None
+    if _is_weighted(node):
+        weight = constant_of(node.inputs[1])
+        if node.op_type in ("Conv", "ConvTranspose"):
+            return (node, 1, weight.ndim) if weight is not None else None
+        rank = len(value.shape) if value.shape is not None else 0
+        return node, rank - 1, rank
+    before = node.inputs[0] if node.op_type in ("Squeeze", "Slice", "Transpose") else None
+    found = _source(graph, before) if before is not None else None
+    if found is None:
+        return None
+    producer, axis, rank = found
+    if node.op_type == "Transpose":
+        perm = list(node.attributes.get_ints("perm", list(reversed(range(rank)))))
+        return producer, perm.index(axis), rank
+    port = 3 if node.op_type == "Slice" else 1
+    axes = constant_of(node.inputs[port]) if len(node.inputs) > port else None
+    if axes is None:
+        return None
+    others = [int(a) % rank for a in axes.reshape(-1)] if rank else [axis]
+    if axis in others:
+        return None
+    if node.op_type == "Slice":
+        return producer, axis, rank
+    return producer, axis - sum(a < axis for a in others), rank - len(others)
+
+
+def _by_channel(values: Vector, affine: Affine, axis: int, rank: int, outputs: int) -> Vector | None:
+    """``values`` as [outputs] or [], None where they do not broadcast along ``axis`` of what it reads alone."""
     if affine.by_channel:
-        return values if values.shape == (outputs,) and node.op_type in ("Conv", "ConvTranspose") else None
-    if node.op_type in ("Gemm", "MatMul"):
-        shape = node.outputs[0].shape
-        rank = len(shape) if shape is not None else 0
-        channels = rank - 1
-    else:
-        channels = 1
+        return values if values.shape == (outputs,) and axis == 1 else None
     if values.ndim > rank:
         return None
     if values.size == 1:
         return values.reshape(())
     padded = (1,) * (rank - values.ndim) + values.shape
-    if padded[channels] != outputs or values.size != outputs:
+    if padded[axis] != outputs or values.size != outputs:
         return None
     return values.reshape(-1)
 

@@ -42,7 +42,7 @@ from qconvert.graph.prepare.opset import lower_opset, raise_opset
 from qconvert.graph.prepare.pooling import global_pooling
 from qconvert.graph.prepare.prelu import prelu_to_max
 from qconvert.graph.prepare.qkv import separate_projections
-from qconvert.graph.prepare.shapes import constant_dimensions, constant_shapes, plain_expands
+from qconvert.graph.prepare.shapes import constant_dimensions, constant_shapes, plain_expands, without_whole_slices
 from qconvert.graph.prepare.shuffle import shuffle_to_gather
 from qconvert.graph.prepare.sums import sum_to_add
 from qconvert.graph.prepare.widen import widened
@@ -257,6 +257,7 @@ def _run_passes(
             ("simplifying Expand", lambda: plain_expands(model.ir)),
             ("inferring types", lambda: infer_types(model)),
             ("making shapes constant", lambda: constant_shapes(model.ir)),
+            ("removing slices of everything", lambda: without_whole_slices(model.ir)),
             ("canonicalising Sum", lambda: sum_to_add(model.ir)),
             ("canonicalising means over space", lambda: global_pooling(model.ir)),
             ("canonicalising channel shuffles", lambda: shuffle_to_gather(model.ir)),

@@ -8,6 +8,8 @@ A Reshape whose result has dimensions of its input in their places gets a consta
 
     Reshape(x [b, t, 384], Concat(Gather(Shape(x), 0), Gather(Shape(x), 1), 12, 32))  ->  Reshape(x, [0, 0, 12, 32])
 
+A Slice of everything goes.
+
 PyTorch's expand replaces -1 in front of it, of which a shape has none: Where(Equal(shape, -1), 1, shape) is the shape.
 
 Exporters compute such shapes from the tensors around, four operators for each dimension, and every one of them takes
@@ -91,6 +93,32 @@ def _is_shape(value: ir.Value | None, depth: int = 8) -> bool:
     return node.op_type == "Shape" or (node.op_type in _PICKING and _is_shape(node.inputs[0], depth - 1))
 
 
+def without_whole_slices(model: ir.Model) -> None:
+    """Leave out what cuts nothing off, in place: exporters write x[:, :, :, 0:1] where there is one element anyway."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type == "Slice" and node.domain in ("", "ai.onnx") and len(node.inputs) >= 3 and _is_whole(node):
+            out, x = node.outputs[0], node.inputs[0]
+            if x is not None and not out.is_graph_output():
+                ir.convenience.replace_all_uses_with(out, x)
+                graph.remove(node, safe=True)
+
+
+def _is_whole(node: ir.Node) -> bool:
+    """Whether a Slice takes everything: from 0 on, one by one, to the end of each dimension or beyond it."""
+    x, *others = node.inputs
+    constants = [None if v is None else constant_of(v) for v in others]
+    if x is None or x.shape is None or any(c is None and v is not None for c, v in zip(constants, others, strict=True)):
+        return False
+    starts, ends, axes, steps = (
+        None if c is None else [int(n) for n in c.reshape(-1)] for c in (*constants, None, None)[:4]
+    )
+    if starts is None or ends is None or any(starts) or any(step != 1 for step in steps or ()):
+        return False
+    sizes = [x.shape[axis] for axis in axes or range(len(ends))]
+    return all(n >= (size if isinstance(size, int) else _ENDLESS) for n, size in zip(ends, sizes, strict=True))
+
+
 def constant_shapes(model: ir.Model) -> None:
     """Make constant whatever shape of a Reshape or Expand is known but for dimensions that stay, in place."""
     given = {size for value in model.graph.inputs for size in sizes_of(value) or ()}
@@ -136,5 +164,7 @@ def _expanded(before: tuple[object, ...], after: tuple[object, ...] | None) -> l
 _SHAPED = {"Reshape": _reshaped, "Expand": _expanded}
 # Operators whose results have as many rows as there is something to be found, or bodies say.
 _FINDING = ("NonZero", "NonMaxSuppression", "Compress", "Unique", "Loop", "Scan", "If", "SequenceAt")
+# What exporters write for the end of a dimension, whatever it is; no tensor has that many elements along one.
+_ENDLESS = 10**9
 # Operators that change where dimensions stand, and not what they are.
 _PICKING = ("Gather", "Slice", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast")
