@@ -16,6 +16,8 @@
               DQ(x) -> com.microsoft.Gelu(x) = x (1 + erf(x / sqrt 2)) / 2                        Erf and all around it
               One float operator between two conversions in place of several, on integers or not, which ONNX Runtime
               does not fuse there: each reader of x has a DequantizeLinear of its own (1.32).
+              x -> com.microsoft.FastGelu(x), with tanh in place of erf                         Tanh and all around it
+              Also between float operators: on processors ONNX Runtime makes no operator of these nine.
     folded    codes -> Transpose -> Reshape -> Conv -> Reshape -> Transpose -> codes                               Conv
               Neighbouring pixels of a row count as channels of one (plan/folding.py), because the integer kernel is
               slow with few of them. The sums are the same, to the bit.
@@ -28,6 +30,8 @@
     one-scale  one scale for the whole weight, beside any of the other forms                                     Gemm
               What follows the sums takes less then: a third of all where the input is one row (1.32). In products of
               46 rows it is a twentieth, and not worth the accuracy.
+    two-bytes  Mul(Cast(codes of 16 bits), scale)                             whatever computes in float, weights stored
+              Weights that 8 bits cannot hold: half the bytes of float, and what is lost is 1/256 of that.
 
 A target lists, for each operator, the forms that its runtime has (``Capability.forms``).
 """
@@ -36,13 +40,14 @@ from __future__ import annotations
 
 FUSED, DYNAMIC, BOUNDED, ACTIVATION = "fused", "dynamic", "bounded", "activation"
 FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE = "folded", "widened", "channels-last", "one-scale"
+TWO_BYTES = "two-bytes"
 PLAIN = "plain"
 """Not in any of the others."""
 
 # Taken by shape, or by what becomes of a node, rather than where a profile shows a gain of it.
-UNPROFILED = (FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE)
+UNPROFILED = (FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE, TWO_BYTES)
 
-FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE, PLAIN)
+FORMS = (FUSED, DYNAMIC, BOUNDED, ACTIVATION, FOLDED, WIDENED, CHANNELS_LAST, ONE_SCALE, TWO_BYTES, PLAIN)
 
 # The least exponent that a bounded Softmax computes with. The row's sum divides what comes of it, and the product with
 # the values multiplies it: exp(-64) leaves 2**34 for either before numbers are subnormal.
@@ -51,10 +56,11 @@ BOUND = -64.0
 TITLES = {
     FUSED: "bias inside (MatMulIntegerToFloat)",
     DYNAMIC: "its input is quantized as the model runs",
-    ACTIVATION: "an activation function as one float operator (Gelu, QuickGelu) between integers",
+    ACTIVATION: "an activation function as one float operator (Gelu, FastGelu, QuickGelu)",
     FOLDED: "pixels of a row read as channels",
     WIDENED: "channels filled up to",
     CHANNELS_LAST: "channels last",
     ONE_SCALE: "one scale for its weight",
+    TWO_BYTES: "16 bits each",
     BOUNDED: "bounded from below, so that masks make no subnormal numbers",
 }

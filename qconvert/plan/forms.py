@@ -22,17 +22,18 @@ from qconvert.forms import (
     ONE_SCALE,
     PLAIN,
     TITLES,
+    TWO_BYTES,
     UNPROFILED,
     WIDENED,
 )
 from qconvert.graph.view import GraphView, NodeView
-from qconvert.numerics.dtypes import INT8, UINT8
+from qconvert.numerics.dtypes import INT8, INT16, UINT8
 from qconvert.numerics.spec import PerTensor
-from qconvert.ops.rule import key
+from qconvert.ops.rule import Role, key, rule_of
 from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
 from qconvert.plan.folding import Fold, fold_of
-from qconvert.plan.model import Decision, NodePlan, QuantPlan
+from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
 from qconvert.plan.widening import with_widening
 from qconvert.recipe.recipe import MEASURED, PINNED, Recipe
 from qconvert.registry import suggest
@@ -75,9 +76,10 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
             nodes[name] = _told(nodes[name], form)
         else:
             nodes[name] = _formed(graph, nodes[name], form)
-    for name in _single(graph, recipe, target) if recipe.forms else ():
-        if not _has_one_scale(nodes[name]):
-            nodes[name] = _told(nodes[name], ONE_SCALE)
+    for form, objection in ((ONE_SCALE, _has_one_scale), (TWO_BYTES, _not_stored)):
+        for name in _beside(graph, recipe, target, form) if recipe.forms else ():
+            if not objection(nodes[name]):
+                nodes[name] = _told(nodes[name], form)
     read = {t for n in nodes.values() for t in (*n.read_tensors, *n.quantized_outputs)}
     groups = tuple(g for g in plan.groups if read.intersection(g.tensors))
     plan = replace(plan, nodes=nodes, groups=groups)
@@ -96,8 +98,9 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
 
 def takers(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target, form: str) -> tuple[str, ...]:
     """The nodes that could take ``form`` and of whose form ``recipe`` says nothing, in graph order."""
-    of_it = _single if form == ONE_SCALE else _wanted
-    said = set(of_it(graph, recipe, target)) if recipe.forms else set()
+    said = set[str]()
+    if recipe.forms:
+        said.update(_beside(graph, recipe, target, form) if form == ONE_SCALE else _wanted(graph, recipe, target))
     return tuple(n for n in graph.nodes if n not in said and not form_objection(graph, plan, target, n, form))
 
 
@@ -166,6 +169,8 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
         return _no_form(target, node, form) or _no_fold(graph, plan, target, node)
     if form == ONE_SCALE:
         return _no_form(target, node, form) or _has_one_scale(decided)
+    if form == TWO_BYTES:
+        return _no_form(target, node, form) or _not_stored(decided)
     if form == CHANNELS_LAST:
         return _no_form(target, node, form) or _not_turned(graph, plan, decided)
     if node.op_type == "LSTM":
@@ -177,6 +182,11 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     if any(node.inputs[0] in n.quantized_outputs for n in plan.nodes.values()):
         return "its input is made by an integer operator"
     return ""
+
+
+def _not_stored(decided: NodePlan) -> str:
+    stored = decided.decision.taken and decided.weight is not None and not decided.activations and not decided.form
+    return "" if stored else "it does not compute in float with a weight that is stored as integers"
 
 
 def _no_form(target: Target, node: NodeView, form: str) -> str:
@@ -294,18 +304,18 @@ def _unbounded(graph: GraphView, node: NodeView, decided: NodePlan) -> str:
 
 
 def _wanted(graph: GraphView, recipe: Recipe, target: Target) -> dict[str, str]:
-    """Node -> the form that ``recipe`` wants for it, beside one scale; the last entry that fits decides."""
+    """Node -> the form that ``recipe`` wants for it, but for its weight; the last entry that fits decides."""
     found: dict[str, str] = {}
     for names, form in _entries(graph, recipe, target):
-        found.update(dict.fromkeys(names if form != ONE_SCALE else (), form))
+        found.update(dict.fromkeys(names if form not in (ONE_SCALE, TWO_BYTES) else (), form))
     return {n: found[n] for n in graph.nodes if n in found}
 
 
-def _single(graph: GraphView, recipe: Recipe, target: Target) -> tuple[str, ...]:
-    """The nodes whose weights are to have one scale by ``recipe``, in whatever form."""
+def _beside(graph: GraphView, recipe: Recipe, target: Target, wanted: str) -> tuple[str, ...]:
+    """The nodes whose weights are to have ``wanted``, one scale or two bytes, by ``recipe``, in whatever form."""
     found = set[str]()
     for names, form in _entries(graph, recipe, target):
-        if form == ONE_SCALE:
+        if form == wanted:
             found.update(names)
         elif form == PLAIN:
             found.difference_update(names)
@@ -334,7 +344,8 @@ def _entries(graph: GraphView, recipe: Recipe, target: Target) -> list[tuple[lis
 
 
 def _forms_of(target: Target, node: NodeView) -> tuple[str, ...]:
-    return target.capability(key(node.domain, node.op_type)).forms
+    rule, own = rule_of(node), target.capability(key(node.domain, node.op_type)).forms
+    return (*own, TWO_BYTES) if rule is not None and rule.ports(Role.WEIGHT, node) else own
 
 
 def _hint(target: Target, form: str) -> str:
@@ -353,10 +364,17 @@ def _formed(graph: GraphView, plan: NodePlan, form: str) -> NodePlan:
 
 def _told(plan: NodePlan, form: str) -> NodePlan:
     decision = replace(plan.decision, reason=f"{plan.decision.reason}, {TITLES[form]}")
-    if form == ONE_SCALE and plan.weight is not None:
-        weight = replace(plan.weight, spec=replace(plan.weight.spec, granularity=PerTensor()))
-        return replace(plan, weight=weight, decision=decision)
-    return replace(plan, form=form, decision=decision)
+    if form not in (ONE_SCALE, TWO_BYTES):
+        return replace(plan, form=form, decision=decision)
+
+    def changed(weight: WeightPlan | None) -> WeightPlan | None:
+        if weight is None:
+            return None
+        spec = weight.spec
+        spec = replace(spec, qtype=INT16) if form == TWO_BYTES else replace(spec, granularity=PerTensor())
+        return replace(weight, spec=spec)
+
+    return replace(plan, weight=changed(plan.weight), second=changed(plan.second), decision=decision)
 
 
 def _folded(graph: GraphView, plan: NodePlan, target: Target) -> NodePlan:

@@ -2,8 +2,8 @@
 
     par      SQNR with the range of each sample, and float results between (:mod:`qconvert.emit.rounded`): what 8 bits
              can have at any speed. The aim is a margin below
-    better   of two placements, that with the lower  log(time) - worth(min(SQNR, aim)); a dB is worth RATE, and from
-             GOOD_DB to MOST_DB a part of that
+    better   of two placements, that with the lower  log(time) + SIZE log(bytes) - worth(min(SQNR, aim)); a dB is worth
+             RATE, and from GOOD_DB to MOST_DB a part of that
 
 Static ranges have to hold for every sample, and every result is rounded: where samples differ in level, or residual
 streams are long, a placement that is fast may be 10 dB below par. The corners of cost + lambda x noise say what is to
@@ -40,6 +40,8 @@ from qconvert.tuning.search import corners_of, noise_at
 # What a dB is worth, as a logarithm of the time; and beyond GOOD_DB, a hundredth of the amplitude.
 RATE, LESS = math.log(1.05), math.log(1.015)
 GOOD_DB, MOST_DB = 40.0, 50.0
+# What the logarithm of the bytes of all weights counts beside that of the time: twice the bytes, 7 %.
+SIZE = 0.1
 # Nobody can tell outputs from par that are so near. A placement that gains less has gained nothing.
 MARGIN_DB = 1.0
 # What a placement has to be better by, in that unit, to be tried, or taken.
@@ -194,31 +196,36 @@ class _Exchange:
             if not squashed and not self._in_time():
                 break
             analysis = self._analysis(squashed=squashed)
-            corners, tried = self._corners(analysis), {0}
-            expected = _Expected(corners=corners, base_db=self.first.db, base_ms=self.base_ms)
+            corners, tried, start = self._corners(analysis), {0}, self.first
+            if self._whole(frozenset(), analysis):  # weights that stay stored are in the way at any price
+                start = self._point(frozenset(), analysis) or start
+                best = self._better(best, start)
+            expected = _Expected(corners=corners, base_db=max(start.db, self.first.db), base_ms=self.base_ms)
             while len(tried) <= _ATTEMPTS and self._in_time():
                 losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
                 number = min(losses, key=lambda n: losses[n], default=0)
                 if not number or losses[number] + _LEAST > self._loss(best):
                     break
                 tried.add(number)
-                try:
-                    point = self._point(corners[0].integer - corners[number].integer, analysis)
-                except DataError:
-                    raise
-                except Exception as error:  # what was found so far is good
-                    self.fallback.started.run.progress.note(f"a placement failed: {described(error)[:300]}")
-                    continue
-                if self._loss(point) + _LEAST < self._loss(best) and point.db > best.db + MARGIN_DB:
-                    best = point
-                expected.learn(number, point)
+                back = corners[0].integer - corners[number].integer
+                if number == len(corners) - 1:
+                    back |= integer_nodes(self.fallback.quantized.plan)  # of the state of an LSTM no corner knows
+                point = self._point(back, analysis)
+                if point is not None:
+                    best = self._better(best, point)
+                    expected.learn(number, point)
         return best
+
+    def _better(self, best: _Point, point: _Point) -> _Point:
+        gained = point.db > best.db + MARGIN_DB and quantizes(point.made.plan)
+        return point if gained and self._loss(point) + _LEAST < self._loss(best) else best
 
     def _in_time(self) -> bool:
         return time.monotonic() - self.began < _SECONDS
 
     def _loss(self, point: _Point) -> float:
-        return self._loss_of(point.db, point.log_time)
+        larger = math.log(point.made.model.weight_bytes() / max(1, self.first.made.model.weight_bytes()))
+        return self._loss_of(point.db, point.log_time) + SIZE * larger
 
     def _loss_of(self, db: float, log_time: float) -> float:
         slowest = max(0.0, self.in_float + math.log(HYSTERESIS))
@@ -245,13 +252,24 @@ class _Exchange:
         in_float = corners[0].cost + math.expm1(self.in_float) * self.base_ms * 1e6
         return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
 
-    def _point(self, back: frozenset[str], analysis: Analysis) -> _Point:
+    def _whole(self, back: frozenset[str], analysis: Analysis) -> frozenset[str]:
+        """What must not have weights of 8 bits with ``back`` in float."""
         plan = self.fallback.quantized.plan
         stored = {n.node for n in plan.taken() if n.weight is not None} - integer_nodes(plan)
-        whole = too_noisy(analysis, back | stored, self.aim_db)
-        if (back, whole) not in self.points:
-            self.points[back, whole] = self._made(back, whole)
-        return self.points[back, whole]
+        return too_noisy(analysis, back | stored, self.aim_db)
+
+    def _point(self, back: frozenset[str], analysis: Analysis) -> _Point | None:
+        """The placement with ``back`` in float; None where it fails."""
+        key = back, self._whole(back, analysis)
+        try:
+            if key not in self.points:
+                self.points[key] = self._made(*key)
+        except DataError:
+            raise
+        except Exception as error:  # what was found so far is good
+            self.fallback.started.run.progress.note(f"a placement failed: {described(error)[:300]}")
+            return None
+        return self.points[key]
 
     def _made(self, back: frozenset[str], whole: frozenset[str]) -> _Point:
         started, made = self.fallback.started, self.fallback.made(back, whole)

@@ -20,10 +20,12 @@ import numpy as np
 from qconvert.conversion import Quantized
 from qconvert.evaluate.fidelity import FLOOR_DB, output_energies, sqnr_db
 from qconvert.evaluate.interval import score_interval
+from qconvert.forms import TWO_BYTES
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.pipeline import Started, make_quantized
-from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
+from qconvert.plan.build import LEAST_STORED, MEASURED_FLOAT, PINNED_FLOAT
+from qconvert.plan.forms import entries
 from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import PINNED, Recipe
 from qconvert.recover.samples import Feeds, Samples, seen_and_judging
@@ -80,7 +82,7 @@ class Fallback:
         quantized: its result.
         order: all nodes.
         pinned, forms: those that are in float there, and the forms of others, as a recipe says it.
-        excluded: those whose weights are float there, too.
+        excluded: those whose tables are float there, too.
     """
 
     started: Started
@@ -108,20 +110,30 @@ class Fallback:
         )
 
     def made(self, back: Set[str], whole: Set[str] = frozenset()) -> Quantized:
-        """The model with ``back`` in float arithmetic, and ``whole`` with float weights, too; a pinned placement."""
+        """The model with ``back`` in float arithmetic, and weights of ``whole`` stored in two bytes each.
+
+        What picks rows of a table reads a float one instead. The placement is pinned.
+        """
         run = self.started.run
-        excluded = tuple(name for name in self.order if name in whole or name in self.excluded)
-        floats = {*self.pinned, *back} - whole
+        tables = {n.node for n in self.quantized.plan.taken() if n.table is not None}
+        excluded = tuple(name for name in self.order if name in whole & tables or name in self.excluded)
+        stored = [name for name in self.order if name in whole - tables and self._is_stored(name)]
+        floats = {*self.pinned, *back} - set(excluded)
         recipe = replace(
             run.recipe,
             placement=PINNED,
             pinned_float=tuple(name for name in self.order if name in floats),
-            forms=self.forms,
+            forms=(*self.forms, *entries(dict.fromkeys(stored, TWO_BYTES))),
             exclude=(*run.recipe.exclude, *excluded),
         )
         made = make_quantized(self.started.prepared, replace(run, recipe=recipe), required=False)
         told = replace(made, plan=told_as(made.plan, self.quantized.plan))  # what was measured, and why
         return _reported(_explained(told, back | whole), self.quantized, recipe, excluded)
+
+    def _is_stored(self, name: str) -> bool:
+        """Whether weights of the node ``name`` are stored as integers where it computes in float."""
+        graph, node = view_of(self.started.prepared.model), self.quantized.plan.nodes[name]
+        return sum(graph.tensors[w.tensor].elements() for w in (node.weight, node.second) if w) >= LEAST_STORED
 
 
 def sqnr_of(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> Measured:
