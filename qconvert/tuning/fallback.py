@@ -82,7 +82,7 @@ class Fallback:
         quantized: its result.
         order: all nodes.
         pinned, forms: those that are in float there, and the forms of others, as a recipe says it.
-        excluded: those whose tables are float there, too.
+        excluded: those whose weights are float there, too.
     """
 
     started: Started
@@ -109,15 +109,16 @@ class Fallback:
             excluded=placed.excluded,
         )
 
-    def made(self, back: Set[str], whole: Set[str] = frozenset()) -> Quantized:
-        """The model with ``back`` in float arithmetic, and weights of ``whole`` stored in two bytes each.
+    def made(self, back: Set[str], whole: Set[str] = frozenset(), *, bytes_each: int = 2) -> Quantized:
+        """The model with ``back`` in float arithmetic, and weights of ``whole`` stored in two bytes each, or in four.
 
-        What picks rows of a table reads a float one instead. The placement is pinned.
+        What picks rows of a table reads a float one in any case. The placement is pinned.
         """
         run = self.started.run
         tables = {n.node for n in self.quantized.plan.taken() if n.table is not None}
-        excluded = tuple(name for name in self.order if name in whole & tables or name in self.excluded)
-        stored = [name for name in self.order if name in whole - tables and self._is_stored(name)]
+        bare = whole if bytes_each > 2 else whole & tables
+        excluded = tuple(name for name in self.order if name in bare or name in self.excluded)
+        stored = [name for name in self.order if name in whole - bare and self._is_stored(name)]
         floats = {*self.pinned, *back} - set(excluded)
         recipe = replace(
             run.recipe,
@@ -171,7 +172,10 @@ def _explained(made: Quantized, back: Set[str]) -> Quantized:
     for name in back & nodes.keys():
         node = nodes[name]
         if not node.decision.taken or not (node.activations or node.form):
-            stored = "; its weight is stored as integers" if node.decision.taken and node.weight is not None else ""
+            stored = ""
+            if node.decision.taken and node.weight is not None:
+                bits = node.weight.spec.qtype.bits
+                stored = f"; its weight is stored as integers{'' if bits == 8 else f' of {bits} bits'}"
             nodes[name] = replace(node, decision=replace(node.decision, reason=f"{FOR_ACCURACY}{stored}"))
     for name, node in nodes.items():
         if node.decision.reason.startswith(PINNED_FLOAT):  # by the recipe that was made here

@@ -147,11 +147,15 @@ def _search(
         nonlocal best, reached, gone
         whole = too_noisy(analysis, back | states | stored, FLOOR_DB)
         started.run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
-        made = fallback.made(back, whole)
-        got = sqnr_of(reference, made.session, feeds)
-        if got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
-            gone = back | whole
-            best, reached = made, got
+        got = found
+        for bytes_each in (2, 4) if whole and not start - back else (2,):  # with all of it in float it has to do
+            made = fallback.made(back, whole, bytes_each=bytes_each)
+            got = sqnr_of(reference, made.session, feeds)
+            if got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
+                gone = back | whole
+                best, reached = made, got
+            if got.least_db >= FLOOR_DB:
+                break
         return got.least_db
 
     aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)

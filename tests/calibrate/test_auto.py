@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qconvert.calibrate.expected_error import ExpectedError
-from qconvert.calibrate.method import METHODS
+from qconvert.calibrate.method import ALIKE, METHODS, Seen
 from qconvert.calibrate.methods.auto import CANDIDATES, Auto
 from qconvert.calibrate.outliers import inliers
 from qconvert.numerics.affine import dequantize, params_from_range, quantize
@@ -70,3 +70,28 @@ def test_nothing_is_clipped_where_clipping_is_dear() -> None:
 
 def test_nothing_seen_is_no_range() -> None:
     assert Auto().range(Histogram(), SPECS[0]) == (0.0, 0.0)
+
+
+def test_before_a_slope_the_range_is_the_better_one_for_what_reads_it() -> None:
+    """LeakyRelu of 0.1 behind elements of which the negative ones reach three times as far."""
+    rng = np.random.default_rng(5)
+    x = np.where(rng.random(60_000) < 0.5, rng.exponential(1.0, 60_000), -rng.exponential(3.0, 60_000))
+    hist = histogram(x)
+    plain, cut = (Auto().weigh(hist, SPECS[0], seen)[0] for seen in (ALIKE, Seen(below=[(hist, 0.1)])))
+
+    def noise(lo: float, hi: float) -> float:
+        params = params_from_range(lo, hi, SPECS[0])
+        found = dequantize(quantize(x.astype(np.float32), params), params).astype(np.float64)
+        return float(np.sum((np.where(found < 0, 0.1 * found, found) - np.where(x < 0, 0.1 * x, x)) ** 2))
+
+    assert cut.lo > 0.9 * plain.lo
+    assert noise(cut.lo, cut.hi) < 0.85 * noise(plain.lo, plain.hi)
+
+
+def test_values_that_make_no_difference_neither_cost_nor_widen_the_range() -> None:
+    x = np.concatenate([np.random.default_rng(6).normal(0, 1, 5000), [-200.0] * 50]).astype(np.float32)
+    seen = Seen(useful=(-3.0, np.inf))
+    found = Auto().weigh(histogram(x), SPECS[0], seen)[0]
+    assert -3.0 <= found.lo < -2.0 and found.noise < 1e-4
+    # by the range of all there is, the step would be forty times as long
+    assert found.hi - found.lo < 0.05 * (max(x) - min(x))

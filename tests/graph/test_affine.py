@@ -170,3 +170,34 @@ def test_a_declared_output_shape_that_is_not_true_costs_no_simplification() -> N
     sizes = b.node("Concat", b.node("Gather", b.node("Shape", x), b.ints(0)), b.ints(-1), b.ints(4), axis=0)
     b.output(b.node("Reshape", x, sizes, out="y"), [1, "m"])
     assert "Reshape" in prepared_ops(b, IMAGE)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_bias_behind_a_one_dimensional_convolution_of_tensorflow(turned: bool) -> None:
+    """Conv2D over [n, c, w, 1], its last axis squeezed, sliced as a whole, perhaps turned, then bias and factor."""
+    b = Builder(seed=3)
+    x = b.node("Conv", b.input("x", [2, 4, 6, 1]), b.weight(8, 4, 3, 1))
+    ends = b.ints(2147483647, 2147483647, 2147483647, 1)
+    x = b.node("Slice", x, b.ints(0, 0, 0, 0), ends, b.ints(0, 1, 2, 3))
+    x = b.node("Squeeze", x, b.ints(3))
+    x = b.node("Transpose", x, perm=[0, 2, 1]) if turned else x
+    values = RNG.uniform(0.5, 2, (8,) if turned else (1, 8, 1)).astype(np.float32)
+    x = b.node("Add", x, b.const(values))
+    b.output(b.node("Mul", x, b.const(values), out="y"))
+    found = prepared_ops(b, IMAGE[..., :1])
+    assert found == ["Conv", "Squeeze", *(["Transpose"] if turned else [])]
+
+
+def test_along_another_axis_than_that_of_the_channels_it_stays() -> None:
+    b = Builder(seed=3)
+    x = b.node("Conv", b.input("x", [2, 4, 8, 1]), b.weight(6, 4, 1, 1))
+    x = b.node("Transpose", b.node("Squeeze", x, b.ints(3)), perm=[0, 2, 1])
+    b.output(b.node("Add", x, b.const(RNG.uniform(0.5, 2, (8, 1)).astype(np.float32)), out="y"))
+    assert prepared_ops(b, RNG.normal(size=(2, 4, 8, 1)).astype(np.float32)) == ["Conv", "Squeeze", "Transpose", "Add"]
+
+
+def test_a_slice_that_cuts_something_off_stays() -> None:
+    b = Builder(seed=3)
+    x = b.node("Slice", b.input("x", [2, 4, 6, 6]), b.ints(0), b.ints(5), b.ints(2))
+    b.output(b.node("Relu", b.node("Slice", x, b.ints(0), b.ints(6), b.ints(3)), out="y"))
+    assert prepared_ops(b, IMAGE) == ["Slice", "Relu"]

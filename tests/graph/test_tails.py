@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qconvert.graph.model import Model
 from qconvert.graph.signature import session_of
 from qconvert.graph.simulate import Rounding, simulated
-from qconvert.graph.tails import as_squashed, before_squashing
+from qconvert.graph.tails import as_squashed, before_squashing, both_sides
 from qconvert.numerics.affine import params_from_range
 from qconvert.numerics.dtypes import UINT8
 from qconvert.numerics.spec import QuantSpec
@@ -34,7 +34,7 @@ def model(*nodes: str, outputs: dict[str, int]) -> Model:
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 5])],
         [helper.make_tensor_value_info(name, dtype, None) for name, dtype in outputs.items()],
-        [shape],
+        [shape, numpy_helper.from_array(np.array([-1], np.int64), "last")],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return Model(ir=ir.from_proto(proto), path=None)
@@ -102,3 +102,21 @@ def test_without_float_outputs_the_last_floats_are_compared(taken: Callable[[Mod
     made.ir.graph[2].outputs[0].type = ir.TensorType(ir.DataType.BOOL)
     (found,) = session_of(taken(made)).run(FEED)
     assert np.array_equal(found, np.sign(FEED["x"]))
+
+
+def test_both_sides_of_a_squashing_operator() -> None:
+    made = model("Tanh x a", "Softmax a y", "Exp x z", outputs={"y": TensorProto.FLOAT, "z": TensorProto.FLOAT})
+    both, sides = both_sides(made)
+    found = session_of(both).run(FEED)
+    for numbers, taken in zip(sides, (before_squashing, as_squashed), strict=True):
+        for number, expected in zip(numbers, session_of(taken(made)).run(FEED), strict=True):
+            assert np.array_equal(found[number], expected)
+    assert len(found) == 3  # the output that nothing squashes is there once
+    _, sides = both_sides(model("Tanh x y", outputs={"y": TensorProto.FLOAT}))
+    assert sides == ((0,),)
+
+
+def test_a_softmax_of_several_operators() -> None:
+    made = model("Tanh x a", "Exp a b", "ReduceSum b,last c", "Div b,c y", outputs={"y": TensorProto.FLOAT})
+    (found,) = session_of(before_squashing(made)).run(FEED)
+    assert np.allclose(found, np.tanh(FEED["x"]), atol=1e-6)

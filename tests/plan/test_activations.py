@@ -183,3 +183,23 @@ def test_what_is_no_gelu_is_left_alone(tail: Callable[[Builder, str], str]) -> N
     prepared = net(tail)
     found = able(view_of(prepared.model), made(prepared).plan, RECIPE, target_of("x86-vnni")).get("activation", ())
     assert not [n for n in found if prepared.model.ir.graph.node(n).op_type == "Erf"]
+
+
+def gelu_by_tanh(b: Builder, x: str) -> str:
+    cube = b.node("Mul", b.node("Pow", x, b.const(np.float32(3))), b.const(np.float32(0.044715)))
+    inner = b.node("Mul", b.node("Add", x, cube), b.const(np.float32((2 / np.pi) ** 0.5)))
+    gate = b.node("Add", b.node("Tanh", inner), b.const(np.float32(1)))
+    return b.node("Mul", b.node("Mul", x, b.const(np.float32(0.5))), gate)
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_a_gelu_by_tanh_becomes_one_operator_also_between_floats(floats: bool) -> None:
+    prepared = net(gelu_by_tanh)
+    pinned = tuple(n.name or "" for n in prepared.model.ir.graph) if floats else ()
+    recipe = replace(RECIPE, placement=PINNED, pinned_float=pinned)
+    plain, formed = (made(prepared, replace(recipe, forms=f)) for f in ((), ("Tanh=activation",)))
+    assert take_census(formed.model, []).ops["FastGelu"] == 1
+    assert not {"Tanh", "Pow"} & {n.op_type for n in formed.model.ir.graph}
+    (a,), (b,) = (r.session.run(FEED) for r in (plain, formed))
+    assert np.abs(a).max() > 0.1
+    assert np.abs(a - b).max() <= (1e-5 if floats else 0.02) * np.abs(a).max()

@@ -14,7 +14,7 @@ from qconvert.graph.build_view import view_of
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import prepare
 from qconvert.graph.signature import session_of
-from qconvert.plan.useful import EVERYTHING, Range, floors, useful_range
+from qconvert.plan.useful import EVERYTHING, Range, floors, slopes_below, useful_range
 
 FEED = {"image": np.random.default_rng(3).normal(scale=6, size=(1, 3, 8, 8)).astype(np.float32)}
 
@@ -35,6 +35,22 @@ def useful(model: Model, name: str) -> Range:
 def gelu(b: Builder, x: str) -> str:
     erf = b.node("Erf", b.node("Div", x, b.const(np.float32(2**0.5))))
     return b.node("Mul", b.node("Mul", x, b.node("Add", erf, b.const(np.float32(1)))), b.const(np.float32(0.5)))
+
+
+def gelu_by_tanh(b: Builder, x: str) -> str:
+    """As JAX writes it: the cube as two products, factors on the left."""
+    cube = b.node("Mul", x, b.node("Mul", x, b.node("Mul", b.const(np.float32(0.044715)), x)))
+    inner = b.node("Mul", b.const(np.float32((2 / np.pi) ** 0.5)), b.node("Add", x, cube))
+    gate = b.node("Add", b.const(np.float32(1)), b.node("Tanh", inner))
+    return b.node("Mul", x, b.node("Mul", b.const(np.float32(0.5)), gate))
+
+
+def gelu_by_pow(b: Builder, x: str) -> str:
+    """As PyTorch exports it."""
+    cube = b.node("Mul", b.node("Pow", x, b.const(np.float32(3))), b.const(np.float32(0.044715)))
+    inner = b.node("Mul", b.node("Add", x, cube), b.const(np.float32((2 / np.pi) ** 0.5)))
+    gate = b.node("Add", b.node("Tanh", inner), b.const(np.float32(1)))
+    return b.node("Mul", b.node("Mul", x, b.const(np.float32(0.5))), gate)
 
 
 def made(tail: Callable[[Builder, str], str]) -> tuple[Model, str]:
@@ -81,8 +97,10 @@ def test_what_readers_tell_apart(tail: Callable[[Builder, str], str], expected: 
         (lambda b, x: b.node("Sigmoid", x), 5e-5),
         (lambda b, x: b.node("Tanh", x), 1e-4),
         (gelu, 2e-5),
+        (gelu_by_tanh, 2e-5),
+        (gelu_by_pow, 2e-5),
     ],
-    ids=["h-swish", "swish", "Sigmoid", "Tanh", "Gelu"],
+    ids=["h-swish", "swish", "Sigmoid", "Tanh", "Gelu", "Gelu by tanh", "Gelu by tanh, with Pow"],
 )
 def test_cutting_the_range_changes_next_to_nothing(tail: Callable[[Builder, str], str], least: float) -> None:
     model, name = made(tail)
@@ -112,3 +130,41 @@ def test_an_output_is_seen_by_everyone() -> None:
     b.output(hard_swish(b, x), None)
     view = view_of(Model(ir=ir.from_proto(b.model())))
     assert useful_range(view, [x], floors(view)) == EVERYTHING
+
+
+def prelu(b: Builder, x: str) -> str:
+    return b.node("PRelu", x, b.const(np.linspace(0.1, 0.7, 8, dtype=np.float32).reshape(8, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (lambda b, x: b.node("LeakyRelu", x, alpha=0.1), (0.1,)),
+        (prelu, (float(np.sqrt(np.mean(np.linspace(0.1, 0.7, 8) ** 2))),)),
+        (lambda b, x: b.node("LeakyRelu", x, alpha=1.5), ()),
+        (lambda b, x: b.node("Add", b.node("LeakyRelu", x, alpha=0.1), x), ()),
+        (lambda b, x: b.node("Add", b.node("LeakyRelu", x, alpha=0.1), prelu(b, x)), None),
+        (lambda b, x: b.relu(x), ()),
+    ],
+    ids=["LeakyRelu", "PRelu", "steep", "read as it is, too", "the steepest counts", "Relu"],
+)
+def test_how_much_of_an_error_below_zero_is_left(
+    tail: Callable[[Builder, str], str], expected: tuple[float, ...] | None
+) -> None:
+    model, name = made(tail)
+    found = slopes_below(view_of(model), [name], [name])
+    assert found == pytest.approx(
+        slopes_below(view_of(made(prelu)[0]), [name], [name]) if expected is None else expected
+    )
+
+
+def test_the_parts_of_prelu_are_known_on_integers() -> None:
+    """max(x, s x): of x what the filter leaves counts, of the filter's result everything."""
+    b = Builder(seed=1, opset=14)
+    b.output(b.node("Neg", prelu(b, b.conv(b.input("image", [1, 3, 8, 8]), 3, 8))), None)
+    model = prepare(Model(ir=ir.from_proto(b.model())), FEED, min_opset=14, rewritten=frozenset({"PRelu"})).model
+    view = view_of(model)
+    largest = next(n for n in view.nodes.values() if n.op_type == "Max")
+    x, scaled = (t or "" for t in largest.inputs)
+    found = slopes_below(view, [x, scaled, largest.outputs[0]], [x, scaled])
+    assert found == (pytest.approx(np.sqrt(np.mean(np.linspace(0.1, 0.7, 8) ** 2))), 1.0)
