@@ -107,8 +107,9 @@ def weights(hist: Histogram, useful: tuple[float, float], parts: Sequence[tuple[
     for part, below in parts:
         left = part.edges()[:-1]
         into = (np.floor(left / hist.width) - hist.lo_bin).astype(np.intp)
-        np.add.at(total, into, part.counts)
-        np.add.at(weighed, into, np.where(left < 0, below**2, 1.0) * part.counts)
+        there = (into >= 0) & (into < total.size)  # what is a mask among all elements may not be one among its own
+        np.add.at(total, into[there], part.counts[there])
+        np.add.at(weighed, into[there], (np.where(left < 0, below**2, 1.0) * part.counts)[there])
     return np.where(inside, np.divide(weighed, total, out=np.ones_like(total), where=total > 0), 0.0)
 
 

@@ -6,6 +6,8 @@ the few that are, and between indices it shows as all or nothing. What they read
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from qconvert.graph.model import Model
@@ -21,6 +23,8 @@ _PASSING = (
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast"),
     *("QuantizeLinear", "DequantizeLinear"),
 )
+_PAIRS = ("QuantizeLinear", "DequantizeLinear")
+_WIDENING = (*_PASSING, "Expand")
 
 
 def before_squashing(model: Model) -> Model:
@@ -117,11 +121,15 @@ def _squashed(output: ir.Value) -> ir.Value | None:
 
 def _exponents(quotient: ir.Node) -> ir.Value | None:
     """x where ``quotient`` is exp(x) / sum exp(x), a Softmax of several operators."""
-    powers, total = quotient.inputs[0], quotient.inputs[1]
-    while total is not None and (node := total.producer()) is not None and node.op_type in (*_PASSING, "Expand"):
-        total = node.inputs[0]
-    added = total.producer() if total is not None else None
-    node = powers.producer() if powers is not None else None
-    if node is None or node.op_type != "Exp" or added is None or added.op_type != "ReduceSum":
+    powers, total = (_maker(v, passing) for v, passing in zip(quotient.inputs, (_PAIRS, _WIDENING), strict=True))
+    if powers is None or powers.op_type != "Exp" or total is None or total.op_type != "ReduceSum":
         return None
-    return node.inputs[0] if added.inputs[0] is powers else None
+    return powers.inputs[0] if _maker(total.inputs[0], _PAIRS) is powers else None
+
+
+def _maker(value: ir.Value | None, passing: Sequence[str]) -> ir.Node | None:
+    """The node that makes ``value``, but for operators that pass it on."""
+    node = value.producer() if value is not None else None
+    while node is not None and node.op_type in passing:
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return node

@@ -13,6 +13,7 @@ and Gimpel 2016, arXiv:1606.08415; the operators' documentation in ONNX Runtime 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,10 @@ def slope_of(graph: GraphView, node: NodeView, tensor: str) -> float | None:
     if node.op_type == "Max":
         scaled = graph.producer(node.inputs[1] or "") if len(node.inputs) == 2 else None
         return 0.0 if scaled is not None and _is_slope(graph, scaled, tensor) else None
-    largest = [n for n, _ in graph.consumers(node.outputs[0]) if n.op_type == "Max" and n.inputs[0] == tensor]
-    return _rms(graph, node.inputs[1]) if largest and _is_slope(graph, node, tensor) else None
+    if not _is_slope(graph, node, tensor):
+        return None
+    largest = any(n.op_type == "Max" and n.inputs[0] == tensor for n, _ in graph.consumers(node.outputs[0]))
+    return _rms(graph, node.inputs[1]) if largest else None
 
 
 def _is_slope(graph: GraphView, node: NodeView, tensor: str) -> bool:
@@ -108,23 +111,25 @@ def _tanh_of(graph: GraphView, tanh: NodeView) -> tuple[str, list[str]] | None:
             tensors += [t for t in node.inputs if t is not None and t not in tensors and not graph.is_constant(t)]
     for x in tensors[1:]:
         found: dict[str, NDArray[np.float64]] = {x: np.array([0.0, 1.0, 0.0, 0.0])}
-        polynomial = _polynomial(graph, tensors[0], found)
+        polynomial = _polynomial(graph, tensors[0], found, {n.outputs[0]: n for n in before})
         if polynomial is not None and np.allclose(polynomial, _CUBIC, rtol=_SOME, atol=0):
             return x, [n.name for n in graph.nodes.values() if n.outputs[0] in found and n.outputs[0] != x]
     return None
 
 
-def _polynomial(graph: GraphView, tensor: str, found: dict[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
-    """The coefficients [4] of ``tensor`` as a polynomial in the one in ``found``, to which what is on the way is added;
-    None where it is none of degree 3 or less."""
+def _polynomial(
+    graph: GraphView, tensor: str, found: dict[str, NDArray[np.float64]], makers: Mapping[str, NodeView]
+) -> NDArray[np.float64] | None:
+    """The coefficients [4] of ``tensor``, made by ``makers``, as a polynomial in the one in ``found``, to which what is
+    on the way is added; None where it is none of degree 3 or less."""
     if tensor in found:
         return found[tensor]
     if (constant := _scalar(graph, tensor)) is not None:
         return np.array([constant, 0.0, 0.0, 0.0])
-    node = graph.producer(tensor)
-    if node is None or node.op_type not in _POLYNOMIAL or node.domain not in ("", "ai.onnx"):
+    node = makers.get(tensor)
+    if node is None or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
         return None
-    first, second = (_polynomial(graph, t or "", found) for t in node.inputs)
+    first, second = (_polynomial(graph, t or "", found, makers) for t in node.inputs)
     if first is None or second is None:
         return None
     if node.op_type == "Add":

@@ -112,10 +112,14 @@ def exchanged(
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
         note = f"accuracy: {found_db:.1f} dB, and no other placement could be tried: {described(error)[:300]}"
         return replace(quantized, notes=(*quantized.notes, note))
-    if not best.back:
+    if best is search.first:
         return quantized
-    names = f"{len(best.back)} operators back in float: {', '.join(best.back[:8])}"
-    names += " and others" if len(best.back) > 8 else ""
+    told = [
+        f"{len(names)} operators {what}: {', '.join(names[:8])}{' and others' if len(names) > 8 else ''}"
+        for names, what in ((best.back, "back in float"), (best.whole, "with weights of 16 bits"))
+        if names
+    ]
+    names = ", ".join(told)
     if not integer_nodes(best.made.plan):
         stored = ", and weights are stored as integers" if quantizes(best.made.plan) else ""
         names = f"everything computes in float{stored}"
@@ -154,11 +158,12 @@ def _timed(started: Started, models: Mapping[str, Model], feed: Feed, seconds: f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Point:
-    """A placement that was made: what went ``back`` to float, its SQNR, and the logarithm of its time against that of
-    the first."""
+    """A placement that was made: what went ``back`` to float, what is stored in more than 8 bits as a ``whole``, its
+    SQNR, and the logarithm of its time against that of the first."""
 
     made: Quantized
     back: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     db: float
     log_time: float = 0.0
 
@@ -224,7 +229,7 @@ class _Exchange:
         return time.monotonic() - self.began < _SECONDS
 
     def _loss(self, point: _Point) -> float:
-        larger = math.log(point.made.model.weight_bytes() / max(1, self.first.made.model.weight_bytes()))
+        larger = math.log(max(1, point.made.model.weight_bytes()) / max(1, self.first.made.model.weight_bytes()))
         return self._loss_of(point.db, point.log_time) + SIZE * larger
 
     def _loss_of(self, db: float, log_time: float) -> float:
@@ -279,8 +284,8 @@ class _Exchange:
         log_time = -math.log(speedup(times["first"], times["made"]).median)
         told = f"{len(back)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time"
         started.run.progress.note(told)
-        names = tuple(n for n in self.fallback.order if n in back | whole)
-        return _Point(made=made, back=names, db=db, log_time=log_time)
+        gone, wide = (tuple(n for n in self.fallback.order if n in names) for names in (back, whole))
+        return _Point(made=made, back=gone, whole=wide, db=db, log_time=log_time)
 
 
 @dataclass(slots=True, kw_only=True)
