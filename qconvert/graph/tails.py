@@ -18,12 +18,9 @@ _OTHER_FLOATS = (*HALVES, ir.DataType.DOUBLE)
 
 _SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax", "ArgMin")
 
-# What may stand between a squashing operator and the output.
-_PASSING = (
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast"),
-    *("QuantizeLinear", "DequantizeLinear"),
-)
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
+# What may stand between a squashing operator and the output.
+_PASSING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast", *_PAIRS)
 _WIDENING = (*_PASSING, "Expand")
 
 

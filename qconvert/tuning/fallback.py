@@ -118,7 +118,7 @@ class Fallback:
         tables = {n.node for n in self.quantized.plan.taken() if n.table is not None}
         bare = whole if bytes_each > 2 else whole & tables
         excluded = tuple(name for name in self.order if name in bare or name in self.excluded)
-        stored = [name for name in self.order if name in whole - bare and self._is_stored(name)]
+        stored = self._stored(whole - bare)
         floats = {*self.pinned, *back} - set(excluded)
         recipe = replace(
             run.recipe,
@@ -131,10 +131,13 @@ class Fallback:
         told = replace(made, plan=told_as(made.plan, self.quantized.plan))  # what was measured, and why
         return _reported(_explained(told, back | whole), self.quantized, recipe, excluded)
 
-    def _is_stored(self, name: str) -> bool:
-        """Whether weights of the node ``name`` are stored as integers where it computes in float."""
-        graph, node = view_of(self.started.prepared.model), self.quantized.plan.nodes[name]
-        return sum(graph.tensors[w.tensor].elements() for w in (node.weight, node.second) if w) >= LEAST_STORED
+    def _stored(self, names: Set[str]) -> list[str]:
+        """Those of ``names`` whose weights are stored as integers where they compute in float."""
+        if not names:
+            return []
+        tensors, nodes = view_of(self.started.prepared.model).tensors, self.quantized.plan.nodes
+        sizes = {n: sum(tensors[w.tensor].elements() for w in (nodes[n].weight, nodes[n].second) if w) for n in names}
+        return [name for name in self.order if sizes.get(name, 0) >= LEAST_STORED]
 
 
 def sqnr_of(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> Measured:
