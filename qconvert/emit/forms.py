@@ -4,6 +4,7 @@
     dynamic   x -> MatMul(DQ(W)) -> Add(b)       becomes   x -> DynamicQuantizeLinear -> (codes, s_x, z_x)
                                                            MatMulInteger(codes, W_q, z_x, z_w) -> Cast
                                                            -> Mul(s_x * s_w) -> Add(b)
+              x -> Conv(DQ(W), b)            becomes   as :mod:`qconvert.emit.unfolded` says
               LSTM(x, DQ(W), DQ(R), ...)     becomes   DynamicQuantizeLSTM(x, W_q, R_q, ..., s_w, z_w, s_r, z_r)
     bounded   x -> Softmax                       becomes   Max(x, ReduceMax(x) - 64) -> Softmax
     activation  x -> Sigmoid -> Mul(x)           becomes   x -> QuickGelu(alpha = 1), and likewise Gelu
@@ -25,6 +26,7 @@ import onnx_ir as ir
 
 from qconvert.emit.additions import CONTRIB, Additions
 from qconvert.emit.folded import TO_FIRST, TO_LAST, write_folded
+from qconvert.emit.unfolded import Unfolder
 from qconvert.emit.widened import write_widened
 from qconvert.errors import InternalError
 from qconvert.forms import ACTIVATION, BOUND, BOUNDED, CHANNELS_LAST, DYNAMIC, FOLDED, FUSED, WIDENED
@@ -76,6 +78,7 @@ class _Writer:
     additions: Additions
     nodes: Mapping[str, ir.Node]
     codes: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
+    turned: set[ir.Value] = field(default_factory=set)
 
     def fused(self, node: ir.Node) -> None:
         (x, x_scale, x_zero), (w, w_scale, w_zero) = self._behind(node, 0), self._behind(node, 1)
@@ -94,6 +97,14 @@ class _Writer:
             return
         value, name = node.inputs[0], node.name or "MatMul"
         w, w_scale, w_zero = self._behind(node, 1)
+        if node.op_type == "Conv":
+            unfolder = Unfolder(
+                graph=self.graph, additions=self.additions, quantized=self._quantized, turned=self.turned
+            )
+            unfolder.write(node, w, w_scale)
+            return
+        if node.op_type == "Gemm":
+            w, w_scale, w_zero = self._columns(node, w, w_scale)
         add, bias = self._bias(node)
         if value is None:
             raise InternalError(f"{node.name} reads nothing")
@@ -103,9 +114,25 @@ class _Writer:
         real = make(node, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
         factor = make(node, "Mul", [x_scale, w_scale], name=f"{name}_scales")
         result = make(node, "Mul", [real, factor], name=f"{name}_Mul")
-        if add is not None and bias is not None:
+        bias = bias or (node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None)
+        if bias is not None:
             result = make(node, "Add", [result, bias], name=f"{name}_Add")
         self._replace(node, add, result)
+
+    def _columns(
+        self, node: ir.Node, codes: ir.Value | None, scale: ir.Value | None
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """(codes [K, N], scale [N], zero point [N]) of the weight of a Gemm."""
+        weight, scales, make = constant_of(codes), constant_of(scale), self.additions.constant
+        if weight is None or scales is None:
+            raise InternalError(f"the weight of {node.name} is no constant")
+        columns = weight.T if node.attributes.get_int("transB", 0) else weight
+        count = columns.shape[1]
+        return (
+            make(self.graph, f"{node.name}_columns", np.ascontiguousarray(columns)),
+            make(self.graph, f"{node.name}_columns_s", np.broadcast_to(scales, (count,)).astype(np.float32)),
+            make(self.graph, f"{node.name}_columns_z", np.zeros(count, columns.dtype)),
+        )
 
     def _lstm(self, node: ir.Node) -> None:
         w, r = (self._gates(node, port) for port in (1, 2))

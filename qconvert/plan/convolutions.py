@@ -98,6 +98,20 @@ def convolution_ns(shape: ConvolutionShape, costs: ConvolutionCosts, *, integer:
     return kernel.call_ns + groups * (each - kernel.call_ns)
 
 
+def unfolded_ns(shape: ConvolutionShape, costs: ConvolutionCosts) -> float:
+    """Nanoseconds for ``shape``, of one group, quantized as the model runs; infinite where that is not known."""
+    if costs.unfolded is None:
+        return math.inf
+    counted = math.ceil(shape.channels_out / costs.lane) * costs.lane
+    return costs.unfolded.ns(
+        pixels=shape.pixels,
+        taps=shape.taps,
+        channels_in=shape.channels_in,
+        channels_out=shape.channels_out,
+        products=shape.pixels * shape.taps * shape.channels_in * counted,
+    )
+
+
 def is_direct(channels_in: int, channels_out: int, costs: ConvolutionCosts) -> bool:
     """Whether the integer kernel of a dense convolution reads its input where it lies."""
     return channels_in % costs.direct_in == 0 and channels_out >= costs.direct_out

@@ -32,6 +32,7 @@ from qconvert.numerics.spec import PerTensor
 from qconvert.ops.rule import Role, key, rule_of
 from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
+from qconvert.plan.dynamic import is_stored, lstm_objection, stored_objection
 from qconvert.plan.folding import Fold, fold_of
 from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
 from qconvert.plan.widening import with_widening
@@ -63,6 +64,7 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
         in_float = form in (BOUNDED, ACTIVATION)
+        in_float |= form == DYNAMIC and is_stored(plan.nodes[name])
         if form in (PLAIN, WIDENED, plan.nodes[name].form) or (not in_float and name in recipe.pinned_float):
             continue
         if form_objection(graph, plan, target, name, form):
@@ -90,9 +92,13 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
     """Form -> the nodes that could take it and of which ``recipe`` says nothing, in graph order.
 
     Convolutions and pools are not among them: what the target says of their shape decides, and what becomes of them.
+    Nor are dynamic forms of operators in float, which accuracy decides (:mod:`qconvert.plan.dynamic`).
     """
     measured = (f for f in FORMS if f != PLAIN and f not in UNPROFILED)
     found = {form: takers(graph, plan, recipe, target, form) for form in measured}
+    found[DYNAMIC] = tuple(
+        n for n in found[DYNAMIC] if plan.nodes[n].second is not None or not is_stored(plan.nodes[n])
+    )
     return {form: names for form, names in found.items() if names}
 
 
@@ -174,7 +180,9 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
     if form == CHANNELS_LAST:
         return _no_form(target, node, form) or _not_turned(graph, plan, decided)
     if node.op_type == "LSTM":
-        return _no_form(target, node, form) or _not_dynamic(node, decided)
+        return _no_form(target, node, form) or lstm_objection(node, decided)
+    if form == DYNAMIC and is_stored(decided):
+        return _no_form(target, node, form) or stored_objection(graph, decided)
     if objection := _no_product(graph, plan, target, name, form):
         return objection
     if form == FUSED:
@@ -185,8 +193,7 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
 
 
 def _not_stored(decided: NodePlan) -> str:
-    stored = decided.decision.taken and decided.weight is not None and not decided.activations and not decided.form
-    return "" if stored else "it does not compute in float with a weight that is stored as integers"
+    return "" if is_stored(decided) else "it does not compute in float with a weight that is stored as integers"
 
 
 def _no_form(target: Target, node: NodeView, form: str) -> str:
@@ -210,15 +217,6 @@ def _no_product(graph: GraphView, plan: QuantPlan, target: Target, name: str, fo
     if any(spec.qtype.bits != 8 for spec in codes):
         return "it does not multiply bytes"
     return ""
-
-
-def _not_dynamic(node: NodeView, decided: NodePlan) -> str:
-    """Why an LSTM cannot be a DynamicQuantizeLSTM."""
-    if not decided.decision.taken or decided.second is None:
-        return "its weights are not both stored as integers"
-    if any(w.spec.qtype != INT8 or not w.spec.symmetric for w in decided.constants):
-        return "its weights are no signed bytes"
-    return "" if node.attr_int("layout", 0) == 0 else "DynamicQuantizeLSTM knows only sequences first (layout 0)"
 
 
 def added(graph: GraphView, product: NodeView) -> str | None:

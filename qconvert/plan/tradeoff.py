@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from qconvert.graph.view import GraphView
@@ -65,6 +65,8 @@ class Tradeoff:
         absorbed: the clamps among them, and what absorbs each.
         terms: what they do to the outputs.
         measured: what nodes and conversions were measured to cost; None: the target's estimates are used.
+        shares: nodes that need not compute in float where they leave the integers of the plan, and what they take then
+            as a share of what they take in float (:func:`qconvert.plan.dynamic.gaining`).
     """
 
     graph: GraphView
@@ -74,6 +76,7 @@ class Tradeoff:
     absorbed: Mapping[str, str]
     terms: Sequence[Term]
     measured: Costs | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -148,12 +151,22 @@ class Tradeoff:
         costs = self._costs(candidates)
         return {n: costs.alone(candidates[n]) - costs.on_integers(candidates[n]) for n in nodes}
 
+    def saved(self, nodes: Iterable[str]) -> float:
+        """What ``nodes`` cost less off the integers of the plan, by their shares, than in float, in ns."""
+        candidates = weighed(self.graph, self.recipe, self.target)
+        less, whole = (t._costs(candidates) for t in (self, replace(self, shares={})))
+        charged = [candidates[n] for n in {less.group(name) for name in nodes}]
+        return sum(whole.in_float(c) - less.in_float(c) for c in charged)
+
     def _costs(self, candidates: Mapping[str, Candidate]) -> _Costs:
         static = StaticCosts.of(self.graph, self.target, candidates)
         if self.measured is None:
-            return _Costs(static=static)
+            return _Costs(static=static, shares=self.shares)
         around: dict[str, float] = {}
-        found = _MeasuredCosts(static=static, measured=self.measured, around=around)
+        by_group = {self.measured.group(name): share for name, share in self.shares.items()}
+        found = _MeasuredCosts(
+            static=static, shares=self.shares, measured=self.measured, around=around, by_group=by_group
+        )
         for name, candidate in candidates.items():
             group = found.group(name)
             around[group] = around.get(group, 0.0) + found.conversions(candidate)
@@ -169,6 +182,7 @@ class _Costs:
     """
 
     static: StaticCosts
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def group(self, name: str) -> str:
         return self.static.group(name)
@@ -181,7 +195,8 @@ class _Costs:
     def in_float(self, candidate: Candidate) -> float:
         if not candidate.weighted:
             return self.static.node(candidate.node, candidate.capability, integer=False)
-        kernel = max(self._kernel(candidate, integer=False), self.on_integers(candidate))
+        in_float = self._kernel(candidate, integer=False) * self.shares.get(candidate.node.name, 1.0)
+        kernel = max(in_float, self.on_integers(candidate))
         return kernel + self.conversions(candidate) + _TIE_NS
 
     def alone(self, candidate: Candidate) -> float:
@@ -224,10 +239,12 @@ class _MeasuredCosts(_Costs):
         measured: what was measured.
         around: group -> all conversions that its nodes may need.
         bounded: such groups.
+        by_group: the shares, by the group of the node.
     """
 
     measured: Costs
     around: Mapping[str, float]
+    by_group: Mapping[str, float]
     bounded: frozenset[str] = frozenset()
 
     def surer(self, wrong: Set[str]) -> Self | None:
@@ -241,6 +258,7 @@ class _MeasuredCosts(_Costs):
         found = self.measured.in_float(candidate)
         if found is None:
             return _Costs.in_float(self, candidate)
+        found *= self.by_group.get(candidate.node.name, 1.0)
         if self.group(candidate.node.name) not in self.bounded:
             return found + _TIE_NS
         around = self.around[candidate.node.name] if self.group(candidate.node.name) == candidate.node.name else 0.0

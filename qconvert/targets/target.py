@@ -110,6 +110,8 @@ class ConvolutionCosts:
             that fits.
         folds: how many pixels of a row may count as one with as many times the channels, so that ``direct`` runs them
             (plan/folding.py); none where the runtime has no such kernel, or it is not known.
+        unfolded: a convolution as a product that quantizes what it reads as the model runs (emit/unfolded.py); None
+            where that is not known.
     """
 
     lane: int
@@ -121,6 +123,7 @@ class ConvolutionCosts:
     direct_in: int
     direct_out: int
     folds: tuple[int, ...] = ()
+    unfolded: KernelCosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
     par      SQNR with the range of each sample, and float results between (:mod:`qconvert.emit.rounded`): what 8 bits
              can have at any speed. The aim is a margin below
-    better   of two placements, that with the lower  log(time) + SIZE log(bytes) - worth(min(SQNR, aim)); a dB is worth
-             RATE, and from GOOD_DB to MOST_DB a part of that
+    better   of two placements, that with the lower  log(time) + SIZE log(bytes) - worth(SQNR); a dB is worth RATE, from
+             GOOD_DB to MOST_DB a part of that, and beyond the aim PAST, for BEYOND_DB at most
 
 Static ranges have to hold for every sample, and every result is rounded: where samples differ in level, or residual
 streams are long, a placement that is fast may be 10 dB below par. The corners of cost + lambda x noise say what is to
@@ -28,18 +28,21 @@ from qconvert.graph.session import Feed, Session
 from qconvert.graph.signature import session_of
 from qconvert.graph.tails import squashes
 from qconvert.pipeline import Started
-from qconvert.plan.tradeoff import Corner
-from qconvert.recover.samples import Samples
+from qconvert.plan.dynamic import gaining
+from qconvert.plan.tradeoff import Corner, Tradeoff
+from qconvert.recipe.recipe import NO_RECOVERY
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
 from qconvert.trials import HYSTERESIS, integer_nodes
-from qconvert.tuning.fallback import Fallback, Measured, sqnr_of, too_noisy
+from qconvert.tuning.fallback import Fallback, Measured, looked_at, sqnr_of, too_noisy
 from qconvert.tuning.search import corners_of, noise_at
 
 # What a dB is worth, as a logarithm of the time; and beyond GOOD_DB, a hundredth of the amplitude.
 RATE, LESS = math.log(1.05), math.log(1.015)
 GOOD_DB, MOST_DB = 40.0, 50.0
+# What it is worth beyond the aim, and up to where: other samples may be worse than those that are looked at.
+PAST, BEYOND_DB = math.log(1.0075), 6.0
 # What the logarithm of the bytes of all weights counts beside that of the time: twice the bytes, 7 %.
 SIZE = 0.1
 # Nobody can tell outputs from par that are so near. A placement that gains less has gained nothing.
@@ -51,7 +54,7 @@ _ATTEMPTS, _SECONDS = 4, 45.0
 # What looking at samples once may cost in float, and how many are looked at, at most.
 _LOOKING_MS, _SAMPLES = 500.0, 64
 # A model that takes longer than this in float is left as it is: each placement would cost too much.
-_DEAREST_MS = 20.0
+_DEAREST_MS = 40.0
 _TIMING_SECONDS, _MOST_ROUNDS = 0.8, 2000
 # Neighbours whose noise together is so small against the aim are not told apart.
 _BUNDLE_SHARE = 0.02
@@ -88,13 +91,13 @@ def exchanged(
     if not any(spec.dtype.startswith("float") for spec in reference.outputs):  # indices are right or wrong
         return quantized
     if (more := int(_LOOKING_MS / max(placed.fp32_ms, 1e-3))) > len(feeds):
-        calibration = started.data.calibration
-        feeds = list(Samples(feeds=calibration, indices=range(len(calibration))).first(min(more, _SAMPLES)))
+        # those that ranges were made of say less of what others lose by them
+        feeds = list(looked_at(started.data.calibration, most=min(more, _SAMPLES)))
         found_db = sqnr_of(reference, quantized.session, feeds).db
     try:
         par_db = _db_of(reference, session_of(with_sample_ranges(started.prepared.model)), feeds)
         aim_db = min(max(par_db - MARGIN_DB, least_db), MOST_DB)
-        if not found_db < aim_db:
+        if not found_db < min(aim_db + BEYOND_DB, MOST_DB):
             return quantized
         base_ms, in_float = _times(started, quantized, feeds[0])
         search = _Exchange(
@@ -106,7 +109,7 @@ def exchanged(
             base_ms=base_ms,
             in_float=in_float,
         )
-        best = search.best()
+        best = search.finished(search.best())
     except DataError:
         raise
     except Exception as error:  # there is a good result already, whatever goes wrong with a better one
@@ -116,7 +119,11 @@ def exchanged(
         return quantized
     told = [
         f"{len(names)} operators {what}: {', '.join(names[:8])}{' and others' if len(names) > 8 else ''}"
-        for names, what in ((best.back, "back in float"), (best.whole, "with weights of 16 bits"))
+        for names, what in (
+            (best.back, "back in float"),
+            (best.running, "with the range of each run"),
+            (best.whole, "with weights of 16 bits"),
+        )
         if names
     ]
     names = ", ".join(told)
@@ -158,14 +165,21 @@ def _timed(started: Started, models: Mapping[str, Model], feed: Feed, seconds: f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Point:
-    """A placement that was made: what went ``back`` to float, what is stored in more than 8 bits as a ``whole``, its
-    SQNR, and the logarithm of its time against that of the first."""
+    """A placement that was made: what went ``back`` to float, what is ``running`` on integers with ranges of its own
+    instead, what is stored in more than 8 bits as a ``whole``, its SQNR, and the logarithm of its time against that of
+    the first."""
 
     made: Quantized
     back: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     db: float
     log_time: float = 0.0
+
+    @property
+    def key(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """(all that left integers, what of it is running, what is whole)."""
+        return frozenset((*self.back, *self.running)), frozenset(self.running), frozenset(self.whole)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -176,11 +190,11 @@ class _Exchange:
         fallback: what is made again.
         reference: the original.
         feeds: samples that are looked at; the first one is timed.
-        aim_db: more than this is worth nothing.
+        aim_db: more than this is worth little.
         first: the placement to begin with, perhaps slower than the one that was chosen for its speed.
         base_ms, in_float: what it takes, and the logarithm of what everything in float does against it.
         began: when.
-        points: what was made, by what went back to float, and what of that with its weights.
+        points: what was made, by what went back to float, and what of that in ranges of its own, or with its weights.
     """
 
     fallback: Fallback
@@ -191,7 +205,7 @@ class _Exchange:
     base_ms: float
     in_float: float
     began: float = field(default_factory=time.monotonic)
-    points: dict[tuple[frozenset[str], frozenset[str]], _Point] = field(default_factory=dict)
+    points: dict[tuple[frozenset[str], frozenset[str], frozenset[str]], _Point] = field(default_factory=dict)
 
     def best(self) -> _Point:
         """The first placement, or the best that was tried."""
@@ -201,25 +215,47 @@ class _Exchange:
             if not squashed and not self._in_time():
                 break
             analysis = self._analysis(squashed=squashed)
-            corners, tried, start = self._corners(analysis), {0}, self.first
+            start = self.first
             if self._whole(frozenset(), analysis):  # weights that stay stored are in the way at any price
-                start = self._point(frozenset(), analysis) or start
+                start = self._point(frozenset(), frozenset(), analysis) or start
                 best = self._better(best, start)
-            expected = _Expected(corners=corners, base_db=max(start.db, self.first.db), base_ms=self.base_ms)
-            while len(tried) <= _ATTEMPTS and self._in_time():
-                losses = {n: self._loss_of(*expected.at(n)) for n in range(len(corners)) if n not in tried}
-                number = min(losses, key=lambda n: losses[n], default=0)
-                if not number or losses[number] + _LEAST > self._loss(best):
+            ways = self._ways(analysis, max(start.db, self.first.db))
+            while sum(len(way.tried) for way in ways) < _ATTEMPTS * len(ways) and self._in_time():
+                offers = [(self._loss_of(*way.at(n)), i, n) for i, way in enumerate(ways) for n in way.untried()]
+                loss, which, number = min(offers, default=(math.inf, 0, 0))
+                if loss + _LEAST > self._loss(best):
                     break
-                tried.add(number)
-                back = corners[0].integer - corners[number].integer
-                if number == len(corners) - 1:
-                    back |= integer_nodes(self.fallback.quantized.plan)  # of the state of an LSTM no corner knows
-                point = self._point(back, analysis)
+                way = ways[which]
+                way.tried.add(number)
+                point = self._point(self._back(way, number), frozenset(way.shares), analysis)
                 if point is not None:
                     best = self._better(best, point)
-                    expected.learn(number, point)
+                    way.learn(number, point)
         return best
+
+    def finished(self, best: _Point) -> _Point:
+        """``best`` as a recipe that names its placement makes it, which is with all of recovery; the first placement
+        where that is better then."""
+        if best is self.first:
+            return best
+        return self._better(self.first, self._made(*best.key, anew=True))
+
+    def _ways(self, analysis: Analysis, base_db: float) -> list[_Way]:
+        """With what leaves integers in float; and with what can of it on integers in ranges of its own."""
+        plan, tradeoff = self.fallback.quantized.plan, analysis.tradeoff
+        found: list[_Way] = []
+        for shares in ({}, gaining(analysis.graph, plan, tradeoff.target)):
+            if shares or not found:
+                corners = self._corners(replace(tradeoff, shares=shares))
+                found.append(_Way(corners=corners, base_db=base_db, base_ms=self.base_ms, shares=shares))
+        return found
+
+    def _back(self, way: _Way, number: int) -> frozenset[str]:
+        """What leaves integers at a corner."""
+        back = way.corners[0].integer - way.corners[number].integer
+        last = number == len(way.corners) - 1
+        # of the state of an LSTM no corner knows
+        return back | integer_nodes(self.fallback.quantized.plan) if last else back
 
     def _better(self, best: _Point, point: _Point) -> _Point:
         gained = point.db > best.db + MARGIN_DB and quantizes(point.made.plan)
@@ -234,7 +270,8 @@ class _Exchange:
 
     def _loss_of(self, db: float, log_time: float) -> float:
         slowest = max(0.0, self.in_float + math.log(HYSTERESIS))
-        return log_time - worth(min(db, self.aim_db)) if log_time <= slowest else math.inf
+        beyond = PAST * min(max(0.0, min(db, MOST_DB) - self.aim_db), BEYOND_DB)
+        return log_time - worth(min(db, self.aim_db)) - beyond if log_time <= slowest else math.inf
 
     def _analysis(self, *, squashed: bool) -> Analysis:
         run, made = self.fallback.started.run, self.fallback.quantized
@@ -248,13 +285,13 @@ class _Exchange:
         )
         return analyze(self.fallback.started, made, options)
 
-    def _corners(self, analysis: Analysis) -> list[Corner]:
+    def _corners(self, tradeoff: Tradeoff) -> list[Corner]:
         """Those of the tradeoff, and everything in float."""
         taken = self.fallback.quantized.plan.taken()
         weighted = {n.node for n in taken if n.weight is not None or n.table}
-        corners = corners_of(analysis.tradeoff, weighted)
+        corners = corners_of(tradeoff, weighted)
         # the costs of its operators add up to more than it takes as a whole
-        in_float = corners[0].cost + math.expm1(self.in_float) * self.base_ms * 1e6
+        in_float = corners[0].cost + math.expm1(self.in_float) * self.base_ms * 1e6 - tradeoff.saved(tradeoff.shares)
         return [*corners, Corner(price=math.inf, integer=frozenset(), cost=in_float, noise=0.0)]
 
     def _whole(self, back: frozenset[str], analysis: Analysis) -> frozenset[str]:
@@ -263,9 +300,10 @@ class _Exchange:
         stored = {n.node for n in plan.taken() if n.weight is not None} - integer_nodes(plan)
         return too_noisy(analysis, back | stored, self.aim_db)
 
-    def _point(self, back: frozenset[str], analysis: Analysis) -> _Point | None:
-        """The placement with ``back`` in float; None where it fails."""
-        key = back, self._whole(back, analysis)
+    def _point(self, back: frozenset[str], able: frozenset[str], analysis: Analysis) -> _Point | None:
+        """The placement with ``back`` in float, those that are ``able`` in ranges of their own; None where it fails."""
+        whole = self._whole(back, analysis) - able
+        key = back, back & able, whole
         try:
             if key not in self.points:
                 self.points[key] = self._made(*key)
@@ -276,27 +314,48 @@ class _Exchange:
             return None
         return self.points[key]
 
-    def _made(self, back: frozenset[str], whole: frozenset[str]) -> _Point:
-        started, made = self.fallback.started, self.fallback.made(back, whole)
+    def _made(
+        self, back: frozenset[str], running: frozenset[str], whole: frozenset[str], *, anew: bool = False
+    ) -> _Point:
+        """``anew``: with recovery as the run has it, in place of what was kept of that for the first placement."""
+        kept = tuple(r.name for r in self.first.made.recoveries if r.kept) or (NO_RECOVERY,)
+        started = self.fallback.started
+        made = self.fallback.made(back, whole, running, recover=() if anew else kept)
         db = _db_of(self.reference, made.session, self.feeds)
         models = {"first": self.first.made.model, "made": made.model}
         times = _timed(started, models, self.feeds[0], seconds=_TIMING_SECONDS)
         log_time = -math.log(speedup(times["first"], times["made"]).median)
-        told = f"{len(back)} operators back in float: {db:.1f} dB, {math.exp(log_time):.2f} times the time"
-        started.run.progress.note(told)
-        gone, wide = (tuple(n for n in self.fallback.order if n in names) for names in (back, whole))
-        return _Point(made=made, back=gone, whole=wide, db=db, log_time=log_time)
+        where = f"{len(back - running)} operators back in float, {len(running)} with ranges of each run"
+        started.run.progress.note(f"{where}: {db:.1f} dB, {math.exp(log_time):.2f} times the time")
+        gone, fresh, wide = (
+            tuple(n for n in self.fallback.order if n in names) for names in (back - running, running, whole)
+        )
+        return _Point(made=made, back=gone, running=fresh, whole=wide, db=db, log_time=log_time)
 
 
 @dataclass(slots=True, kw_only=True)
-class _Expected:
-    """What corners should give, by their noise and cost, and by what the first and those tried since gave."""
+class _Way:
+    """Corners, and what they should give, by their noise and cost, and by what the first and those tried since gave.
+
+    Attributes:
+        corners: the first is where it begins.
+        base_db, base_ms: its SQNR and time.
+        shares: of what need not be in float (:class:`~qconvert.plan.tradeoff.Tradeoff`).
+        gain, slowness: how far what was tried is from what noise and cost told.
+        tried: corners.
+    """
 
     corners: Sequence[Corner]
     base_db: float
     base_ms: float
+    shares: Mapping[str, float]
     gain: float = 1.0
     slowness: float = 1.0
+    tried: set[int] = field(default_factory=set)
+
+    def untried(self) -> list[int]:
+        """The corners that are left to try."""
+        return [n for n in range(1, len(self.corners)) if n not in self.tried]
 
     def at(self, number: int) -> tuple[float, float]:
         """(SQNR in dB, logarithm of the time) at a corner."""

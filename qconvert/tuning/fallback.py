@@ -20,12 +20,12 @@ import numpy as np
 from qconvert.conversion import Quantized
 from qconvert.evaluate.fidelity import FLOOR_DB, output_energies, sqnr_db
 from qconvert.evaluate.interval import score_interval
-from qconvert.forms import TWO_BYTES
+from qconvert.forms import DYNAMIC, TITLES, TWO_BYTES
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.pipeline import Started, make_quantized
 from qconvert.plan.build import LEAST_STORED, MEASURED_FLOAT, PINNED_FLOAT
-from qconvert.plan.forms import entries
+from qconvert.plan.forms import entries, without
 from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import PINNED, Recipe
 from qconvert.recover.samples import Feeds, Samples, seen_and_judging
@@ -33,6 +33,8 @@ from qconvert.sensitivity.analysis import Analysis
 from qconvert.trials import integer_nodes
 from qconvert.tuning.search import noise_at
 from qconvert.tuning.tuning import FOR_ACCURACY
+
+RUNNING = f"integer kernel; for the accuracy of the outputs {TITLES[DYNAMIC]}"
 
 # How sure it has to be that other samples reach it: the interval has two ends, of which one is looked at.
 _CONFIDENCE = 0.9
@@ -109,25 +111,38 @@ class Fallback:
             excluded=placed.excluded,
         )
 
-    def made(self, back: Set[str], whole: Set[str] = frozenset(), *, bytes_each: int = 2) -> Quantized:
+    def made(
+        self,
+        back: Set[str],
+        whole: Set[str] = frozenset(),
+        running: Set[str] = frozenset(),
+        *,
+        bytes_each: int = 2,
+        recover: tuple[str, ...] = (),
+    ) -> Quantized:
         """The model with ``back`` in float arithmetic, and weights of ``whole`` stored in two bytes each, or in four.
 
-        What picks rows of a table reads a float one in any case. The placement is pinned.
+        What picks rows of a table reads a float one in any case. Those of ``back`` that are ``running``, too, quantize
+        what they read as the model runs, unless they are ``whole``. The placement is pinned. ``recover``: passes to
+        recover with, those of the run if none is named.
         """
         run = self.started.run
         tables = {n.node for n in self.quantized.plan.taken() if n.table is not None}
         bare = whole if bytes_each > 2 else whole & tables
         excluded = tuple(name for name in self.order if name in bare or name in self.excluded)
         stored = self._stored(whole - bare)
+        dynamic = [name for name in self.order if name in (back & running) - whole]
+        forms = without(self.forms, back, DYNAMIC)
         floats = {*self.pinned, *back} - set(excluded)
         recipe = replace(
             run.recipe,
             placement=PINNED,
             pinned_float=tuple(name for name in self.order if name in floats),
-            forms=(*self.forms, *entries(dict.fromkeys(stored, TWO_BYTES))),
+            forms=(*forms, *entries({**dict.fromkeys(stored, TWO_BYTES), **dict.fromkeys(dynamic, DYNAMIC)})),
             exclude=(*run.recipe.exclude, *excluded),
         )
-        made = make_quantized(self.started.prepared, replace(run, recipe=recipe), required=False)
+        trial = replace(recipe, recover=recover or recipe.recover)
+        made = make_quantized(self.started.prepared, replace(run, recipe=trial), required=False)
         told = replace(made, plan=told_as(made.plan, self.quantized.plan))  # what was measured, and why
         return _reported(_explained(told, back | whole), self.quantized, recipe, excluded)
 
@@ -145,11 +160,11 @@ def sqnr_of(reference: Session, quantized: Session, feeds: Sequence[Feed]) -> Me
     return Measured.of(output_energies(reference, quantized, feeds))
 
 
-def looked_at(feeds: Feeds) -> Samples:
-    """The samples whose outputs are looked at, 16 at most."""
+def looked_at(feeds: Feeds, most: int = _SAMPLES) -> Samples:
+    """The samples whose outputs are looked at, ``most`` at most: those that judge recovery, unless they are few."""
     seen, judging = seen_and_judging(feeds)
     every = Samples(feeds=feeds, indices=sorted({*seen.indices, *judging.indices}))
-    return (judging if len(judging) >= _ENOUGH else every).first(_SAMPLES)
+    return (judging if len(judging) >= _ENOUGH else every).first(most)
 
 
 def too_noisy(analysis: Analysis, back: Set[str], db: float) -> frozenset[str]:
@@ -174,7 +189,9 @@ def _explained(made: Quantized, back: Set[str]) -> Quantized:
     nodes = dict(made.plan.nodes)
     for name in back & nodes.keys():
         node = nodes[name]
-        if not node.decision.taken or not (node.activations or node.form):
+        if node.form == DYNAMIC and node.second is None:
+            nodes[name] = replace(node, decision=replace(node.decision, reason=RUNNING))
+        elif not node.decision.taken or not (node.activations or node.form):
             stored = ""
             if node.decision.taken and node.weight is not None:
                 bits = node.weight.spec.qtype.bits
