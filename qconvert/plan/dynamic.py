@@ -18,7 +18,7 @@ from qconvert.targets.target import ConvolutionCosts, Target
 # By how much integers have to be estimated faster.
 _MARGIN, _MARGIN_NS = 1.15, 3000.0
 # Elements of a product's weight from which on its kernel counts for more than what goes on around it.
-_LEAST_PRODUCT, _PRODUCT_SHARE = 1 << 14, 0.5
+_LEAST_PRODUCT = 1 << 14
 
 
 def is_stored(decided: NodePlan) -> bool:
@@ -50,7 +50,8 @@ def stored_objection(graph: GraphView, decided: NodePlan) -> str:
 
 def gaining(graph: GraphView, plan: QuantPlan, target: Target) -> dict[str, float]:
     """The operators of ``plan`` that multiply on integers and could be dynamic where they leave these, and what they
-    take so as a share of what they take in float, by estimates; where that is surely less."""
+    take so as a share of what they take in float, by estimates; where that is surely less. With fixed ranges they take
+    no more, whatever the share."""
     found = {}
     for name, decided in plan.nodes.items():
         node = graph.nodes[name]
@@ -68,7 +69,7 @@ def _share(graph: GraphView, node: NodeView, costs: ConvolutionCosts | None) -> 
     if node.op_type != "Conv":
         weight = graph.tensors.get(node.input(1) or "")
         large = weight is not None and weight.elements() >= _LEAST_PRODUCT
-        return _PRODUCT_SHARE if large else 1.0
+        return 0.0 if large else 1.0  # their kernels are the same as with fixed ranges
     shape = assumed_shape(graph, node) if costs is not None else None
     if costs is None or shape is None or shape.groups != 1:
         return 1.0

@@ -66,7 +66,7 @@ class Tradeoff:
         terms: what they do to the outputs.
         measured: what nodes and conversions were measured to cost; None: the target's estimates are used.
         shares: nodes that need not compute in float where they leave the integers of the plan, and what they take then
-            as a share of what they take in float (:func:`qconvert.plan.dynamic.gaining`).
+            as a share of what they take in float, but no less than on integers (:mod:`qconvert.plan.dynamic`).
     """
 
     graph: GraphView
@@ -258,7 +258,8 @@ class _MeasuredCosts(_Costs):
         found = self.measured.in_float(candidate)
         if found is None:
             return _Costs.in_float(self, candidate)
-        found *= self.by_group.get(candidate.node.name, 1.0)
+        if (share := self.by_group.get(candidate.node.name)) is not None:
+            found = max(found * share, self.on_integers(candidate))
         if self.group(candidate.node.name) not in self.bounded:
             return found + _TIE_NS
         around = self.around[candidate.node.name] if self.group(candidate.node.name) == candidate.node.name else 0.0
