@@ -13,7 +13,7 @@ from qconvert.ops.rule import Kind, OpRule, Role
 from qconvert.plan.accuracy import keep_accurate
 from qconvert.plan.candidates import Candidate, find_candidates
 from qconvert.plan.clamps import find_absorbed
-from qconvert.plan.costs import StaticCosts, weight_elements
+from qconvert.plan.costs import LEAST_STORED, StaticCosts, weight_elements
 from qconvert.plan.forms import with_forms
 from qconvert.plan.groups import make_groups, undone_clamps
 from qconvert.plan.model import Decision, NodePlan, NodeTimes, QuantPlan, WeightPlan
@@ -23,10 +23,6 @@ from qconvert.plan.widths import widths_of
 from qconvert.recipe.recipe import ALL, PINNED, Recipe
 from qconvert.recipe.resolve import IntegerTypes
 from qconvert.targets.target import Target
-
-# Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
-# take about as many bytes as that saves.
-LEAST_STORED = 512
 
 PINNED_FLOAT = "pinned to float by the recipe"
 MEASURED_FLOAT = "float is faster here, conversions included, as measured"

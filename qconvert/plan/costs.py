@@ -26,6 +26,9 @@ UNKNOWN_DIM = 32
 # What running a node at all costs, in ns: ONNX Runtime's executor takes about a microsecond a node.
 NODE_NS = 1000.0
 
+# Weights of fewer elements are not stored as integers where they are computed with in float: the nodes that unpack them
+# take about as many bytes as that saves.
+LEAST_STORED = 512
 
 # A convolution goes float only where the estimate says that it gains much: estimates are off by a third at times.
 MARGIN = 1.35

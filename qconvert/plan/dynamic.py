@@ -12,6 +12,7 @@ from qconvert.graph.view import GraphView, NodeView
 from qconvert.numerics.dtypes import INT8
 from qconvert.ops.rule import key
 from qconvert.plan.convolutions import assumed_shape, convolution_ns, unfolded_ns
+from qconvert.plan.costs import LEAST_STORED
 from qconvert.plan.model import NodePlan, QuantPlan
 from qconvert.targets.target import ConvolutionCosts, Target
 
@@ -25,6 +26,11 @@ def is_stored(decided: NodePlan) -> bool:
     """Whether an operator computes in float with a weight that is stored as integers."""
     taken = decided.decision.taken and decided.weight is not None
     return taken and not decided.activations and not decided.form
+
+
+def leaves_integers(decided: NodePlan) -> bool:
+    """Whether an operator in float with a stored weight is one that could be dynamic, pinned to float though it is."""
+    return is_stored(decided) and decided.second is None
 
 
 def lstm_objection(node: NodeView, decided: NodePlan) -> str:
@@ -43,6 +49,8 @@ def stored_objection(graph: GraphView, decided: NodePlan) -> str:
         return "it is no product with a constant weight"
     if weight.spec.qtype != INT8 or not weight.spec.symmetric:
         return "its weight is no signed bytes"
+    if graph.tensors[weight.tensor].elements() < LEAST_STORED:
+        return "its weight is too small to be stored as integers in float"
     if node.op_type == "Conv":
         return _convolution_objection(graph, node)
     return "" if graph.tensors[node.inputs[1] or ""].rank == 2 else "its weight is no matrix"

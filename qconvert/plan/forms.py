@@ -32,7 +32,7 @@ from qconvert.numerics.spec import PerTensor
 from qconvert.ops.rule import Role, key, rule_of
 from qconvert.plan.activations import activation_at, argument_of
 from qconvert.plan.candidates import matches, matches_inside
-from qconvert.plan.dynamic import is_stored, lstm_objection, stored_objection
+from qconvert.plan.dynamic import is_stored, leaves_integers, lstm_objection, stored_objection
 from qconvert.plan.folding import Fold, fold_of
 from qconvert.plan.model import Decision, NodePlan, QuantPlan, WeightPlan
 from qconvert.plan.widening import with_widening
@@ -64,7 +64,7 @@ def with_forms(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target
     nodes = dict(plan.nodes)
     for name, form in wanted.items():
         in_float = form in (BOUNDED, ACTIVATION)
-        in_float |= form == DYNAMIC and is_stored(plan.nodes[name])
+        in_float |= form == DYNAMIC and leaves_integers(plan.nodes[name])
         if form in (PLAIN, WIDENED, plan.nodes[name].form) or (not in_float and name in recipe.pinned_float):
             continue
         if form_objection(graph, plan, target, name, form):
@@ -96,10 +96,13 @@ def able(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target) -> d
     """
     measured = (f for f in FORMS if f != PLAIN and f not in UNPROFILED)
     found = {form: takers(graph, plan, recipe, target, form) for form in measured}
-    found[DYNAMIC] = tuple(
-        n for n in found[DYNAMIC] if plan.nodes[n].second is not None or not is_stored(plan.nodes[n])
-    )
+    found[DYNAMIC] = tuple(n for n in found[DYNAMIC] if _may_gain(plan.nodes[n]))
     return {form: names for form, names in found.items() if names}
+
+
+def _may_gain(decided: NodePlan) -> bool:
+    """Whether its dynamic form may be faster than what it is in. A Gemm has its bias on integers as it is."""
+    return decided.second is not None or (decided.op_type == "MatMul" and not is_stored(decided))
 
 
 def takers(graph: GraphView, plan: QuantPlan, recipe: Recipe, target: Target, form: str) -> tuple[str, ...]:
@@ -181,7 +184,7 @@ def form_objection(graph: GraphView, plan: QuantPlan, target: Target, name: str,
         return _no_form(target, node, form) or _not_turned(graph, plan, decided)
     if node.op_type == "LSTM":
         return _no_form(target, node, form) or lstm_objection(node, decided)
-    if form == DYNAMIC and is_stored(decided):
+    if form == DYNAMIC and leaves_integers(decided):
         return _no_form(target, node, form) or stored_objection(graph, decided)
     if objection := _no_product(graph, plan, target, name, form):
         return objection

@@ -24,7 +24,8 @@ from qconvert.forms import DYNAMIC, TITLES, TWO_BYTES
 from qconvert.graph.build_view import view_of
 from qconvert.graph.session import Feed, Session
 from qconvert.pipeline import Started, make_quantized
-from qconvert.plan.build import LEAST_STORED, MEASURED_FLOAT, PINNED_FLOAT
+from qconvert.plan.build import MEASURED_FLOAT, PINNED_FLOAT
+from qconvert.plan.costs import LEAST_STORED
 from qconvert.plan.forms import entries, without
 from qconvert.plan.model import told_as
 from qconvert.recipe.recipe import PINNED, Recipe

@@ -75,6 +75,36 @@ def test_where_samples_differ_in_level_operators_go_back_to_float(tmp_path: Path
     assert again.model.to_bytes() == better.model.to_bytes()
 
 
+def test_convolutions_get_the_range_of_each_run_where_that_is_nearly_as_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with convolutions, large enough to be faster so than in float."""
+    b = Builder(seed=3)
+    x = b.input("x", [1, 96, 20, 20])
+    for _ in range(3):
+        x = b.relu(b.node("Conv", x, b.weight(96, 96, 3, 3), pads=[1, 1, 1, 1]))
+    size = b.node("ReduceMax", x, axes=[1, 2, 3], keepdims=1)
+    b.output(b.node("Div", x, size, out="y"), [1, 96, 20, 20])
+    levels = 10 ** np.random.default_rng(1).uniform(-1.5, 0, 32)
+    feeds = [{"x": (f["x"] * level).astype(np.float32)} for f, level in zip(b.feeds(32), levels, strict=True)]
+    started, made, reference, seen = fast(b.model(), feeds, tmp_path)
+    before = sqnr_of(reference, made.session, seen).db
+    # what they take is measured, and this is no test of that
+    monkeypatch.setattr(exchange, "RATE", 0.5)
+    monkeypatch.setattr(exchange, "LESS", 0.0)
+    better = exchanged(started, made, reference, seen, before)
+    assert sqnr_of(reference, better.session, list(started.data.evaluation)).db > before + 6
+    running = [n for n in better.plan.nodes.values() if n.form == "dynamic"]
+    assert running and all("quantized as the model runs" in n.decision.reason for n in running)
+    (note,) = [n for n in better.notes if n.startswith("accuracy: ")]
+    assert "with the range of each run" in note
+    assert better.placement is not None
+    pinned, forms = better.placement.pinned_float, better.placement.pinned_forms
+    recipe = replace(started.run.recipe, placement=PINNED, pinned_float=pinned, forms=forms)
+    again = make_quantized(started.prepared, replace(started.run, recipe=recipe))
+    assert again.model.to_bytes() == better.model.to_bytes()
+
+
 def test_nothing_is_bought_at_no_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "RATE", 0.0)
     monkeypatch.setattr(exchange, "_LEAST", 0.5)  # a net so small may be faster in float
@@ -86,6 +116,7 @@ def test_what_is_within_the_margin_of_what_8_bits_can_be_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "MARGIN_DB", 6.0)  # the net is 5 dB below, and no slower in float
+    monkeypatch.setattr(exchange, "BEYOND_DB", 0.0)
     started, made, reference, feeds = fast(*chain(2), tmp_path)
     db = sqnr_of(reference, made.session, feeds).db
     assert exchange.FLOOR_DB < db < exchange.MOST_DB
