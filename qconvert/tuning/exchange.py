@@ -30,7 +30,6 @@ from qconvert.graph.tails import squashes
 from qconvert.pipeline import Started
 from qconvert.plan.dynamic import gaining
 from qconvert.plan.tradeoff import Corner, Tradeoff
-from qconvert.recipe.recipe import NO_RECOVERY
 from qconvert.sensitivity.analysis import Analysis, analyze
 from qconvert.sensitivity.measure import MeasureOptions
 from qconvert.targets.auto import detected, target_of
@@ -317,10 +316,8 @@ class _Exchange:
     def _made(
         self, back: frozenset[str], running: frozenset[str], whole: frozenset[str], *, anew: bool = False
     ) -> _Point:
-        """``anew``: with recovery as the run has it, in place of what was kept of that for the first placement."""
-        kept = tuple(r.name for r in self.first.made.recoveries if r.kept) or (NO_RECOVERY,)
-        started = self.fallback.started
-        made = self.fallback.made(back, whole, running, recover=() if anew else kept)
+        """``anew``: with recovery as the run has it."""
+        started, made = self.fallback.started, self.fallback.made(back, whole, running, trial=not anew)
         db = _db_of(self.reference, made.session, self.feeds)
         models = {"first": self.first.made.model, "made": made.model}
         times = _timed(started, models, self.feeds[0], seconds=_TIMING_SECONDS)

@@ -14,8 +14,9 @@ The result is a pinned placement: a saved recipe gives the same model without me
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from qconvert.conversion import Quantized, quantizes
 from qconvert.errors import DataError, described
@@ -123,6 +124,15 @@ def _search(
     start = integer_nodes(quantized.plan)
     fallback = Fallback.of(started, quantized)
     best, reached, gone = quantized, found, frozenset[str]()
+    again: Callable[[], Quantized] | None = None  # makes the best as a recipe that names it does
+
+    def done() -> tuple[Quantized, Measured, tuple[str, ...]]:
+        names = tuple(name for name in fallback.order if name in gone)
+        if again is None:
+            return best, reached, names
+        made = again()
+        return made, sqnr_of(reference, made.session, feeds), names
+
     static = _static_forms(quantized, fallback.forms)
     if static is not None:
         # what these do to the outputs no analysis knows, and the way back costs the least
@@ -132,7 +142,7 @@ def _search(
         if found.least_db > reached.least_db:
             best, reached = quantized, found
         if found.least_db >= FLOOR_DB:
-            return best, reached, ()
+            return done()
     analysis = analyze(started, quantized, _OPTIONS)
     # of these no corner knows: they have no integer kernel, and what they store is rounded at every step
     states = frozenset(n.node for n in quantized.plan.taken() if n.op_type in RECURRENT)
@@ -144,23 +154,24 @@ def _search(
     def attempt(back: frozenset[str]) -> float:
         """The least SQNR with ``back`` in float, and with it what of stored weights makes too much noise; it is the
         best so far where it reaches the floor, after which only what is faster is tried, or comes closer to it."""
-        nonlocal best, reached, gone
+        nonlocal best, reached, gone, again
         whole = too_noisy(analysis, back | states | stored, FLOOR_DB)
         started.run.progress.note(f"{found}: trying {len(back | whole)} operators back in float")
         got = found
         for bytes_each in (2, 4) if whole and not start - back else (2,):  # with all of it in float it has to do
-            made = fallback.made(back, whole, bytes_each=bytes_each)
+            make = partial(fallback.made, back, whole, bytes_each=bytes_each)
+            made = make(trial=True)
             got = sqnr_of(reference, made.session, feeds)
             if got.least_db >= FLOOR_DB or got.least_db > reached.least_db:
                 gone = back | whole
-                best, reached = made, got
+                best, reached, again = made, got, make
             if got.least_db >= FLOOR_DB:
                 break
         return got.least_db
 
     aim, tried, slope, known = FLOOR_DB + _MARGIN_DB, 0, 1.0, (sqnr_db(1.0, corners[0].noise), found.least_db)
     if too_noisy(analysis, states | stored, FLOOR_DB) and attempt(states & start) >= FLOOR_DB:
-        return best, reached, tuple(name for name in fallback.order if name in gone)
+        return done()
 
     def in_time() -> bool:
         return time.monotonic() - began <= max(_SHARE * seconds, _LEAST_SECONDS)
@@ -188,7 +199,7 @@ def _search(
             tried, high = (tried, middle) if kept else (middle, high)
     if timed and gone and start - gone and not _gains(started, best, feeds[0]):
         attempt(start)
-    return best, reached, tuple(name for name in fallback.order if name in gone)
+    return done()
 
 
 def _gains(started: Started, made: Quantized, feed: Feed) -> bool:
