@@ -20,7 +20,7 @@ from qconvert.conversion import Quantized, all_in_float, emit, quantizes
 from qconvert.errors import ModelError, described
 from qconvert.evaluate.fidelity import FLOOR_DB
 from qconvert.evaluate.latency import Latency, speedup
-from qconvert.forms import ACTIVATION, ONE_SCALE
+from qconvert.forms import ACTIVATION, DYNAMIC, ONE_SCALE
 from qconvert.graph.footprint import value_bytes
 from qconvert.graph.model import Model
 from qconvert.graph.prepare.canonical import Prepared
@@ -29,6 +29,7 @@ from qconvert.measure.boundary import boundary_costs
 from qconvert.measure.costs import MeasuredCosts, measured_costs
 from qconvert.measure.forms import Gain, paying, variants
 from qconvert.measure.profile import Profile
+from qconvert.plan.dynamic import gaining
 from qconvert.plan.even import is_even
 from qconvert.plan.forms import able as formable
 from qconvert.plan.forms import entries, fits_float, parts_of, takers, with_forms
@@ -73,7 +74,15 @@ CORRECTIONS = 2
 
 # Where there is one placement, and its profile says that it is faster than FP32 by this factor, a few rounds will do.
 _CLEAR = 1.5
-_ALL, _ACTIVATION, _CUT, _FORMS, _ONE_SCALE = "all", "activation", "cut", "forms", "one scale"
+_ALL, _ACTIVATION, _CUT, _FORMS, _ONE_SCALE, _FRESH = (
+    "all",
+    "activation",
+    "cut",
+    "forms",
+    "one scale",
+    "ranges of each run",
+)
+_PRODUCTS = ("Gemm", "MatMul")
 # ONNX Runtime's operators that activation functions are taken apart into.
 _PARTS_OF_ACTIVATIONS = ("QLinearSigmoid", "Sigmoid", "Erf", "Tanh")
 _FLOAT_BYTES = 4
@@ -143,7 +152,8 @@ class _Search:
         best, latencies = trials[0], self._accepted(trials)
         if latencies is None:
             best, latencies, gains, costs = self._searched(trials)
-        pinned = bench.left_out(best.integer)
+        # what has ranges of each run is pinned to float, as its neighbours are
+        pinned = best.recipe.pinned_float if best.name == _FRESH else bench.left_out(best.integer)
         run = replace(
             bench.run,
             recipe=replace(recipe, placement=PINNED, pinned_float=pinned, forms=best.recipe.forms),
@@ -206,6 +216,13 @@ class _Search:
             if self._keeps(base, single):
                 best, gains = single, gains if base is best else ()
                 break
+        fresh = self._with_fresh_ranges(best)
+        if fresh is not None:
+            trials.append(fresh)
+            latencies = bench.timed(trials)
+            before, after = bench.sqnr(best, fresh)
+            if speedup(latencies[best.name], latencies[fresh.name]).median * HYSTERESIS >= 1 and after > before:
+                best, gains = fresh, ()
         in_float = tuple(g for g in gains if all(fits_float(self.bench.graph, n, f) for n, f in g.forms.items()))
         if in_float or speedup(latencies[FP32], latencies[best.name]).median < LEAST_SPEEDUP:
             tables = {name for name, c in bench.able.items() if c.table}
@@ -239,6 +256,19 @@ class _Search:
                 name = f"{_ONE_SCALE} {len(names)}"
                 yield self.bench.trial(name, replace(base.recipe, forms=(*base.recipe.forms, *forms)))
             tried = names
+
+    def _with_fresh_ranges(self, best: Trial) -> Trial | None:
+        """Every product with the range of each run, and all else in float, where nothing else has a weight on integers:
+        that takes no conversions, and may be as fast as ``best``."""
+        plan, target = best.result.plan, target_of(best.recipe.target)
+        able = gaining(self.bench.graph, plan, target)
+        weighted = [n for n in plan.taken() if n.multiplies and n.activations]
+        if not able or any(n.op_type not in _PRODUCTS for n in weighted):
+            return None
+        tables = {name for name, c in self.bench.able.items() if c.table}
+        dynamic = {*able, *(n.node for n in plan.taken() if n.form == DYNAMIC)}
+        forms = entries(dict.fromkeys((n for n in self.bench.graph.nodes if n in dynamic), DYNAMIC))
+        return self.bench.pinned(_FRESH, tables, (*best.recipe.forms, *forms))
 
     def _keeps(self, base: Trial, single: Trial) -> bool:
         """Whether the outputs of ``single`` are good, or nearly as good as those of ``base``."""

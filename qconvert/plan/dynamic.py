@@ -63,7 +63,11 @@ def gaining(graph: GraphView, plan: QuantPlan, target: Target) -> dict[str, floa
     found = {}
     for name, decided in plan.nodes.items():
         node = graph.nodes[name]
-        if not decided.multiplies or DYNAMIC not in target.capability(key(node.domain, node.op_type)).forms:
+        if (
+            not decided.multiplies
+            or not decided.activations
+            or DYNAMIC not in target.capability(key(node.domain, node.op_type)).forms
+        ):
             continue
         if decided.second is None and not stored_objection(graph, decided):
             share = _share(graph, node, target.convolutions)
