@@ -22,9 +22,11 @@ FP32, STATIC_TRIAL, IN_FLOAT = "fp32", "static", "float"
 
 # A placement takes the place of a simpler one only if it is faster by this factor, in the median of paired runs.
 HYSTERESIS = 1.02
-# Outputs of which nobody asks for better ones. Of placements that are equally fast, one whose outputs are better by so
-# much is taken where they are not that good; a small difference may be gone after recovery.
-GOOD_DB, _MUCH_DB = 30.0, 2.0
+# Outputs of which nobody asks for better ones for a price.
+GOOD_DB = 30.0
+# Of placements that are equally fast, one whose outputs are better by so much is taken, unless all are as good as that;
+# a small difference may be gone after recovery.
+_MUCH_DB, _ENOUGH_DB = 1.0, 50.0
 # Samples on which outputs of trials are compared.
 _LOOKED_AT = 8
 
@@ -71,10 +73,10 @@ def as_fast(best: Trial, trials: Sequence[Trial], latencies: Mapping[str, Latenc
 
 
 def most_accurate(best: Trial, trials: Sequence[Trial], found_db: Sequence[float]) -> Trial:
-    """That of ``trials``, with outputs of ``found_db``, that is much better than ``best``, if that is poor."""
+    """That of ``trials``, with outputs of ``found_db``, that is much better than ``best``, if not good enough."""
     of = {t.name: db for t, db in zip(trials, found_db, strict=True)}
     other = max(trials, key=lambda t: of[t.name])
-    return other if of[best.name] < GOOD_DB and of[other.name] > of[best.name] + _MUCH_DB else best
+    return other if of[best.name] < _ENOUGH_DB and of[other.name] > of[best.name] + _MUCH_DB else best
 
 
 def placement_report(

@@ -27,7 +27,7 @@ from qconvert.targets.auto import target_of
 from qconvert.trials import Trial, output_sqnr
 
 # Times are for an effort of 1.
-_PROFILE_RUNS, _PROFILE_SECONDS = 20, 0.5
+_PROFILE_RUNS, _PROFILE_SECONDS, _PROFILE_LEAST = 20, 0.5, 0.06
 _TIMING_SECONDS, _TIMING_ROUNDS, _MOST_ROUNDS = 0.8, 15, 2000
 # What is clear anyway is timed in a few rounds.
 _CLEAR_SECONDS, _FEWEST_ROUNDS = 0.2, 5
@@ -111,7 +111,8 @@ class Workbench:
         """What its operators take on the first sample."""
         with self.run.watch.stage("place"):
             seconds = _PROFILE_SECONDS * self.effort
-            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=seconds)
+            least = _PROFILE_LEAST * self.effort
+            return profile(model, self.run.samples.feed(0), runs=_PROFILE_RUNS, seconds=seconds, least=least)
 
     def timed(self, trials: Sequence[Trial], *, clear: bool = False) -> dict[str, Latency]:
         """Latency of everything timed so far and of ``trials``, in turn; in short where it is ``clear`` anyway."""

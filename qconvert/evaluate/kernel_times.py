@@ -24,6 +24,7 @@ def kernel_times(
     *,
     runs: int = 9,
     seconds: float = math.inf,
+    least: float = 0.0,
     threads: int = 1,
     optimized_path: Path | None = None,
 ) -> dict[str, float]:
@@ -34,8 +35,9 @@ def kernel_times(
     Args:
         source: a file, or a model in memory.
         feed: what to run it on.
-        runs: most runs that count; three are always made.
+        runs: most runs that count, but for ``least``; three are always made.
         seconds: time after which no further run begins.
+        least: seconds in which runs go on, however many: of short ones 20 are over before the processor is warm.
         threads: intra-op threads.
         optimized_path: where to save the graph whose nodes are timed.
 
@@ -50,11 +52,10 @@ def kernel_times(
             else open_session(source, threads=threads, profile_prefix=prefix, optimized_path=optimized_path)
         )
         session.run(feed)
-        start = perf_counter()
-        for done in range(runs):
-            if done >= _FEWEST_RUNS and perf_counter() - start > seconds:
-                break
+        start, done = perf_counter(), 0
+        while (taken := perf_counter() - start) < least or (done < runs and (done < _FEWEST_RUNS or taken <= seconds)):
             session.run(feed)
+            done += 1
         events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
     times: defaultdict[str, list[float]] = defaultdict(list)
     for event in events:

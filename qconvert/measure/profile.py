@@ -34,19 +34,21 @@ class Profile:
         return sum(self.us.values())
 
 
-def profile(model: Model, feed: Feed, *, runs: int, seconds: float) -> Profile:
+def profile(model: Model, feed: Feed, *, runs: int, seconds: float, least: float = 0.0) -> Profile:
     """Time every kernel of ``model`` on one thread.
 
     Args:
         model: to profile.
         feed: what to run it on.
         runs, seconds: most runs, and time after which no further one begins.
+        least: seconds in which runs go on, however many.
 
     Raises:
         ModelError: ONNX Runtime cannot load the model, or not run it on ``feed``.
     """
     with tempfile.TemporaryDirectory(prefix="qconvert-") as folder:
         saved = Path(folder) / "optimized.onnx"
-        milliseconds = kernel_times(renamed(model, marked), feed, runs=runs, seconds=seconds, optimized_path=saved)
+        named = renamed(model, marked)
+        milliseconds = kernel_times(named, feed, runs=runs, seconds=seconds, least=least, optimized_path=saved)
         run = view_of(structure(saved))
     return Profile(run=run, us={name: 1e3 * milliseconds.get(name, 0.0) for name in run.nodes})
