@@ -184,7 +184,7 @@ def test_a_budget_takes_back_what_is_stored_of_an_lstm(qconvert: Command, tmp_pa
     (source, data), output, again = both_directions(tmp_path), tmp_path / "q.onnx", tmp_path / "again.onnx"
     common = ["quantize", source, "--calib", data]
     ran = qconvert(*common, "-o", output, "--placement", "measured", "--json")
-    wanted = ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] + 3
+    wanted = ran.report["accuracy"]["comparison"]["fidelity"]["sqnr_db"] + 1.5  # bytes can
     ran = qconvert(
         *common, "-o", output, "--force", "--json", "--placement", "measured", "--min-sqnr", f"{wanted:.2f}",
         "--save-recipe", tmp_path / "recipe.yaml",
