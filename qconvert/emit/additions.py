@@ -79,6 +79,43 @@ class Additions:
             self.model.opset_imports.setdefault(domain, 1)
         return made.outputs[0]
 
+    def integer_product(
+        self,
+        before: ir.Node,
+        codes: tuple[ir.Value, ir.Value, ir.Value],
+        weight: Sequence[ir.Value | None],
+        bias: ir.Value | None,
+        *,
+        name: str,
+    ) -> ir.Value:
+        """The product of integers as floats: MatMulInteger -> Cast -> Mul(s_x * s_w) -> Add(bias).
+
+        Args:
+            before: what the new nodes stand before.
+            codes: of the left operand, with their scale and zero point, one each.
+            weight: codes [K, N], scale [N], zero point [N].
+            bias: [N], if there is one.
+            name: of the product; those of the nodes begin with it.
+        """
+        (x, x_scale, x_zero), (w, w_scale, w_zero) = codes, weight
+        sums = self.node(before, "MatMulInteger", [x, w, x_zero, w_zero], name=f"{name}_MatMulInteger")
+        real = self.node(before, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
+        factor = self.node(before, "Mul", [x_scale, w_scale], name=f"{name}_scales")
+        result = self.node(before, "Mul", [real, factor], name=f"{name}_Mul")
+        return result if bias is None else self.node(before, "Add", [result, bias], name=f"{name}_Add")
+
+    def columns(
+        self, graph: ir.Graph, name: str, columns: NDArray[np.generic], scale: NDArray[np.generic]
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """(codes [K, N], scale [N], zero point [N]) of a weight as a matrix of ``columns``, with ``scale`` for each or
+        one for all."""
+        count = columns.shape[1]
+        return (
+            self.constant(graph, name, np.ascontiguousarray(columns)),
+            self.constant(graph, f"{name}_s", np.broadcast_to(scale, (count,)).astype(np.float32)),
+            self.constant(graph, f"{name}_z", np.zeros(count, columns.dtype)),
+        )
+
     def sizes_of(self, numbers: Sequence[int]) -> ir.Value:
         """``numbers`` as an initializer of the main graph, the same for all that want them."""
         key = tuple(numbers)

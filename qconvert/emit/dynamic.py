@@ -64,14 +64,8 @@ class DynamicEmitter:
     def product(self, site: Site, rows: Int8Rows) -> None:
         """A MatMul or Gemm on integers."""
         node, add, name = site.node, self.additions, site.name
-        codes, scale, zero = self.quantized(node)
-        weight, weight_scale, weight_zero = self._weight(site, rows)
-        sums = add.node(node, "MatMulInteger", [codes, weight, zero, weight_zero], name=f"{name}_MatMulInteger")
-        real = add.node(node, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
-        factor = add.node(node, "Mul", [scale, weight_scale], name=f"{name}_scales")
-        result = add.node(node, "Mul", [real, factor], name=f"{name}_Mul")
-        if node.op_type == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None:
-            result = add.node(node, "Add", [result, node.inputs[2]], name=f"{name}_Add")
+        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
+        result = add.integer_product(node, self.quantized(node), self._weight(site, rows), bias, name=name)
         _replace(node, result)
 
     def attention(self, site: Site, rows: Int8Rows) -> None:

@@ -95,44 +95,31 @@ class _Writer:
         if node.op_type == "LSTM":
             self._lstm(node)
             return
-        value, name = node.inputs[0], node.name or "MatMul"
-        w, w_scale, w_zero = self._behind(node, 1)
+        value, weight = node.inputs[0], self._behind(node, 1)
         if node.op_type == "Conv":
             unfolder = Unfolder(
                 graph=self.graph, additions=self.additions, quantized=self._quantized, turned=self.turned
             )
-            unfolder.write(node, w, w_scale)
+            unfolder.write(node, weight[0], weight[1])
             return
-        if node.op_type == "Gemm":
-            w, w_scale, w_zero = self._columns(node, w, w_scale)
         add, bias = self._bias(node)
+        if node.op_type == "Gemm":
+            weight = self._columns(node, weight[0], weight[1])
+            bias = node.inputs[2] if len(node.inputs) > 2 else None
         if value is None:
             raise InternalError(f"{node.name} reads nothing")
-        x, x_scale, x_zero = self._quantized(value, node)
-        make = self.additions.node
-        sums = make(node, "MatMulInteger", [x, w, x_zero, w_zero], name=f"{name}_MatMulInteger")
-        real = make(node, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
-        factor = make(node, "Mul", [x_scale, w_scale], name=f"{name}_scales")
-        result = make(node, "Mul", [real, factor], name=f"{name}_Mul")
-        bias = bias or (node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None)
-        if bias is not None:
-            result = make(node, "Add", [result, bias], name=f"{name}_Add")
-        self._replace(node, add, result)
+        codes, name = self._quantized(value, node), node.name or "MatMul"
+        self._replace(node, add, self.additions.integer_product(node, codes, weight, bias, name=name))
 
     def _columns(
         self, node: ir.Node, codes: ir.Value | None, scale: ir.Value | None
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """(codes [K, N], scale [N], zero point [N]) of the weight of a Gemm."""
-        weight, scales, make = constant_of(codes), constant_of(scale), self.additions.constant
+        weight, scales = constant_of(codes), constant_of(scale)
         if weight is None or scales is None:
             raise InternalError(f"the weight of {node.name} is no constant")
         columns = weight.T if node.attributes.get_int("transB", 0) else weight
-        count = columns.shape[1]
-        return (
-            make(self.graph, f"{node.name}_columns", np.ascontiguousarray(columns)),
-            make(self.graph, f"{node.name}_columns_s", np.broadcast_to(scales, (count,)).astype(np.float32)),
-            make(self.graph, f"{node.name}_columns_z", np.zeros(count, columns.dtype)),
-        )
+        return self.additions.columns(self.graph, f"{node.name}_columns", columns, scales)
 
     def _lstm(self, node: ir.Node) -> None:
         w, r = (self._gates(node, port) for port in (1, 2))

@@ -64,22 +64,12 @@ class Unfolder:
         if weight is None or scales is None or value is None:
             raise InternalError(f"{node.name} does not multiply with a constant weight, as its plan says")
         name, add, rank = node.name or "Conv", self.additions.node, weight.ndim - 2
-        patches, x_scale, x_zero = self._codes_last(value, node, rank)
-        for step in self._patches(node, weight.shape[2:]):
-            patches = step(patches, x_zero)
-        outputs = weight.shape[0]
-        rows = np.ascontiguousarray(np.moveaxis(weight, (0, 1), (-1, -2)).reshape(-1, outputs))
-        w = self.additions.constant(self.graph, f"{name}_rows", rows)
-        w_scale = self.additions.constant(
-            self.graph, f"{name}_rows_s", np.broadcast_to(scales, (outputs,)).astype(np.float32)
-        )
-        w_zero = self.additions.constant(self.graph, f"{name}_rows_z", np.zeros(outputs, rows.dtype))
-        sums = add(node, "MatMulInteger", [patches, w, x_zero, w_zero], name=f"{name}_MatMulInteger")
-        real = add(node, "Cast", [sums], {"to": int(ir.DataType.FLOAT)}, name=f"{name}_Cast")
-        factor = add(node, "Mul", [x_scale, w_scale], name=f"{name}_scales")
-        result = add(node, "Mul", [real, factor], name=f"{name}_Mul")
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            result = add(node, "Add", [result, node.inputs[2]], name=f"{name}_Add")
+        codes_last, x_scale, x_zero = self._codes_last(value, node, rank)
+        patches = self._patches(node, codes_last, x_zero, weight.shape[2:])
+        rows = np.moveaxis(weight, (0, 1), (-1, -2)).reshape(-1, weight.shape[0])
+        columns = self.additions.columns(self.graph, f"{name}_rows", rows, scales)
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        result = self.additions.integer_product(node, (patches, x_scale, x_zero), columns, bias, name=name)
         last = add(node, "Transpose", [result], {"perm": _to_first(rank)}, name=f"{name}_first")
         self.turned.add(last)
         take_over(last, node.outputs[0])
@@ -103,32 +93,25 @@ class Unfolder:
             value = computed[0]
         return True
 
-    def _patches(self, node: ir.Node, taps: Sequence[int]) -> list[Callable[[ir.Value, ir.Value], ir.Value]]:
-        """What makes patches of codes [N, ..., C], step by step: functions of these and of the zero point."""
+    def _patches(self, node: ir.Node, codes: ir.Value, zero: ir.Value, taps: Sequence[int]) -> ir.Value:
+        """Patches [N, ..., taps x C] of ``codes`` [N, ..., C], padded with ``zero``."""
         add, rank, name = self.additions.node, len(taps), node.name or "Conv"
         pads = node.attributes.get_ints("pads", [0] * 2 * rank)
         strides, dilations = (node.attributes.get_ints(a, [1] * rank) for a in ("strides", "dilations"))
-
-        def padded(codes: ir.Value, zero: ir.Value) -> ir.Value:
+        if any(pads):
             widths = self.additions.sizes_of([0, *pads[:rank], 0, 0, *pads[rank:], 0])
-            return add(node, "Pad", [codes, widths, zero], name=f"{name}_Pad")
-
-        def along(axis: int) -> Callable[[ir.Value, ir.Value], ir.Value]:
-            count, stride, dilation = taps[axis], strides[axis], dilations[axis]
-
-            def gathered(codes: ir.Value, _: ir.Value) -> ir.Value:
-                parts = []
-                for tap in range(count):
-                    behind = (count - 1 - tap) * dilation
-                    ends = (tap * dilation, -behind if behind else _END, 1 + axis, stride)
-                    sizes = [self.additions.sizes_of([number]) for number in ends]
-                    parts.append(add(node, "Slice", [codes, *sizes], name=f"{name}_Slice"))
-                return add(node, "Concat", parts, {"axis": -1}, name=f"{name}_Concat") if count > 1 else parts[0]
-
-            return gathered
-
-        steps = [padded] if any(pads) else []
-        return steps + [along(axis) for axis in reversed(range(rank)) if taps[axis] > 1 or strides[axis] > 1]
+            codes = add(node, "Pad", [codes, widths, zero], name=f"{name}_Pad")
+        for axis in reversed(range(rank)):
+            if taps[axis] == 1 and strides[axis] == 1:
+                continue
+            parts = []
+            for tap in range(taps[axis]):
+                behind = (taps[axis] - 1 - tap) * dilations[axis]
+                ends = (tap * dilations[axis], -behind if behind else _END, 1 + axis, strides[axis])
+                sizes = [self.additions.sizes_of([number]) for number in ends]
+                parts.append(add(node, "Slice", [codes, *sizes], name=f"{name}_Slice"))
+            codes = parts[0] if len(parts) == 1 else add(node, "Concat", parts, {"axis": -1}, name=f"{name}_Concat")
+        return codes
 
 
 def _to_last(rank: int) -> tuple[int, ...]:

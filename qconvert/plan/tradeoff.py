@@ -164,9 +164,7 @@ class Tradeoff:
             return _Costs(static=static, shares=self.shares)
         around: dict[str, float] = {}
         by_group = {self.measured.group(name): share for name, share in self.shares.items()}
-        found = _MeasuredCosts(
-            static=static, shares=self.shares, measured=self.measured, around=around, by_group=by_group
-        )
+        found = _MeasuredCosts(static=static, shares=by_group, measured=self.measured, around=around)
         for name, candidate in candidates.items():
             group = found.group(name)
             around[group] = around.get(group, 0.0) + found.conversions(candidate)
@@ -179,6 +177,10 @@ class _Costs:
 
     A weighted operator costs no less in float than on integers with all conversions that this may need: the estimates
     are too coarse to call float the faster side as well as the more accurate one.
+
+    Attributes:
+        static: the estimates.
+        shares: those of :class:`Tradeoff`, by group.
     """
 
     static: StaticCosts
@@ -239,12 +241,10 @@ class _MeasuredCosts(_Costs):
         measured: what was measured.
         around: group -> all conversions that its nodes may need.
         bounded: such groups.
-        by_group: the shares, by the group of the node.
     """
 
     measured: Costs
     around: Mapping[str, float]
-    by_group: Mapping[str, float]
     bounded: frozenset[str] = frozenset()
 
     def surer(self, wrong: Set[str]) -> Self | None:
@@ -258,7 +258,7 @@ class _MeasuredCosts(_Costs):
         found = self.measured.in_float(candidate)
         if found is None:
             return _Costs.in_float(self, candidate)
-        if (share := self.by_group.get(candidate.node.name)) is not None:
+        if (share := self.shares.get(candidate.node.name)) is not None:
             found = max(found * share, self.on_integers(candidate))
         if self.group(candidate.node.name) not in self.bounded:
             return found + _TIE_NS
