@@ -235,7 +235,7 @@ class _Exchange:
     def finished(self, best: _Point) -> _Point:
         """``best`` as a recipe that names its placement makes it, which is with all of recovery; the first placement
         where that is better then."""
-        if best is self.first:
+        if best is self.first or self.fallback.as_trials:
             return best
         return self._better(self.first, self._made(*best.key, anew=True))
 

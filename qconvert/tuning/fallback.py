@@ -142,11 +142,19 @@ class Fallback:
             forms=(*forms, *entries({**dict.fromkeys(stored, TWO_BYTES), **dict.fromkeys(dynamic, DYNAMIC)})),
             exclude=(*run.recipe.exclude, *excluded),
         )
-        kept = tuple(r.name for r in self.quantized.recoveries if r.kept) or (NO_RECOVERY,)
-        used = replace(recipe, recover=kept) if trial else recipe
+        used = replace(recipe, recover=self._kept) if trial else recipe
         made = make_quantized(self.started.prepared, replace(run, recipe=used), required=False)
         told = replace(made, plan=told_as(made.plan, self.quantized.plan))  # what was measured, and why
         return _reported(_explained(told, back | whole), self.quantized, recipe, excluded)
+
+    @property
+    def as_trials(self) -> bool:
+        """Whether a trial is what it would be otherwise: recovery is asked for by name, or not at all."""
+        return self._kept == self.started.run.recipe.recover
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return tuple(r.name for r in self.quantized.recoveries if r.kept) or (NO_RECOVERY,)
 
     def _stored(self, names: Set[str]) -> list[str]:
         """Those of ``names`` whose weights are stored as integers where they compute in float."""

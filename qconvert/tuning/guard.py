@@ -128,7 +128,7 @@ def _search(
 
     def done() -> tuple[Quantized, Measured, tuple[str, ...]]:
         names = tuple(name for name in fallback.order if name in gone)
-        if again is None:
+        if again is None or fallback.as_trials:
             return best, reached, names
         made = again()
         return made, sqnr_of(reference, made.session, feeds), names
